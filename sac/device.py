@@ -1,0 +1,60 @@
+"""Where the networks live. ROCm builds of PyTorch show AMD GPUs under the name `cuda`; nothing else differs here."""
+
+import platform
+from typing import Literal
+
+import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+FLOAT32_PRODUCT_ERROR = 1e-5
+"""Relative error of a 256 × 256 product: float32 stays near 1e-6, bfloat16 and TF32 lie beyond 1e-4."""
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for is not there."""
+
+
+def select_device(name: DeviceName) -> torch.device:
+    """The device for `name`; "auto" is the GPU where PyTorch sees one, else the CPU. Raises DeviceError."""
+    if name == "cuda" and not torch.cuda.is_available():
+        build = "ROCm" if torch.version.hip else "CUDA" if torch.version.cuda else "CPU-only"
+        raise DeviceError(
+            f"--device cuda: PyTorch {torch.__version__} (a {build} build) sees no GPU; install a ROCm or CUDA build "
+            "that matches the driver (README, 'On a GPU'), or use --device cpu"
+        )
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def use_fastest_exact_products() -> str:
+    """Lets float32 matrix products take the CPU's fastest path that is still float32; returns the precision chosen.
+
+    On some CPUs (AMD's with AVX-512, say) PyTorch's "medium" sends them down another library's path at twice the speed
+    and the same accuracy; on others it means bfloat16. So it is tried on one product, and kept where the error is
+    float32's. The setting is PyTorch's own and holds for the process; GPUs are left as they are.
+    """
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(2, 256, 256, generator=generator)
+    exact = left.double() @ right.double()
+    torch.set_float32_matmul_precision("medium")
+    error = ((left @ right).double() - exact).abs().max() / exact.abs().max()
+    if error > FLOAT32_PRODUCT_ERROR:
+        torch.set_float32_matmul_precision("highest")
+    return torch.get_float32_matmul_precision()
+
+
+def describe_device(device: torch.device) -> str:
+    """One line: device, its name and architecture, and the versions that decide what the numbers will be."""
+    if device.type == "cpu":
+        return (
+            f"cpu · {platform.machine()}, {torch.get_num_threads()} threads, "
+            f"{torch.backends.cpu.get_cpu_capability()} · torch {torch.__version__}"
+        )
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip:
+        return (
+            f"cuda · {properties.name}, {properties.gcnArchName} · torch {torch.__version__}, HIP {torch.version.hip}"
+        )
+    architecture = f"sm_{properties.major}{properties.minor}"
+    return f"cuda · {properties.name}, {architecture} · torch {torch.__version__}, CUDA {torch.version.cuda}"
