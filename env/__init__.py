@@ -1,0 +1,29 @@
+"""The SO-101 arm in raw MuJoCo: simulation, tasks, and the protocol that any environment can follow."""
+
+from env.rendering import RenderingUnavailable, choose_backend
+
+choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next lines do
+
+from env.protocol import EnvError, EnvSpec, GoalEnv, probe  # noqa: E402
+from env.registry import DEFAULT_REWARD, TASKS, is_custom, make_envs  # noqa: E402
+from env.simulation import SimulationDiverged  # noqa: E402
+from env.task import GoalKind, Reward, TaskConfig  # noqa: E402
+from env.vector import VectorEnv, VectorStep  # noqa: E402
+
+__all__ = [
+    "DEFAULT_REWARD",
+    "TASKS",
+    "EnvError",
+    "EnvSpec",
+    "GoalEnv",
+    "GoalKind",
+    "RenderingUnavailable",
+    "Reward",
+    "SimulationDiverged",
+    "TaskConfig",
+    "VectorEnv",
+    "VectorStep",
+    "is_custom",
+    "make_envs",
+    "probe",
+]

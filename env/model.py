@@ -1,0 +1,78 @@
+"""The compiled robot and scene, with every name resolved to an index once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+SCENE = Path(__file__).parent / "assets" / "scene.xml"
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+CUBE_HALF = 0.01  # m
+
+
+@dataclass(frozen=True)
+class ArmModel:
+    """One mujoco.MjModel, shared by any number of simulations, and where its parts are.
+
+    Read-only after loading: goals and everything else that changes lives in mujoco.MjData.
+    """
+
+    mj: mujoco.MjModel
+    has_cube: bool
+
+    @classmethod
+    def load(cls, with_cube: bool = True) -> "ArmModel":
+        """The SO-101 in its scene; without the cube for tasks that have no use for it."""
+        spec = mujoco.MjSpec.from_file(str(SCENE))
+        if not with_cube:
+            for key in list(spec.keys):  # a keyframe's qpos would no longer fit
+                spec.delete(key)
+            spec.delete(spec.body("cube"))
+        return cls(spec.compile(), with_cube)
+
+    @cached_property
+    def joint_qpos(self) -> np.ndarray:
+        return np.array([self.mj.joint(name).qposadr[0] for name in JOINTS])
+
+    @cached_property
+    def joint_dof(self) -> np.ndarray:
+        return np.array([self.mj.joint(name).dofadr[0] for name in JOINTS])
+
+    @cached_property
+    def control_range(self) -> np.ndarray:
+        """(6, 2): lowest and highest target of each servo, rad."""
+        return self.mj.actuator_ctrlrange.copy()
+
+    @cached_property
+    def cube_qpos(self) -> int:
+        return int(self.mj.joint("cube_joint").qposadr[0])
+
+    @cached_property
+    def cube_body(self) -> int:
+        return self.mj.body("cube").id
+
+    @cached_property
+    def cube_dof(self) -> int:
+        return int(self.mj.joint("cube_joint").dofadr[0])
+
+    @cached_property
+    def cube_geom(self) -> int:
+        return self.mj.geom("cube").id
+
+    @cached_property
+    def jaw_pads(self) -> tuple[int, int]:
+        return self.mj.geom("fixed_pad").id, self.mj.geom("moving_pad").id
+
+    @cached_property
+    def gripper_body(self) -> int:
+        return self.mj.body("gripper").id
+
+    @cached_property
+    def grasp_site(self) -> int:
+        return self.mj.site("grasp_point").id
+
+    @cached_property
+    def target_mocap(self) -> int:
+        return int(self.mj.body("target").mocapid[0])

@@ -1,0 +1,35 @@
+"""Pick-place, the reference task: carry a 2 cm cube from one side of the arm's reach to the other."""
+
+import numpy as np
+
+from env.cube_task import CubeTask
+from env.model import CUBE_HALF
+from env.push import TABLE_ANGLE, TABLE_RADIUS
+from env.workspace import polar_point
+
+FIXED_GOAL = np.array([0.40, 0.10, 0.04])
+"""The reference task's target, m."""
+AIR_HEIGHT = (0.03, 0.15)
+MIX = {"fixed": 0.30, "table": 0.35, "air": 0.35}
+"""Shares of the training goals."""
+
+
+class PickPlace(CubeTask):
+    """Success within 3 cm of the goal. Observation: CubeTask.fields.
+
+    The cube starts 20 cm from the reference target and 37–41 cm from the pan axis, close to where the arm's reach ends.
+    """
+
+    goal_kinds = ("fixed", "table", "air", "mix")
+    training_goal = "mix"
+    episode_steps = 100
+    threshold = 0.03
+
+    def _draw_goal(self, cube):
+        kind = self.goal_kind
+        if kind == "mix":
+            kind = self.rng.choice(list(MIX), p=list(MIX.values()))
+        if kind == "fixed":
+            return FIXED_GOAL.copy()
+        height = AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF)
+        return self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, height))

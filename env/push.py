@@ -1,0 +1,31 @@
+"""Push: slide the cube to a random point of the table."""
+
+from env.cube_task import CubeTask
+from env.model import CUBE_HALF
+from env.workspace import polar_point
+
+TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
+"""Where on the table goals lie: metres and ± radians about the pan axis; the spawn area is part of it."""
+
+
+class Push(CubeTask):
+    """Success within 3 cm of a point on the table. Observation: CubeTask.fields."""
+
+    goal_kinds = ("table",)
+    training_goal = "table"
+    episode_steps = 100
+    threshold = 0.03
+
+    def _draw_goal(self, cube):
+        resting = (CUBE_HALF, CUBE_HALF)
+        return self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, resting))
+
+    def _staged_terms(self, distance, info):
+        # A push has no grasp and no lift: the cube's way to the target counts from the start.
+        weights = self.config.staged
+        return {
+            "reach": -weights.reach * info["reach_distance"],
+            "place": -weights.place * distance,
+            "success": weights.success * (distance <= self.threshold),
+            "lost": -weights.lost * info["cube_lost"],
+        }

@@ -1,0 +1,34 @@
+"""Environments by name."""
+
+from env.model import ArmModel
+from env.pick_place import PickPlace
+from env.protocol import EnvError, GoalEnv, load_factory
+from env.push import Push
+from env.reach import Reach
+from env.task import ArmTask, Reward, TaskConfig
+
+TASKS: dict[str, type[ArmTask]] = {"reach": Reach, "push": Push, "pick-place": PickPlace}
+DEFAULT_REWARD: Reward = "sparse-reach"
+
+
+def is_custom(name: str) -> bool:
+    return ":" in name
+
+
+def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: float) -> list[GoalEnv]:
+    """`count` environments; those of a built-in task share one MjModel. Raises EnvError.
+
+    name: a built-in task, or MODULE:CALLABLE, called once for each environment; `task`, `reward` and `gamma` belong to
+    the built-in tasks.
+    """
+    if is_custom(name):
+        factory = load_factory(name)
+        return [factory() for _ in range(count)]
+    if name not in TASKS:
+        raise EnvError(f"--env {name}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own")
+    kind = TASKS[name]
+    model = ArmModel.load(kind.has_cube)
+    try:
+        return [kind(model, task, reward, gamma) for _ in range(count)]
+    except ValueError as error:
+        raise EnvError(f"--env {name}: {error}") from error

@@ -1,0 +1,104 @@
+"""One simulation of the arm: control steps, state, and the few quantities that tasks are made of."""
+
+import mujoco
+import numpy as np
+
+from env.model import ArmModel
+
+CONTROL_STEP = 0.02
+"""Seconds between two actions."""
+MAX_TARGET_CHANGE = 0.1
+"""Radians by which an action of 1 moves a servo's target in one control step."""
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_FATAL = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+
+
+class SimulationDiverged(RuntimeError):
+    """MuJoCo met a NaN or an absurd number; the state is worthless, and the episode must be dropped."""
+
+
+class Simulation:
+    """An MjData over a shared ArmModel, advanced in control steps of 20 ms.
+
+    MuJoCo's step is split so that positions, velocities and contacts are those of the current state whenever Python
+    looks: each control step begins with the second half of a physics step (forces, integration) and ends with the
+    first half (kinematics, collision, velocities) of the next. That costs nothing extra and saves a mj_forward.
+    """
+
+    def __init__(self, model: ArmModel):
+        substeps = CONTROL_STEP / model.mj.opt.timestep
+        if abs(substeps - round(substeps)) > 1e-6:
+            raise ValueError(
+                f"the model's timestep {model.mj.opt.timestep} s does not divide a control step of {CONTROL_STEP} s"
+            )
+        self.model = model
+        self.data = mujoco.MjData(model.mj)
+        self.substeps = round(substeps)
+        self._state_size = mujoco.mj_stateSize(model.mj, STATE)
+        data = self.data
+        # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
+        self.servo_target = data.ctrl
+        self.grasp_point = data.site_xpos[model.grasp_site]
+        self.gripper_axes = data.xmat[model.gripper_body].reshape(3, 3)
+        if model.has_cube:
+            self.cube_position = data.qpos[model.cube_qpos : model.cube_qpos + 3]
+            self.cube_axes = data.xmat[model.cube_body].reshape(3, 3)
+            self.cube_velocity = data.qvel[model.cube_dof : model.cube_dof + 6]
+
+    @property
+    def joint_position(self) -> np.ndarray:
+        return self.data.qpos[self.model.joint_qpos]
+
+    @property
+    def joint_velocity(self) -> np.ndarray:
+        return self.data.qvel[self.model.joint_dof]
+
+    def reset(self, cube: np.ndarray | None = None) -> None:
+        """Every joint at 0 and at rest, servo targets at 0; the cube, if there is one, flat at position `cube` (3,)."""
+        mujoco.mj_resetData(self.model.mj, self.data)
+        if cube is not None:
+            start = self.model.cube_qpos
+            self.data.qpos[start : start + 7] = (*cube, 1, 0, 0, 0)
+        mujoco.mj_step1(self.model.mj, self.data)
+
+    def show_target(self, position: np.ndarray) -> None:
+        """Moves the drawn target, (3,) m. It is a ghost: nothing collides with it."""
+        self.data.mocap_pos[self.model.target_mocap] = position
+
+    def step(self, action: np.ndarray) -> None:
+        """One control step: moves each servo's target by 0.1 rad times the action (6,), within the servo's range.
+
+        Raises SimulationDiverged.
+        """
+        low, high = self.model.control_range.T
+        np.clip(self.servo_target + MAX_TARGET_CHANGE * action, low, high, out=self.servo_target)
+        model, data = self.model.mj, self.data
+        mujoco.mj_step2(model, data)
+        mujoco.mj_step(model, data, self.substeps - 1)
+        mujoco.mj_step1(model, data)
+        for warning in _FATAL:
+            if data.warning[warning].number:
+                raise SimulationDiverged(
+                    f"the simulation diverged {data.time:.2f} s into the episode ({warning.name[7:]}); it is dropped"
+                )
+
+    def pads_touching_cube(self) -> tuple[bool, bool]:
+        """Whether the fixed and the moving jaw's pad touch the cube."""
+        pairs = self.data.contact.geom
+        others = pairs.sum(1)[(pairs == self.model.cube_geom).any(1)] - self.model.cube_geom
+        fixed, moving = self.model.jaw_pads
+        return bool((others == fixed).any()), bool((others == moving).any())
+
+    def state(self) -> np.ndarray:
+        """Everything that MuJoCo's next step depends on (mjSTATE_INTEGRATION, warm start included), (S,) float64."""
+        state = np.empty(self._state_size)
+        mujoco.mj_getState(self.model.mj, self.data, state, STATE)
+        return state
+
+    def load_state(self, state: np.ndarray) -> None:
+        if state.shape != (self._state_size,):
+            raise ValueError(f"a simulation state of {state.shape} does not fit this model's ({self._state_size},)")
+        mujoco.mj_resetData(self.model.mj, self.data)
+        mujoco.mj_setState(self.model.mj, self.data, state, STATE)
+        # The first half only: mj_forward would run the solver, whose result is the next step's warm start.
+        mujoco.mj_step1(self.model.mj, self.data)

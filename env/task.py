@@ -1,0 +1,223 @@
+"""What every task on the arm shares: the goal-environment protocol over a simulation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from env.model import JOINTS, ArmModel
+from env.rendering import Camera
+from env.rewards import StagedConfig, goal_distance
+from env.simulation import Simulation
+
+Reward = Literal["sparse", "sparse-reach", "staged"]
+GoalKind = Literal["fixed", "table", "air", "mix"]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The built-in tasks. None is the task's own default."""
+
+    goal: GoalKind | None = None
+    """Goals to train on: fixed (the reference target), table, air, or mix (all of them)."""
+    max_episode_steps: int | None = None
+    """Control steps (20 ms) before an episode is cut off; the cut is no termination."""
+    terminate_on_success: bool = False
+    """End the episode when the goal is met, instead of asking the policy to hold it."""
+    reach_weight: float = 5.0
+    """Weight of the reach potential in the sparse-reach reward, per metre."""
+    staged: StagedConfig = field(default_factory=StagedConfig)
+    """Weights of the staged reward."""
+
+
+@dataclass(frozen=True)
+class ObservationField:
+    """A run of numbers in the observation: what they are, in which unit, and what each is multiplied by."""
+
+    name: str
+    size: int
+    unit: str
+    scale: float
+
+
+ARM_FIELDS = (
+    ObservationField("joint positions, " + ", ".join(JOINTS), 6, "rad", 1.0),
+    ObservationField("joint velocities", 6, "rad/s", 0.2),
+    ObservationField("servo targets minus joint positions", 6, "rad", 5.0),
+    ObservationField("grasp point (between the fingertips)", 3, "m", 5.0),
+    ObservationField("gripper's closing direction (its x axis)", 3, "1", 1.0),
+    ObservationField("gripper's back (its z axis, away from the fingertips)", 3, "1", 1.0),
+)
+
+
+class ArmTask(ABC):
+    """A goal environment on the SO-101 (the protocol is in env/protocol.py).
+
+    Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.1 rad; values outside are clipped.
+    Goals are points in the world frame, (3,) m; success is being within `threshold` of one.
+
+    Args:
+        model: shared by all environments of a process.
+        config: what the user chose.
+        reward: which reward.
+        gamma: the learner's discount, which the reach potential needs.
+    """
+
+    has_cube: ClassVar[bool]
+    fields: ClassVar[tuple[ObservationField, ...]]
+    goal_kinds: ClassVar[tuple[GoalKind, ...]]
+    """Kinds of goals that the task knows; the first is what evaluation asks for by default."""
+    training_goal: ClassVar[GoalKind]
+    episode_steps: ClassVar[int]
+    threshold: ClassVar[float]
+    goal_dim: ClassVar[int] = 3
+    action_dim: ClassVar[int] = 6
+    goal_scale: ClassVar[float] = 10.0
+    """Networks see goals in decimetres: a tenth of a metre is what a goal is typically away."""
+
+    def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward, gamma: float):
+        goal = self.training_goal if config.goal is None else config.goal
+        if goal not in self.goal_kinds:
+            raise ValueError(f"this task has no '{goal}' goals; there are: {', '.join(self.goal_kinds)}")
+        self.config = config
+        self.goal_kind = goal
+        self.reward = reward
+        self.gamma = gamma
+        self.max_episode_steps = self.episode_steps if config.max_episode_steps is None else config.max_episode_steps
+        if self.max_episode_steps < 1:
+            raise ValueError(f"an episode needs at least 1 step, not {self.max_episode_steps}")
+        self.obs_dim = sum(field.size for field in self.fields)
+        self.sim = Simulation(model)
+        self.rng = np.random.default_rng(0)
+        self.goal = np.zeros(self.goal_dim)
+        self.steps = 0
+        self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.fields])
+        self._camera = Camera(model.mj)
+
+    @abstractmethod
+    def _reset_scene(self) -> None:
+        """Puts the simulation into a start state and draws self.goal, both from self.rng."""
+
+    @abstractmethod
+    def _achieved_goal(self) -> np.ndarray:
+        """The point (3,) that should get to the goal; a copy."""
+
+    @abstractmethod
+    def _measure(self) -> tuple[np.ndarray, ...]:
+        """The observation's numbers in SI units, in the order of `fields`."""
+
+    @abstractmethod
+    def _before_step(self) -> np.ndarray:
+        """What the reach potential needs of the state that a step starts from."""
+
+    @abstractmethod
+    def _reward_info(self, before: np.ndarray) -> dict[str, np.ndarray]:
+        """What reward_terms needs beyond the goals, as arrays; `before` is what _before_step returned."""
+
+    @abstractmethod
+    def reward_terms(
+        self, achieved: np.ndarray, desired: np.ndarray, info: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The reward by its named terms, each (B,), for goals (B, 3) and stored info arrays (B, …)."""
+
+    def compute_reward(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Rewards (B,) float32 for goals (B, 3) and what `info` arrays (B, …) hold of each transition."""
+        return sum(self.reward_terms(achieved_goal, desired_goal, info).values()).astype(np.float32)
+
+    def compute_terminated(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Whether a transition to `achieved_goal` (B, 3) ends an episode with goal `desired_goal` (B, 3); (B,) bool."""
+        success = self.is_success(achieved_goal, desired_goal)
+        return success if self.config.terminate_on_success else np.zeros_like(success)
+
+    def is_success(self, achieved_goal: np.ndarray, desired_goal: np.ndarray) -> np.ndarray:
+        return goal_distance(achieved_goal, desired_goal) <= self.threshold
+
+    def return_range(self) -> tuple[float, float] | None:
+        """Lowest and highest discounted return that the reward allows, or None where it has no useful bound."""
+        if self.reward == "staged" or self.config.terminate_on_success:
+            return None
+        worst = -1 / (1 - self.gamma)
+        # Shaping turns V into V - Phi (Ng et al. 1999), and 0 <= -Phi <= weight * (the farthest that things get).
+        return (worst, 0.0 if self.reward == "sparse" else self.config.reach_weight * 1.0)
+
+    def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Starts an episode. With a seed, the episode depends on that seed alone; without, the generator goes on."""
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.steps = 0
+        self._reset_scene()
+        self.sim.show_target(self.goal)
+        return self.observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """One control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
+        before = self._before_step()
+        self.sim.step(self._checked(action))
+        self.steps += 1
+        obs = self.observe()
+        stored = self._reward_info(before)
+        batch = {key: value[None] for key, value in stored.items()}
+        achieved, desired = obs["achieved_goal"][None], obs["desired_goal"][None]
+        terms = self.reward_terms(achieved, desired, batch)
+        success = bool(self.is_success(achieved, desired)[0])
+        terminated = success and self.config.terminate_on_success
+        metrics = {f"reward_{name}": float(value[0]) for name, value in terms.items()} | self._metrics()
+        info = stored | {"is_success": success, "metrics": metrics}
+        reward = float(sum(terms.values())[0])
+        return obs, reward, terminated, self.steps >= self.max_episode_steps, info
+
+    def render(self) -> np.ndarray:
+        """The scene from the overview camera, (480, 640, 3) uint8. Raises RenderingUnavailable."""
+        return self._camera.draw(self.sim.data)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "simulation": self.sim.state(),
+            "goal": self.goal.copy(),
+            "steps": self.steps,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sim.load_state(state["simulation"])
+        self.goal = state["goal"].copy()
+        self.steps = state["steps"]
+        self.rng.bit_generator.state = state["rng"]
+
+    def observe(self) -> dict[str, np.ndarray]:
+        """The observation of the current state, as reset and step return it."""
+        return {
+            "observation": (np.concatenate(self._measure()) * self._scale).astype(np.float32),
+            "achieved_goal": self._achieved_goal().astype(np.float32),
+            "desired_goal": self.goal.astype(np.float32),
+        }
+
+    def _measure_arm(self) -> tuple[np.ndarray, ...]:
+        sim = self.sim
+        position = sim.joint_position
+        return (
+            position,
+            sim.joint_velocity,
+            sim.servo_target - position,
+            sim.grasp_point,
+            sim.gripper_axes[:, 0],
+            sim.gripper_axes[:, 2],
+        )
+
+    def _metrics(self) -> dict[str, float]:
+        """Numbers worth a curve; the episode's mean of each is logged."""
+        return {}
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (self.action_dim,):
+            raise ValueError(f"an action must have shape ({self.action_dim},), one number a servo, not {action.shape}")
+        if not np.isfinite(action).all():
+            raise ValueError(f"an action must be finite, not {action}; look for NaN in what produced it")
+        return np.clip(action, -1.0, 1.0)

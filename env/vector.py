@@ -1,0 +1,96 @@
+"""N environments side by side in one process, stepped in turn, each starting a new episode when one ends."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from env.protocol import GOAL_KEYS, EnvSpec, GoalEnv, info_arrays
+from env.simulation import SimulationDiverged
+
+
+class VectorStep(NamedTuple):
+    """One step of N environments; next_obs is what the step led to, before any reset.
+
+    next_obs: {"observation": (N, O), "achieved_goal": (N, G), "desired_goal": (N, G)} float32; reward (N,) float32;
+    terminated, truncated, success, diverged (N,) bool; info: stored arrays (N, …); metrics: {name: (N,)}.
+    """
+
+    next_obs: dict[str, np.ndarray]
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    success: np.ndarray
+    diverged: np.ndarray
+    info: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
+
+
+class VectorEnv:
+    """Steps `envs` in turn. `obs` is always what to act on next.
+
+    An environment whose simulation diverges is marked in `diverged` and reset; its transition is no transition.
+    """
+
+    def __init__(self, envs: list[GoalEnv], spec: EnvSpec):
+        self.envs = envs
+        self.spec = spec
+        n = len(envs)
+        self.obs = {
+            "observation": np.zeros((n, spec.obs_dim), np.float32),
+            "achieved_goal": np.zeros((n, spec.goal_dim), np.float32),
+            "desired_goal": np.zeros((n, spec.goal_dim), np.float32),
+        }
+
+    def __len__(self) -> int:
+        return len(self.envs)
+
+    def reset(self, seeds: list[int]) -> None:
+        for i, seed in enumerate(seeds):
+            self._put(self.obs, i, self.envs[i].reset(seed=seed)[0])
+
+    def step(self, actions: np.ndarray) -> VectorStep:
+        """Steps every environment with its row of actions (N, A); afterwards `obs` belongs to the next step."""
+        n = len(self.envs)
+        next_obs = {key: value.copy() for key, value in self.obs.items()}
+        reward = np.zeros(n, np.float32)
+        terminated, truncated, success, diverged = np.zeros((4, n), bool)
+        info = {key: np.zeros((n, *shape), np.float32) for key, shape in self.spec.info_shapes.items()}
+        metrics: dict[str, np.ndarray] = {}
+        for i, env in enumerate(self.envs):
+            try:
+                obs, reward[i], terminated[i], truncated[i], step_info = env.step(actions[i])
+            except SimulationDiverged:
+                diverged[i] = True
+                self._put(self.obs, i, env.reset()[0])
+                continue
+            self._put(next_obs, i, obs)
+            success[i] = bool(step_info["is_success"])
+            for key, value in info_arrays(step_info).items():
+                info[key][i] = value
+            for key, value in step_info.get("metrics", {}).items():
+                metrics.setdefault(key, np.zeros(n))[i] = value
+            ended = terminated[i] or truncated[i]
+            self._put(self.obs, i, env.reset()[0] if ended else obs)
+        return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics)
+
+    @staticmethod
+    def _put(into: dict[str, np.ndarray], i: int, obs: dict[str, np.ndarray]) -> None:
+        for key in GOAL_KEYS:
+            into[key][i] = obs[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The observations, and the state of every environment that can tell it."""
+        states = {str(i): env.state_dict() for i, env in enumerate(self.envs) if hasattr(env, "state_dict")}
+        return {"obs": self.obs, "envs": states}
+
+    def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
+        """Restores the environments; returns the indices of those that cannot be, which start a fresh episode."""
+        self.obs = {key: value.copy() for key, value in state["obs"].items()}
+        fresh = []
+        for i, env in enumerate(self.envs):
+            if str(i) in state["envs"] and hasattr(env, "load_state_dict"):
+                env.load_state_dict(state["envs"][str(i)])
+            else:
+                self._put(self.obs, i, env.reset(seed=fresh_seeds[i])[0])
+                fresh.append(i)
+        return fresh
