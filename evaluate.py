@@ -1,0 +1,186 @@
+"""Roll a trained policy out, say how good it is and how sure that is, record it, or watch it live.
+
+python evaluate.py runs/reach-sparse-reach-0          the newest checkpoint of a run
+python evaluate.py runs/…/checkpoints/step_000010000  one checkpoint
+python evaluate.py reach --video reach.mp4            a policy that came with the code
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import checkpoints
+import her
+from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable
+from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
+from training.config import ConfigError, config_from_dict
+from training.evaluation import Policy, record_episodes, run_episodes, summarise
+from training.setup import evaluation_goal, make_agent, make_environments
+from training.video import VideoError, check_video_path, write_video
+
+ENVS = 20
+"""Episodes that share a forward pass of the policy."""
+VIDEO_EPISODES = 5
+
+
+class EvaluationError(ValueError):
+    """Something that was asked for and cannot be."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Roll a trained policy out deterministically, from start states that training never saw.
+
+    success: the goal holds at the last step. success once: it held at any step. Intervals are 95 %.
+    """
+
+    path: Annotated[str, tyro.conf.Positional]
+    """A run directory (its newest checkpoint), one checkpoint, or the name of a policy in checkpoints/pretrained."""
+    episodes: int = 100
+    """How many episodes."""
+    seed: int = 10_000
+    """Episode i is drawn from this seed + i and from nothing else."""
+    goal: GoalKind | None = None
+    """Kind of goals; None is the task's own (pick-place: fixed)."""
+    device: DeviceName = "auto"
+    """Where the policy lives."""
+    video: Path | None = None
+    """Record the first episodes to this .mp4 or .gif."""
+    json: Path | None = None
+    """Write the summary to this file."""
+    viewer: bool = False
+    """Watch the policy in MuJoCo's window instead of measuring it; needs a screen."""
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    if config.episodes < 1 or config.seed < 0:
+        raise EvaluationError(
+            f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up"
+        )
+    if config.video is not None:
+        check_video_path(config.video)
+    device = select_device(config.device)
+    if device.type == "cpu":
+        use_fastest_exact_products()
+    path = find_checkpoint(config.path)
+    state, manifest = checkpoints.load(path, only=["agent"])
+    stored = {key: value for key, value in manifest.config.items() if key != "command"}
+    training = config_from_dict(stored, path)
+    goal = evaluation_goal(training.env, config.goal)
+
+    envs, spec = make_environments(training, min(config.episodes, ENVS), goal)
+    agent = make_agent(training, envs[0], spec, device, seed=0)
+    try:
+        agent.load_actor(state["agent"]["actor"])
+    except RuntimeError as error:
+        raise EvaluationError(f"{path} does not fit {training.env} as it is now: {error}") from error
+    policy = agent.act_deterministic
+    print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
+    print(describe_device(device))
+
+    if config.viewer:
+        watch(envs[0], policy, spec.goal_scale, config.seed)
+        return
+    episodes = []
+    for i, episode in enumerate(run_episodes(envs, policy, spec.goal_scale, config.episodes, config.seed)):
+        episodes.append(episode)
+        verdict = "success" if episode.success else "reached, not held" if episode.success_once else "failed"
+        print(f"episode {i:>4} · {verdict:<17} · return {episode.ret:>8.2f} · {episode.length} steps")
+    summary = summarise(episodes)
+    print_summary(summary)
+    if config.json is not None:
+        content = {"env": training.env, "goal": goal, "env_steps": manifest.step, **summary}
+        config.json.parent.mkdir(parents=True, exist_ok=True)
+        config.json.write_text(json.dumps(content, indent=2) + "\n")
+    if config.video is not None:
+        if not hasattr(envs[0], "render"):
+            raise EvaluationError(f"--video: {training.env} has no render()")
+        count = min(config.episodes, VIDEO_EPISODES)
+        write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))
+        print(f"video of the first {count} episodes: {config.video}")
+
+
+def find_checkpoint(name: str) -> Path:
+    """The checkpoint that a run directory, a checkpoint's own path, or a pretrained policy's name stands for."""
+    path = Path(name)
+    if (path / "checkpoints").is_dir():
+        newest, problems = checkpoints.newest_valid(path / "checkpoints")
+        for problem in problems:
+            print(f"passed over: {problem}")
+        if newest is None:
+            raise checkpoints.CheckpointError(f"{path} holds no checkpoint that can be used")
+        return newest
+    if path.is_dir():
+        return path
+    pretrained = sorted(entry.name for entry in checkpoints.PRETRAINED.iterdir() if entry.is_dir())
+    if name in pretrained:
+        return checkpoints.PRETRAINED / name
+    raise checkpoints.CheckpointError(
+        f"{name}: no such run directory or checkpoint, and no pretrained policy ({', '.join(pretrained)})"
+    )
+
+
+def print_summary(summary: dict) -> None:
+    print(f"\n{summary['episodes']} episodes, 95 % intervals")
+    for name in ("success", "success_once"):
+        rate = summary[name]
+        print(f"  {name:<13}{rate['rate']:>8.1%}   [{rate['low']:.1%}, {rate['high']:.1%}]")
+    for name in ("return", "length"):
+        value = summary[name]
+        print(f"  {name:<13}{value['mean']:>8.2f}   [{value['low']:.2f}, {value['high']:.2f}]")
+
+
+def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
+    """Shows episode after episode in MuJoCo's own window, in real time, until it is closed."""
+    simulation = getattr(env, "sim", None)
+    if simulation is None:
+        raise EvaluationError("--viewer: only the built-in tasks can be watched in MuJoCo's window; try --video")
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise EvaluationError(
+            "--viewer: there is no screen here (neither DISPLAY nor WAYLAND_DISPLAY is set); try --video"
+        )
+    import mujoco.viewer
+
+    from env.simulation import CONTROL_STEP
+
+    with mujoco.viewer.launch_passive(simulation.model.mj, simulation.data) as window:
+        while window.is_running():
+            with window.lock():
+                obs, _ = env.reset(seed=seed)
+            seed += 1
+            ended = False
+            while window.is_running() and not ended:
+                started = time.perf_counter()
+                inputs = her.policy_input(**{key: value[None] for key, value in obs.items()}, goal_scale=goal_scale)
+                action = policy(inputs)[0]
+                with window.lock():
+                    obs, _, terminated, truncated, _ = env.step(action)
+                window.sync()
+                ended = terminated or truncated
+                time.sleep(max(0.0, CONTROL_STEP - (time.perf_counter() - started)))
+
+
+def main() -> None:
+    config = tyro.cli(EvaluateConfig, prog="evaluate.py")
+    try:
+        evaluate(config)
+    except (
+        EvaluationError,
+        ConfigError,
+        EnvError,
+        DeviceError,
+        VideoError,
+        RenderingUnavailable,
+        checkpoints.CheckpointError,
+    ) as error:
+        sys.exit(f"evaluate.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What a run can be told, and what it is when nothing is said."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cattrs
+from cattrs.errors import ClassValidationError
+
+from env import DEFAULT_REWARD, GoalKind, Reward, TaskConfig, is_custom
+from her import HERConfig
+from sac import DeviceName, SACConfig
+
+STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
+"""Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
+WARMUP = {"push": 8_000, "pick-place": 8_000}
+"""Steps of random actions where --warmup is not given; 1,000 for the others."""
+
+MAY_CHANGE = ("steps", "run", "resume", "device", "video", "eval", "checkpoint", "log")
+"""What a resumed run may be told anew: everything else would make it another run."""
+
+
+class ConfigError(ValueError):
+    """An option that cannot be, or that the run directory contradicts."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Deterministic evaluation on environments of its own."""
+
+    every: int = 5_000
+    """Environment steps between two evaluations."""
+    episodes: int = 40
+    """Episodes of each evaluation."""
+    seed: int = 1_000_000
+    """Episode i of every evaluation is drawn from this seed + i.
+    They are the same each time, and training never sees them."""
+    goal: GoalKind | None = None
+    """Goals to evaluate on; None is the task's own (pick-place: fixed)."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept on the disk."""
+
+    every: int = 10_000
+    """Environment steps between two checkpoints.
+    An evaluation with the best success so far is saved as well."""
+    keep: int = 3
+    """How many of the newest to keep, besides the best by success."""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """TensorBoard."""
+
+    every: int = 1_000
+    """Environment steps between two points of the training curves."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a policy with Soft Actor-Critic and Hindsight Experience Replay.
+
+    The same command typed again continues the run where it stopped. Watch it with: tensorboard --logdir runs
+    """
+
+    env: str = "reach"
+    """The task: reach, push, pick-place, or MODULE:CALLABLE for an environment of your own."""
+    reward: Reward | None = None
+    """sparse: 0 at the goal, -1 elsewhere. sparse-reach: the same and a potential for reaching the cube.
+    staged: dense, by the stages of a pick-and-place. Default: sparse-reach."""
+    seed: int = 0
+    """Seed of everything that is random."""
+    steps: int | None = None
+    """Environment steps of the whole run, resumed parts included.
+    Default: reach 20000, push 200000, pick-place 400000, others 100000."""
+    run: str | None = None
+    """Run directory. Default: runs/ENV-REWARD-SEED."""
+    resume: str = "auto"
+    """auto: continue the run directory where it holds a run, else start it.
+    never: refuse where it holds one. PATH: continue from that checkpoint."""
+    device: DeviceName = "auto"
+    """Where the networks live; ROCm's GPUs are called cuda, too."""
+    num_envs: int = 16
+    """Environments that step side by side."""
+    warmup: int | None = None
+    """Environment steps of random actions before the policy acts and learns.
+    Default: push and pick-place 8000, others 1000."""
+    warmup_hold: float = 5.0
+    """Steps for which a random action is held, on average."""
+    updates_per_step: float = 0.25
+    """Gradient updates per environment step after the warm-up."""
+    video: bool = True
+    """Record a video of the trained policy at the end."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    her: HERConfig = field(default_factory=HERConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def resolved(self) -> "TrainConfig":
+        """The same with every default filled in, and checked. Raises ConfigError."""
+        if is_custom(self.env) and self.reward is not None:
+            raise ConfigError(f"--reward {self.reward}: the rewards are the built-in tasks'; {self.env} brings its own")
+        reward = self.reward or DEFAULT_REWARD
+        kind = self.env.replace(":", "-") if is_custom(self.env) else f"{self.env}-{reward}"
+        config = replace(
+            self,
+            reward=None if is_custom(self.env) else reward,
+            steps=STEPS.get(self.env, 100_000) if self.steps is None else self.steps,
+            warmup=WARMUP.get(self.env, 1_000) if self.warmup is None else self.warmup,
+            run=self.run or f"runs/{kind}-{self.seed}",
+        )
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        def require(condition: bool, sentence: str) -> None:
+            if not condition:
+                raise ConfigError(sentence)
+
+        for name, value in (
+            ("--num-envs", self.num_envs),
+            ("--sac.batch-size", self.sac.batch_size),
+            ("--eval.every", self.eval.every),
+            ("--eval.episodes", self.eval.episodes),
+            ("--checkpoint.every", self.checkpoint.every),
+            ("--checkpoint.keep", self.checkpoint.keep),
+            ("--log.every", self.log.every),
+            ("--warmup", self.warmup),
+        ):
+            require(value >= 1, f"{name} {value}: must be at least 1")
+        require(
+            self.steps > self.warmup,
+            f"--steps {self.steps}: the first {self.warmup} steps are random warm-up, so a run of {self.steps} would "
+            "learn nothing; give more --steps or a smaller --warmup",
+        )
+        require(self.seed >= 0, f"--seed {self.seed}: must not be negative")
+        require(self.updates_per_step > 0, f"--updates-per-step {self.updates_per_step}: must be positive")
+        require(self.warmup_hold >= 1, f"--warmup-hold {self.warmup_hold}: must be at least 1")
+        require(0 < self.sac.gamma < 1, f"--sac.gamma {self.sac.gamma}: must lie between 0 and 1")
+        require(0 < self.sac.tau <= 1, f"--sac.tau {self.sac.tau}: must lie between 0 and 1")
+        require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")
+        require(self.sac.init_alpha > 0, f"--sac.init-alpha {self.sac.init_alpha}: must be positive")
+        require(bool(self.sac.hidden) and min(self.sac.hidden) >= 1, "--sac.hidden: needs positive layer widths")
+        require(self.her.k >= 0, f"--her.k {self.her.k}: cannot be negative")
+        require(
+            self.her.ratio is None or 0 <= self.her.ratio <= 1,
+            f"--her.ratio {self.her.ratio}: must lie between 0 and 1",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def config_from_dict(content: dict[str, Any], source: Path) -> TrainConfig:
+    """The configuration that to_dict wrote. Raises ConfigError that names `source`."""
+    try:
+        return cattrs.Converter(forbid_extra_keys=True).structure(content, TrainConfig)
+    except (ClassValidationError, TypeError, ValueError) as error:
+        reasons = cattrs.transform_error(error) if isinstance(error, ClassValidationError) else [str(error)]
+        raise ConfigError(f"{source} holds no configuration that this code knows: {'; '.join(reasons)}") from error
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The options, by name, in which a resumed run would be another run: "--sac.lr: 0.001, now 0.0003"."""
+
+    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        items = {}
+        for key, value in tree.items():
+            name = f"{prefix}{key.replace('_', '-')}"
+            items |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        return items
+
+    before, after = ({k: v for k, v in tree.items() if k not in MAY_CHANGE} for tree in (old, new))
+    before, after = flat(before), flat(after)
+    return [
+        f"--{name}: {before.get(name)}, now {after.get(name)}"
+        for name in sorted(before | after)
+        if before.get(name) != after.get(name)
+    ]

@@ -1,0 +1,109 @@
+"""Running sums and windows behind the curves. They are part of the run's state: a resumed curve has no seam."""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from env import VectorStep
+
+WINDOW = 100
+"""Episodes over which the rollout curves average, as in Stable-Baselines3."""
+MOVED = 0.01
+"""Goal units (m) from which an achieved goal counts as moved."""
+
+
+class RolloutMeter:
+    """What the training episodes come to: return, length, success, the goal's movement, and each of the task's metrics.
+
+    Each curve is a mean over the last WINDOW episodes; a metric's value for one episode is its mean over the steps.
+    """
+
+    def __init__(self, num_envs: int):
+        self.running: dict[str, np.ndarray] = {"return": np.zeros(num_envs), "length": np.zeros(num_envs)}
+        self.windows: dict[str, deque[float]] = {}
+        self.episodes = 0
+        self.episodes_moved = 0
+        self.diverged = 0
+
+    def add(self, step: VectorStep) -> None:
+        self.running["return"] += step.reward
+        self.running["length"] += 1
+        for name, value in step.metrics.items():
+            self.running.setdefault(f"env/{name}", np.zeros(len(value)))
+            self.running[f"env/{name}"] += value
+        for env in np.flatnonzero(step.terminated | step.truncated):
+            length = self.running["length"][env]
+            self._push("rollout/ep_rew_mean", self.running["return"][env])
+            self._push("rollout/ep_len_mean", length)
+            self._push("rollout/success_rate", float(step.success[env]))
+            for name in step.metrics:
+                self._push(f"env/{name}", self.running[f"env/{name}"][env] / length)
+            self.episodes += 1
+        self.diverged += int(step.diverged.sum())
+        self.forget(step.terminated | step.truncated | step.diverged)
+
+    def add_displacement(self, metres: float) -> None:
+        """How far the achieved goal of a stored episode moved."""
+        self.episodes_moved += metres > MOVED
+        self._push("her/goal_moved_rate", float(metres > MOVED))
+        self._push("her/goal_displacement", metres)
+
+    def forget(self, envs: np.ndarray | list[int]) -> None:
+        """Starts the episodes in progress of these environments anew."""
+        for total in self.running.values():
+            total[envs] = 0.0
+
+    @property
+    def goal_moved_rate(self) -> float:
+        """Share of the recent episodes in which the achieved goal moved."""
+        return float(np.mean(self.windows.get("her/goal_moved_rate", [0.0])))
+
+    def values(self) -> dict[str, float]:
+        means = {name: float(np.mean(window)) for name, window in self.windows.items()}
+        return means | {"env/diverged_episodes": float(self.diverged), "rollout/episodes": float(self.episodes)}
+
+    def _push(self, name: str, value: float) -> None:
+        self.windows.setdefault(name, deque(maxlen=WINDOW)).append(float(value))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "running": self.running,
+            "windows": {name: list(window) for name, window in self.windows.items()},
+            "episodes": self.episodes,
+            "episodes_moved": int(self.episodes_moved),
+            "diverged": self.diverged,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.running = {name: total.copy() for name, total in state["running"].items()}
+        self.windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
+        self.episodes = state["episodes"]
+        self.episodes_moved = state["episodes_moved"]
+        self.diverged = state["diverged"]
+
+
+class UpdateMeter:
+    """Means of the agent's metrics since the last point of the curves; nothing is read back from the device before."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor | float] = {}
+        self.count = 0
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def pop(self) -> dict[str, float]:
+        """The means, and a fresh start. Empty where there was no update."""
+        means = {name: float(total) / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {name: float(total) for name, total in self.sums.items()}, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.count = dict(state["sums"]), state["count"]

@@ -1,0 +1,28 @@
+"""From a configuration to environments and an agent: the same for training and for evaluating."""
+
+from dataclasses import replace
+
+import torch
+
+from env import EnvSpec, GoalEnv, GoalKind, make_envs, probe
+from env.registry import TASKS
+from sac import SAC
+from training.config import TrainConfig
+
+
+def make_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
+    """`count` environments of the run's task with goals of kind `goal`, and their sizes. Raises EnvError."""
+    task = replace(config.task, goal=goal)
+    envs = make_envs(config.env, count, task, config.reward, config.sac.gamma)
+    return envs, probe(envs[0], config.env)
+
+
+def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:
+    """The kind of goals to evaluate on: what was asked for, else the task's own; None for other people's tasks."""
+    return asked or (TASKS[env].goal_kinds[0] if env in TASKS else None)
+
+
+def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
+    """An untrained agent that fits the environment."""
+    return_range = env.return_range() if hasattr(env, "return_range") else None
+    return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range, device, seed)

@@ -1,0 +1,84 @@
+"""Everything that the next step of a run depends on, in one place."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from env import VectorEnv
+from her import ReplayBuffer
+from sac import SAC, HeldRandomActions
+from training.config import TrainConfig
+from training.meters import RolloutMeter, UpdateMeter
+from training.setup import make_agent, make_environments
+
+
+@dataclass
+class TrainingState:
+    """A checkpoint is this, part by part: what is not here is not part of the run."""
+
+    envs: VectorEnv
+    agent: SAC
+    buffer: ReplayBuffer
+    explorer: HeldRandomActions
+    rollouts: RolloutMeter
+    updates: UpdateMeter
+    env_seeds: list[int]
+    env_steps: int = 0
+    best_success: float = -1.0
+    last_success: float | None = None
+
+    @classmethod
+    def new(cls, config: TrainConfig, device: torch.device) -> "TrainingState":
+        """The state before the first step. Every generator of the run grows from config.seed. Raises EnvError."""
+        agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
+        n = config.num_envs
+        env_list, spec = make_environments(config, n, config.task.goal)
+        envs = VectorEnv(env_list, spec)
+        env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
+        envs.reset(env_seeds)
+        return cls(
+            envs=envs,
+            agent=make_agent(config, env_list[0], spec, device, int(agent_seed.generate_state(1)[0])),
+            buffer=ReplayBuffer(
+                config.her.capacity,
+                n,
+                spec.max_episode_steps,
+                {"observation": spec.obs_dim, "goal": spec.goal_dim, "action": spec.action_dim},
+                spec.info_shapes,
+                np.random.default_rng(buffer_seed),
+            ),
+            explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
+            rollouts=RolloutMeter(n),
+            updates=UpdateMeter(),
+            env_seeds=env_seeds,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "envs": self.envs.state_dict(),
+            "agent": self.agent.state_dict(),
+            "buffer": self.buffer.state_dict(),
+            "explorer": self.explorer.state_dict(),
+            "rollouts": self.rollouts.state_dict(),
+            "updates": self.updates.state_dict(),
+            "progress": {
+                "env_steps": self.env_steps,
+                "best_success": self.best_success,
+                "last_success": self.last_success,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> int:
+        """Restores what state_dict returned; returns how many environments could not be, and began a fresh episode."""
+        progress = state["progress"]
+        self.env_steps = progress["env_steps"]
+        self.best_success, self.last_success = progress["best_success"], progress["last_success"]
+        for name in ("agent", "buffer", "explorer", "rollouts", "updates"):
+            getattr(self, name).load_state_dict(state[name])
+        fresh = self.envs.load_state_dict(state["envs"], [seed + self.env_steps for seed in self.env_seeds])
+        self.rollouts.forget(fresh)
+        for env in fresh:
+            self.buffer.discard_staged(env)
+        return len(fresh)

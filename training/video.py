@@ -1,0 +1,34 @@
+"""Frames to a file that a person can open."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import imageio
+import numpy as np
+
+FPS = 25
+"""Frames a second in the file; the arm's 50 control steps a second are thinned to it."""
+STRIDE = 2
+
+
+class VideoError(RuntimeError):
+    """A file name that no writer knows."""
+
+
+def check_video_path(path: Path) -> None:
+    if path.suffix not in (".mp4", ".gif"):
+        raise VideoError(f"--video {path}: the name must end in .mp4 or .gif")
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
+    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending."""
+    check_video_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    thinned = itertools.islice(frames, 0, None, STRIDE)
+    if path.suffix == ".gif":
+        imageio.mimwrite(path, list(thinned), duration=1000 / FPS, loop=0)
+        return
+    with imageio.get_writer(path, fps=FPS, macro_block_size=16) as writer:
+        for frame in thinned:
+            writer.append_data(frame)
