@@ -1,7 +1,8 @@
 """What the tasks with a cube share: its place in the observation, the rewards, and what is worth a curve."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -43,12 +44,6 @@ class CubeTask(ArmTask):
     def _draw_goal(self, cube: np.ndarray) -> np.ndarray:
         """A goal (3,) for an episode in which the cube starts at `cube` (3,)."""
 
-    def _draw_away_from(self, cube: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
-        """A goal that the cube does not meet from the start: those teach nothing and flatter the success rate."""
-        while rewards.goal_distance(goal := draw(), cube) < 2 * self.threshold:
-            pass
-        return goal
-
     def _achieved_goal(self) -> np.ndarray:
         return self.sim.cube_position.copy()
 
@@ -68,15 +63,15 @@ class CubeTask(ArmTask):
 
     def _cube_lost(self) -> bool:
         x, y, z = self.sim.cube_position
-        return bool(np.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0)
+        return math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0
 
     def _before_step(self):
-        return rewards.goal_distance(self.sim.grasp_point, self.sim.cube_position)
+        return math.dist(self.sim.grasp_point, self.sim.cube_position)
 
     def _reward_info(self, before):
         if self.reward == "sparse":
             return {}
-        distance = rewards.goal_distance(self.sim.grasp_point, self.sim.cube_position)
+        distance = math.dist(self.sim.grasp_point, self.sim.cube_position)
         if self.reward == "sparse-reach":
             return {"reach_distances": np.array([before, distance], np.float32)}
         return {

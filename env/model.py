@@ -7,7 +7,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-SCENE = Path(__file__).parent / "assets" / "scene.xml"
+ASSETS = Path(__file__).parent / "assets"
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 CUBE_HALF = 0.01  # m
 
@@ -25,12 +25,8 @@ class ArmModel:
     @classmethod
     def load(cls, with_cube: bool = True) -> "ArmModel":
         """The SO-101 in its scene; without the cube for tasks that have no use for it."""
-        spec = mujoco.MjSpec.from_file(str(SCENE))
-        if not with_cube:
-            for key in list(spec.keys):  # a keyframe's qpos would no longer fit
-                spec.delete(key)
-            spec.delete(spec.body("cube"))
-        return cls(spec.compile(), with_cube)
+        scene = ASSETS / ("scene.xml" if with_cube else "reach.xml")
+        return cls(mujoco.MjModel.from_xml_path(str(scene)), with_cube)
 
     @cached_property
     def joint_qpos(self) -> np.ndarray:

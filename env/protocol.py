@@ -128,6 +128,10 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
         f"compute_reward gives {batch[0]:g} for a step that was rewarded {float(reward):g}: relabelled transitions "
         "would be taught with other rewards than real ones",
     )
+    for optional, arguments in (("compute_terminated", (*goals, pair)), ("is_success", goals)):
+        if function := getattr(env, optional, None):
+            shape = np.shape(function(*arguments))
+            require(shape == (2,), f"{optional} of 2 transitions must return shape (2,), and returned {shape}")
     return EnvSpec(
         obs_dim=int(env.obs_dim),
         goal_dim=int(env.goal_dim),

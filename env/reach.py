@@ -19,7 +19,9 @@ class Reach(ArmTask):
 
     def _reset_scene(self) -> None:
         self.sim.reset()
-        self.goal = polar_point(self.rng, radius=(0.16, 0.34), angle=1.0, height=(0.05, 0.30))
+        self.goal = self._draw_away_from(
+            self.sim.grasp_point, lambda: polar_point(self.rng, radius=(0.16, 0.34), angle=1.0, height=(0.05, 0.30))
+        )
 
     def _achieved_goal(self) -> np.ndarray:
         return self.sim.grasp_point.copy()

@@ -27,7 +27,7 @@ class StagedConfig:
 
 def goal_distance(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
     """Euclidean distance of goals, (…, 3) and (…, 3) to (…)."""
-    return np.linalg.norm(achieved - desired, axis=-1)
+    return np.sqrt(np.square(achieved - desired).sum(-1))  # np.linalg.norm takes half as long again for one row
 
 
 def sparse(distance: np.ndarray, threshold: float) -> np.ndarray:

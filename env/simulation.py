@@ -10,7 +10,14 @@ CONTROL_STEP = 0.02
 MAX_TARGET_CHANGE = 0.1
 """Radians by which an action of 1 moves a servo's target in one control step."""
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_FATAL = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+_FATAL = [
+    int(warning)
+    for warning in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+    )
+]
 
 
 class SimulationDiverged(RuntimeError):
@@ -34,6 +41,7 @@ class Simulation:
         self.model = model
         self.data = mujoco.MjData(model.mj)
         self.substeps = round(substeps)
+        self._control_low, self._control_high = model.control_range.T
         self._state_size = mujoco.mj_stateSize(model.mj, STATE)
         data = self.data
         # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
@@ -44,6 +52,7 @@ class Simulation:
             self.cube_position = data.qpos[model.cube_qpos : model.cube_qpos + 3]
             self.cube_axes = data.xmat[model.cube_body].reshape(3, 3)
             self.cube_velocity = data.qvel[model.cube_dof : model.cube_dof + 6]
+        self.reset()
 
     @property
     def joint_position(self) -> np.ndarray:
@@ -70,17 +79,15 @@ class Simulation:
 
         Raises SimulationDiverged.
         """
-        low, high = self.model.control_range.T
-        np.clip(self.servo_target + MAX_TARGET_CHANGE * action, low, high, out=self.servo_target)
+        low, high = self._control_low, self._control_high
+        target = self.servo_target + MAX_TARGET_CHANGE * action
+        self.servo_target[:] = np.minimum(np.maximum(target, low), high)
         model, data = self.model.mj, self.data
         mujoco.mj_step2(model, data)
         mujoco.mj_step(model, data, self.substeps - 1)
         mujoco.mj_step1(model, data)
-        for warning in _FATAL:
-            if data.warning[warning].number:
-                raise SimulationDiverged(
-                    f"the simulation diverged {data.time:.2f} s into the episode ({warning.name[7:]}); it is dropped"
-                )
+        if data.warning.number[_FATAL].any():
+            raise SimulationDiverged(f"the simulation diverged {data.time:.2f} s into the episode, which is dropped")
 
     def pads_touching_cube(self) -> tuple[bool, bool]:
         """Whether the fixed and the moving jaw's pad touch the cube."""
@@ -100,5 +107,5 @@ class Simulation:
             raise ValueError(f"a simulation state of {state.shape} does not fit this model's ({self._state_size},)")
         mujoco.mj_resetData(self.model.mj, self.data)
         mujoco.mj_setState(self.model.mj, self.data, state, STATE)
-        # The first half only: mj_forward would run the solver, whose result is the next step's warm start.
+        # The first half of a physics step, which is where step() leaves off and goes on.
         mujoco.mj_step1(self.model.mj, self.data)

@@ -1,7 +1,7 @@
 """What every task on the arm shares: the goal-environment protocol over a simulation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +26,7 @@ class TaskConfig:
     """Control steps (20 ms) before an episode is cut off; the cut is no termination."""
     terminate_on_success: bool = False
     """End the episode when the goal is met, instead of asking the policy to hold it."""
-    reach_weight: float = 5.0
+    reach_weight: float = 10.0
     """Weight of the reach potential in the sparse-reach reward, per metre."""
     staged: StagedConfig = field(default_factory=StagedConfig)
     """Weights of the staged reward."""
@@ -109,11 +109,11 @@ class ArmTask(ABC):
         """The observation's numbers in SI units, in the order of `fields`."""
 
     @abstractmethod
-    def _before_step(self) -> np.ndarray:
+    def _before_step(self) -> np.ndarray | float:
         """What the reach potential needs of the state that a step starts from."""
 
     @abstractmethod
-    def _reward_info(self, before: np.ndarray) -> dict[str, np.ndarray]:
+    def _reward_info(self, before: np.ndarray | float) -> dict[str, np.ndarray]:
         """What reward_terms needs beyond the goals, as arrays; `before` is what _before_step returned."""
 
     @abstractmethod
@@ -198,6 +198,12 @@ class ArmTask(ABC):
             "desired_goal": self.goal.astype(np.float32),
         }
 
+    def _draw_away_from(self, start: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
+        """A goal that is not met from the start: those teach nothing and flatter the success rate."""
+        while goal_distance(goal := draw(), start) < 2 * self.threshold:
+            pass
+        return goal
+
     def _measure_arm(self) -> tuple[np.ndarray, ...]:
         sim = self.sim
         position = sim.joint_position
@@ -220,4 +226,4 @@ class ArmTask(ABC):
             raise ValueError(f"an action must have shape ({self.action_dim},), one number a servo, not {action.shape}")
         if not np.isfinite(action).all():
             raise ValueError(f"an action must be finite, not {action}; look for NaN in what produced it")
-        return np.clip(action, -1.0, 1.0)
+        return np.minimum(np.maximum(action, -1.0), 1.0)

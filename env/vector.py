@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from env.protocol import GOAL_KEYS, EnvSpec, GoalEnv, info_arrays
+from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, info_arrays
 from env.simulation import SimulationDiverged
 
 
@@ -28,7 +28,8 @@ class VectorStep(NamedTuple):
 class VectorEnv:
     """Steps `envs` in turn. `obs` is always what to act on next.
 
-    An environment whose simulation diverges is marked in `diverged` and reset; its transition is no transition.
+    An environment whose simulation diverges is marked in `diverged` and reset; its transition is no transition. A
+    number that is not finite, in an observation, a reward or an info array, raises EnvError.
     """
 
     def __init__(self, envs: list[GoalEnv], spec: EnvSpec):
@@ -71,7 +72,16 @@ class VectorEnv:
                 metrics.setdefault(key, np.zeros(n))[i] = value
             ended = terminated[i] or truncated[i]
             self._put(self.obs, i, env.reset()[0] if ended else obs)
+        self._check_finite({**next_obs, "reward": reward, **info})
         return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics)
+
+    @staticmethod
+    def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+        """One NaN in the buffer would spread over every network: nothing that is not finite gets there."""
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+                raise EnvError(f"{name} of environment {bad[0]} is not finite; nothing of this step was stored")
 
     @staticmethod
     def _put(into: dict[str, np.ndarray], i: int, obs: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,37 @@
+"""Tasks for tests, all on the same two compiled models."""
+
+from functools import cache
+
+import pytest
+
+from env import TASKS, TaskConfig
+from env.model import ArmModel
+from env.simulation import Simulation
+
+GAMMA = 0.98
+load_model = cache(ArmModel.load)
+
+
+@pytest.fixture
+def make_task():
+    """make_task(name, reward="sparse", **TaskConfig's fields): a built-in task, not reset yet."""
+
+    def make(name, reward="sparse", **config):
+        kind = TASKS[name]
+        return kind(load_model(kind.has_cube), TaskConfig(**config), reward, GAMMA)
+
+    return make
+
+
+@pytest.fixture
+def simulation():
+    """A simulation with the cube, just reset."""
+    sim = Simulation(load_model(True))
+    sim.reset((0.40, -0.10, 0.01))
+    return sim
+
+
+@pytest.fixture
+def quiet_log(monkeypatch, tmp_path):
+    """For divergence on purpose: MuJoCo writes its warnings to MUJOCO_LOG.TXT in the working directory."""
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,66 @@
+"""Reward terms by hand, and the property that makes shaping safe."""
+
+import numpy as np
+import pytest
+
+from env.rewards import StagedConfig, goal_distance, reach_shaping, sparse, staged
+
+
+def test_goal_distance_is_euclidean_over_the_last_axis():
+    achieved = np.array([[[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]])
+    desired = np.array([[[3.0, 4.0, 0.0], [1.0, 2.0, 3.0]]])
+    np.testing.assert_allclose(goal_distance(achieved, desired), [[5.0, 0.0]])
+
+
+def test_sparse_reward_is_0_up_to_the_threshold_and_minus_1_beyond():
+    reward = sparse(np.array([0.0, 0.03, 0.0300001, 1.0]), threshold=0.03)
+    np.testing.assert_array_equal(reward, [0, 0, -1, -1])
+    assert reward.dtype == np.float32
+
+
+def test_shaping_by_hand():
+    assert reach_shaping(0.5, 0.3, weight=2.0, gamma=0.9) == pytest.approx(0.9 * -2 * 0.3 - -2 * 0.5)
+
+
+@pytest.mark.parametrize("gamma", [0.9, 0.98, 1.0])
+def test_discounted_shaping_telescopes_to_the_potentials_of_first_and_last_state(gamma):
+    distance = np.random.default_rng(0).uniform(0, 0.5, 101)
+    shaping = reach_shaping(distance[:-1], distance[1:], 5.0, gamma)
+    potential = -5.0 * distance
+    expected = gamma**100 * potential[-1] - potential[0]
+    assert np.sum(gamma ** np.arange(100) * shaping) == pytest.approx(expected)
+
+
+WEIGHTS = StagedConfig(reach=1, grasp=2, lift=4, height=8, place=16, success=32, lost=64)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # grasped, height, success, lost
+        ((0, 0.00, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.00, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.02, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.05, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.05, "place": -16 * 0.2, "success": 0, "lost": 0}),
+        ((0, 0.05, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.05, 1, 0), {"grasp": 2, "lift": 4 + 8 * 0.05, "place": -16 * 0.2, "success": 32, "lost": 0}),
+        ((0, 0.00, 0, 1), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": -64}),
+    ],
+    ids=["nothing", "pinched", "at the lift height", "lifted", "thrown", "placed", "lost"],
+)
+def test_staged_terms(state, expected):
+    grasped, height, success, lost = (np.array([value], float) for value in state)
+    terms = staged(np.array([0.3]), grasped, height, np.array([0.2]), success, lost, 0.02, WEIGHTS)
+    assert {name: term[0] for name, term in terms.items()} == pytest.approx({"reach": -0.3} | expected)
+
+
+def test_each_stage_is_worth_more_than_the_one_before_by_default():
+    def total(grasped, height, distance, success):
+        ones = np.ones(1)
+        terms = staged(0.0 * ones, grasped * ones, height * ones, distance * ones, success * ones, 0 * ones, 0.02, d)
+        return sum(terms.values())[0]
+
+    d = StagedConfig()
+    totals = [total(0, 0, 0.3, 0), total(1, 0, 0.3, 0), total(1, 0.03, 0.3, 0), total(1, 0.03, 0.02, 1)]
+    assert totals == sorted(totals)
+    assert len(set(totals)) == 4

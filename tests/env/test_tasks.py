@@ -1,0 +1,569 @@
+"""Every task under every reward: exact repetition, documented observations, honest rewards and goals."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from env import TASKS
+from env.cube_task import LIFT_HEIGHT, LOST_RADIUS, SPAWN, SPAWN_SPREAD
+from env.model import CUBE_HALF
+from env.pick_place import AIR_HEIGHT, FIXED_GOAL, MIX
+from env.push import TABLE_ANGLE, TABLE_RADIUS
+from env.workspace import PAN_AXIS
+
+GAMMA = 0.98
+GRASP_ON_TABLE = [0.2632, 0.8885, -0.5476, 0.4620, -1.5221]  # grasp point at the cube's start, 11 mm up
+OPEN, AROUND_CUBE, SHUT = 1.0, 0.04, -0.17  # the gripper's joint
+REWARDS = ("sparse", "sparse-reach", "staged")
+EVERY_TASK = pytest.mark.parametrize("name", TASKS)
+EVERY_REWARD = pytest.mark.parametrize("reward", REWARDS)
+
+
+def random_actions(steps, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, 6))
+
+
+def episode(task, actions):
+    """(obs, reward, terminated, truncated, info) of each step."""
+    return [task.step(action) for action in actions]
+
+
+def assert_same_steps(left, right):
+    for (obs, *flags, info), (other_obs, *other_flags, other_info) in zip(left, right, strict=True):
+        assert flags == other_flags
+        for key, value in obs.items():
+            np.testing.assert_array_equal(value, other_obs[key])
+        assert info.keys() == other_info.keys()
+        for key, value in info.items():
+            np.testing.assert_array_equal(value, other_info[key])
+
+
+def put(task, arm, gripper, cube, quat=(1, 0, 0, 0)):
+    """Arm and gripper (rad) and the cube's pose, everything at rest and the servos content, but for the gripper's."""
+    data, model = task.sim.data, task.sim.model
+    data.qpos[model.joint_qpos] = [*arm, gripper]
+    data.ctrl[:] = [*arm, gripper]
+    data.qpos[model.cube_qpos : model.cube_qpos + 7] = [*cube, *quat]
+    data.qvel[:] = 0
+    mujoco.mj_step1(model.mj, data)
+
+
+def put_between_pads(task, arm):
+    """The cube at the grasp point, turned as the gripper is, and the gripper about to close on it."""
+    put(task, arm, AROUND_CUBE, (1, 1, 1))
+    data = task.sim.data
+    put(task, arm, AROUND_CUBE, task.sim.grasp_point.copy(), data.body("gripper").xquat.copy())
+    data.ctrl[5] = SHUT
+
+
+# The same bits again
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_same_seed_and_actions_give_the_same_bits(make_task, name, reward):
+    first, second = make_task(name, reward), make_task(name, reward)
+    second.reset(seed=9)
+    episode(second, random_actions(7, seed=1))  # what it did before must not matter
+    np.testing.assert_equal(first.reset(seed=3), second.reset(seed=3))
+    assert_same_steps(episode(first, random_actions(30)), episode(second, random_actions(30)))
+    np.testing.assert_equal(first.reset(), second.reset())  # the generator goes on alike
+
+
+@EVERY_TASK
+def test_another_seed_gives_another_goal(make_task, name):
+    task = make_task(name)
+    goals = [tuple(task.reset(seed=seed)[0]["desired_goal"]) for seed in range(20)]
+    assert len(set(goals)) > 10
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_restored_in_mid_episode_it_goes_on_bit_by_bit_in_another_instance(make_task, name, reward):
+    original, other = make_task(name, reward), make_task(name, reward)
+    original.reset(seed=3)
+    episode(original, random_actions(17))
+    other.reset(seed=8)
+    episode(other, random_actions(5, seed=1))
+    state = original.state_dict()
+    future = episode(original, random_actions(30, seed=2))  # before loading: the state must be a snapshot
+    next_reset = original.reset()
+    other.load_state_dict(state)
+    assert_same_steps(future, episode(other, random_actions(30, seed=2)))
+    np.testing.assert_equal(other.reset(), next_reset)
+
+
+@EVERY_TASK
+def test_interleaved_environments_on_one_model_are_what_they_are_alone(make_task, name):
+    alone = []
+    for seed in (0, 1):
+        task = make_task(name, "sparse-reach")
+        task.reset(seed=seed)
+        alone.append(episode(task, random_actions(20, seed)))
+    tasks = [make_task(name, "sparse-reach") for _ in range(2)]
+    assert tasks[0].sim.model.mj is tasks[1].sim.model.mj
+    for seed, task in enumerate(tasks):
+        task.reset(seed=seed)
+    together = [[], []]
+    for actions in zip(random_actions(20, 0), random_actions(20, 1), strict=True):
+        for task, action, steps in zip(tasks, actions, together, strict=True):
+            steps.append(task.step(action))
+    for left, right in zip(alone, together, strict=True):
+        assert_same_steps(left, right)
+
+
+@EVERY_TASK
+def test_an_episode_leaves_the_shared_model_as_it_was(make_task, name):
+    task = make_task(name)
+    buffer = np.empty(mujoco.mj_sizeModel(task.sim.model.mj), np.uint8)
+    mujoco.mj_saveModel(task.sim.model.mj, None, buffer)
+    before = buffer.copy()
+    task.reset(seed=0)
+    episode(task, random_actions(10))
+    mujoco.mj_saveModel(task.sim.model.mj, None, buffer)
+    np.testing.assert_array_equal(buffer, before)
+
+
+# Actions
+
+
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        (np.zeros(5), r"must have shape \(6,\), one number a servo, not \(5,\)"),
+        (np.zeros((1, 6)), r"must have shape \(6,\).* not \(1, 6\)"),
+        (0.0, r"must have shape \(6,\).* not \(\)"),
+        ([0, 0, np.nan, 0, 0, 0], "must be finite, not .*nan"),
+        ([0, 0, 0, 0, 0, -np.inf], "must be finite, not .*inf"),
+    ],
+)
+def test_a_bad_action_is_refused_and_changes_nothing(make_task, action, sentence):
+    task = make_task("pick-place")
+    task.reset(seed=0)
+    before = task.state_dict()
+    with pytest.raises(ValueError, match=sentence):
+        task.step(action)
+    np.testing.assert_equal(task.state_dict(), before)
+
+
+def test_an_action_out_of_range_is_the_nearest_one_in_range(make_task):
+    clipped, wild = make_task("reach"), make_task("reach")
+    for task in (clipped, wild):
+        task.reset(seed=0)
+    actions = 5 * random_actions(10)
+    assert_same_steps(episode(clipped, np.clip(actions, -1, 1)), episode(wild, actions))
+
+
+# How episodes end
+
+
+@EVERY_TASK
+def test_the_time_limit_cuts_an_episode_off_and_nothing_ends_it(make_task, name):
+    task = make_task(name)
+    task.reset(seed=0)
+    steps = episode(task, random_actions(task.max_episode_steps))
+    assert [step[3] for step in steps] == [False] * (task.max_episode_steps - 1) + [True]
+    assert not any(step[2] for step in steps)
+    task.reset()
+    assert not task.step(np.zeros(6))[3]  # counted from the start again
+
+
+def test_the_time_limit_can_be_chosen(make_task):
+    task = make_task("reach", max_episode_steps=2)
+    task.reset(seed=0)
+    assert [step[3] for step in episode(task, random_actions(2))] == [False, True]
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_an_episode_without_steps_is_refused(make_task, steps):
+    with pytest.raises(ValueError, match="at least 1 step"):
+        make_task("reach", max_episode_steps=steps)
+
+
+def place_goal(task, success):
+    task.goal = task.observe()["achieved_goal"] + np.array([0, 0, 0.001 if success else 0.2])
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("terminate", [True, False])
+@pytest.mark.parametrize("success", [True, False])
+def test_success_terminates_only_where_asked(make_task, name, terminate, success):
+    task = make_task(name, terminate_on_success=terminate)
+    task.reset(seed=0)
+    place_goal(task, success)
+    obs, _, terminated, truncated, info = task.step(np.zeros(6))
+    assert info["is_success"] == success
+    assert terminated == (success and terminate)
+    assert not truncated
+    judged = task.compute_terminated(obs["achieved_goal"][None], obs["desired_goal"][None], {})
+    assert judged.tolist() == [terminated]
+
+
+@pytest.mark.parametrize(("name", "threshold"), [("reach", 0.02), ("push", 0.03), ("pick-place", 0.03)])
+def test_success_is_being_within_the_documented_distance(make_task, name, threshold):
+    task = make_task(name)
+    achieved, desired = np.zeros((3, 3)), np.zeros((3, 3))
+    achieved[:, 1] = 0, 0.99 * threshold, 1.01 * threshold
+    assert task.is_success(achieved, desired).tolist() == [True, True, False]
+
+
+# Observations
+
+
+def documented(task):
+    """The quantity behind each field's name, from a full mj_forward of the same state."""
+    model = task.sim.model.mj
+    data = mujoco.MjData(model)
+    mujoco.mj_setState(model, data, task.sim.state(), mujoco.mjtState.mjSTATE_INTEGRATION)
+    mujoco.mj_forward(model, data)
+    grasp, gripper = data.site("grasp_point").xpos, data.body("gripper").xmat.reshape(3, 3)
+    joints = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+    position = np.array([data.joint(name).qpos[0] for name in joints])
+    values = {
+        f"joint positions, {', '.join(joints)}": position,
+        "joint velocities": [data.joint(name).qvel[0] for name in joints],
+        "servo targets minus joint positions": [data.actuator(name).ctrl[0] for name in joints] - position,
+        "grasp point (between the fingertips)": grasp,
+        "gripper's closing direction (its x axis)": gripper @ [1, 0, 0],
+        "gripper's back (its z axis, away from the fingertips)": gripper @ [0, 0, 1],
+    }
+    if not task.has_cube:
+        return values, grasp
+    cube, velocity = data.body("cube"), np.zeros(6)
+    axes = cube.xmat.reshape(3, 3)
+    mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_XBODY, cube.id, velocity, 0)
+    values |= {
+        "cube minus grasp point": cube.xpos - grasp,
+        "cube position": cube.xpos,
+        "cube's x axis": axes @ [1, 0, 0],
+        "cube's y axis": axes @ [0, 1, 0],
+        "cube's linear velocity": velocity[3:],
+        "cube's angular velocity (in its own frame)": axes.T @ velocity[:3],
+    }
+    return values, cube.xpos
+
+
+def assert_documented(task, obs):
+    values, achieved = documented(task)
+    pieces = np.split(obs["observation"], np.cumsum([field.size for field in task.fields])[:-1])
+    for field, piece in zip(task.fields, pieces, strict=True):
+        expected = np.asarray(values[field.name]) * field.scale
+        np.testing.assert_allclose(piece, expected, rtol=1e-5, atol=1e-6, err_msg=field.name)
+    np.testing.assert_allclose(obs["achieved_goal"], achieved, rtol=1e-6)
+    np.testing.assert_allclose(obs["desired_goal"], task.goal, rtol=1e-6)
+
+
+@EVERY_TASK
+def test_observation_holds_the_documented_quantities_times_their_scales(make_task, name):
+    task = make_task(name)
+    assert_documented(task, task.reset(seed=0)[0])
+    for action in random_actions(25):
+        if task.has_cube and task.steps == 10:  # thrown up and spinning: at rest, most of its numbers are 0
+            task.sim.data.qpos[8] += 0.05
+            task.sim.data.qvel[6:] = [0.1, -0.2, 0.3, 5.0, -3.0, 2.0]
+        assert_documented(task, task.step(action)[0])
+
+
+@EVERY_TASK
+def test_observations_are_float32_and_about_one(make_task, name):
+    task = make_task(name)
+    obs, _ = task.reset(seed=0)
+    assert {key: value.shape for key, value in obs.items()} == {
+        "observation": (task.obs_dim,),
+        "achieved_goal": (3,),
+        "desired_goal": (3,),
+    }
+    assert {value.dtype for value in obs.values()} == {np.dtype(np.float32)}
+    seen = np.array([step[0]["observation"] for step in episode(task, random_actions(50))])
+    assert 0.1 < np.abs(seen).mean() < 2
+    assert np.abs(seen).max() < 10
+
+
+# Rewards
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_rewards_of_a_batch_are_those_of_its_steps(make_task, name, reward):
+    task = make_task(name, reward)
+    task.reset(seed=1)
+    steps = episode(task, random_actions(60))
+    if task.has_cube:
+        put_between_pads(task, np.zeros(5))  # so that every term is met
+        steps += episode(task, np.zeros((10, 6)) - [0, 0, 0, 0, 0, 1])
+    rewards = np.array([step[1] for step in steps], np.float32)
+    achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
+    stored = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
+    info = {key: np.stack([step[4][key] for step in steps]) for key in stored}
+    np.testing.assert_array_equal(task.compute_reward(achieved, desired, info), rewards)
+    assert task.compute_reward(achieved, desired, info).dtype == np.float32
+    success = [step[4]["is_success"] for step in steps]
+    np.testing.assert_array_equal(task.is_success(achieved, desired), success)
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_reward_is_the_sum_of_its_named_terms(make_task, name, reward):
+    task = make_task(name, reward)
+    task.reset(seed=1)
+    for _, total, _, _, info in episode(task, random_actions(20)):
+        terms = {key: value for key, value in info["metrics"].items() if key.startswith("reward_")}
+        assert len(terms) == {"sparse": 1, "sparse-reach": 2, "staged": {"reach": 2, "push": 4}.get(name, 6)}[reward]
+        assert total == pytest.approx(sum(terms.values()), abs=1e-5)
+
+
+@EVERY_TASK
+def test_a_hindsight_goal_earns_what_reaching_it_would_have_earned(make_task, name):
+    """The same states with the goal really set there give the rewards that relabelling computes."""
+    task, relabelled = make_task(name, "sparse-reach"), make_task(name, "sparse-reach")
+    task.reset(seed=1)
+    steps = episode(task, random_actions(30))
+    hindsight = steps[-1][0]["achieved_goal"]
+    relabelled.reset(seed=1)
+    relabelled.goal = hindsight.astype(np.float64)
+    expected = [step[1] for step in episode(relabelled, random_actions(30))]
+    achieved = np.stack([step[0]["achieved_goal"] for step in steps])
+    stored = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
+    info = {key: np.stack([step[4][key] for step in steps]) for key in stored}
+    np.testing.assert_array_equal(
+        task.compute_reward(achieved, np.tile(hindsight, (30, 1)), info), np.array(expected, np.float32)
+    )
+    assert expected[-1] > -0.5  # there, success
+
+
+@EVERY_TASK
+def test_sparse_reward_is_0_exactly_on_success(make_task, name):
+    task = make_task(name)
+    for success in (True, False):
+        task.reset(seed=0)
+        place_goal(task, success)
+        _, reward, _, _, info = task.step(np.zeros(6))
+        assert (reward, info["is_success"]) == (0 if success else -1, success)
+
+
+@EVERY_TASK
+def test_shaping_over_an_episode_leaves_only_the_first_and_the_last_potential(make_task, name):
+    task = make_task(name, "sparse-reach", reach_weight=3.0)
+    task.reset(seed=2)
+
+    def potential():
+        target = task.sim.cube_position if task.has_cube else task.goal
+        return -3.0 * np.linalg.norm(task.sim.grasp_point - target)
+
+    first = potential()
+    steps = episode(task, random_actions(40))
+    shaping = sum(GAMMA**t * step[4]["metrics"]["reward_shaping"] for t, step in enumerate(steps))
+    assert shaping == pytest.approx(GAMMA**40 * potential() - first, abs=1e-5)
+
+
+@EVERY_TASK
+@EVERY_REWARD
+@pytest.mark.parametrize("terminate", [True, False])
+def test_return_range_holds_every_return_that_the_reward_allows(make_task, name, reward, terminate):
+    task = make_task(name, reward, terminate_on_success=terminate)
+    bounds = task.return_range()
+    assert (bounds is None) == (reward == "staged" or terminate)
+    if bounds is None:
+        return
+    low, high = bounds
+    assert low == pytest.approx(-1 / (1 - GAMMA))
+    for seed in range(3):
+        task.reset(seed=seed)
+        rewards = [step[1] for step in episode(task, random_actions(100, seed))]
+        # The rest of an endless episode, at its worst and at its best, from the last potential on.
+        tail = GAMMA**100 * (low if reward == "sparse" else low + high)
+        total = np.sum(GAMMA ** np.arange(100) * rewards)
+        assert total + tail >= low - 1e-4
+        assert total <= high
+
+
+# Staged reward, state by state
+
+
+def staged_step(task, action=(0, 0, 0, 0, 0, 0)):
+    *_, info = task.step(np.array(action, float))
+    return info["metrics"]
+
+
+@pytest.fixture
+def pick_place(make_task):
+    task = make_task("pick-place", "staged", goal="fixed")
+    task.reset(seed=0)
+    return task
+
+
+def test_staged_nothing_touched(pick_place):
+    metrics = staged_step(pick_place)
+    distance = np.linalg.norm(pick_place.sim.grasp_point - pick_place.sim.cube_position)
+    assert metrics["reward_reach"] == pytest.approx(-distance, rel=1e-5)
+    rest = {name for name, value in metrics.items() if value != 0} - {"reward_reach"}
+    assert rest == set()
+
+
+def test_staged_one_jaw_touching_earns_nothing(pick_place):
+    task = pick_place
+    put(task, GRASP_ON_TABLE, OPEN, (1, 1, 1))
+    away = task.sim.gripper_axes[:2, 0].copy()  # from the fixed jaw to the moving one
+    cube = task.sim.grasp_point[:2] + 0.003 * away
+    turn = np.arctan2(away[1], away[0])
+    put(task, GRASP_ON_TABLE, OPEN, (*cube, CUBE_HALF), (np.cos(turn / 2), 0, 0, np.sin(turn / 2)))
+    # Turn the shoulder so that the fixed jaw pushes the cube before it.
+    push = np.sign(np.cross(task.sim.data.joint("shoulder_pan").xaxis, [*(cube - PAN_AXIS), 0]) @ [*away, 0])
+    for _ in range(20):
+        metrics = staged_step(task, [0.3 * push, 0, 0, 0, 0, 0])
+        assert metrics["pinched"] == metrics["reward_grasp"] == metrics["reward_lift"] == 0
+        if metrics["touched"]:
+            return
+    pytest.fail("the jaw never met the cube")
+
+
+def test_staged_pinched_on_the_table_is_a_grasp_and_no_lift(pick_place):
+    put_between_pads(pick_place, GRASP_ON_TABLE)
+    metrics = staged_step(pick_place)
+    assert (metrics["touched"], metrics["pinched"], metrics["lifted"]) == (1, 1, 0)
+    assert metrics["reward_grasp"] == 1
+    assert metrics["reward_lift"] == metrics["reward_place"] == 0
+
+
+def test_staged_pinched_in_the_air_is_a_lift(pick_place):
+    put_between_pads(pick_place, np.zeros(5))
+    metrics = staged_step(pick_place)
+    height = pick_place.sim.cube_position[2] - CUBE_HALF
+    assert height > 0.1
+    assert metrics["lifted"] == 1
+    assert metrics["reward_lift"] == pytest.approx(2 + 10 * height, rel=1e-5)
+    to_goal = np.linalg.norm(pick_place.sim.cube_position - FIXED_GOAL)
+    assert metrics["reward_place"] == pytest.approx(-2 * to_goal, rel=1e-5)
+
+
+def test_staged_thrown_up_is_no_lift(pick_place):
+    put(pick_place, np.zeros(5), OPEN, (0.2, 0.2, 0.3))
+    metrics = staged_step(pick_place)
+    assert pick_place.sim.cube_position[2] > CUBE_HALF + LIFT_HEIGHT
+    assert metrics["lifted"] == metrics["reward_lift"] == metrics["reward_place"] == 0
+
+
+@pytest.mark.parametrize(("beyond", "lost"), [(-0.005, 0), (0.005, 1)])
+def test_staged_out_of_reach_is_lost(pick_place, beyond, lost):
+    put(pick_place, np.zeros(5), OPEN, (PAN_AXIS[0] + LOST_RADIUS + beyond, 0, CUBE_HALF))
+    metrics = staged_step(pick_place)
+    assert metrics["cube_lost"] == lost
+    assert metrics["reward_lost"] == -lost
+
+
+def test_staged_success_earns_its_weight(pick_place):
+    put(pick_place, np.zeros(5), OPEN, FIXED_GOAL)
+    assert staged_step(pick_place)["reward_success"] == 10
+
+
+# Goals
+
+
+def drawn(task, count):
+    """Goals and achieved goals at the start of `count` episodes."""
+    starts = [task.reset(seed=seed)[0] for seed in range(count)]
+    return np.array([obs["desired_goal"] for obs in starts]), np.array([obs["achieved_goal"] for obs in starts])
+
+
+def polar(points):
+    away = points[:, :2] - PAN_AXIS
+    return np.hypot(*away.T), np.abs(np.arctan2(away[:, 1], away[:, 0]))
+
+
+EVERY_GOAL_KIND = pytest.mark.parametrize(
+    ("name", "goal"), [(name, goal) for name, kind in TASKS.items() for goal in kind.goal_kinds]
+)
+
+
+@EVERY_GOAL_KIND
+def test_no_goal_is_met_from_the_start(make_task, name, goal):
+    task = make_task(name, goal=goal)
+    goals, starts = drawn(task, 3000)
+    assert np.linalg.norm(goals - starts, axis=1).min() >= 1.999 * task.threshold
+
+
+@EVERY_GOAL_KIND
+def test_goals_fill_their_region_and_stay_within(make_task, name, goal):
+    goals, _ = drawn(make_task(name, goal=goal), 500)
+    if goal == "fixed":
+        np.testing.assert_allclose(goals, np.tile(FIXED_GOAL, (500, 1)), rtol=1e-6)
+        return
+    (near, far), angle = ((0.16, 0.34), 1.0) if name == "reach" else (TABLE_RADIUS, TABLE_ANGLE)
+    heights = {
+        "reach air": (0.05, 0.30),
+        "pick-place air": AIR_HEIGHT,
+        "pick-place mix": (CUBE_HALF, AIR_HEIGHT[1]),
+    }.get(f"{name} {goal}", (CUBE_HALF, CUBE_HALF))
+    radius, turn = polar(goals)
+    for values, low, high in ((radius, near, far), (turn, 0, angle), (goals[:, 2], *heights)):
+        assert values.min() >= low - 1e-6
+        assert values.max() <= high + 1e-6
+        assert values.min() <= low + 0.05 * (high - low)
+        assert values.max() >= high - 0.05 * (high - low)
+
+
+def test_mixed_goals_come_in_their_shares(make_task):
+    goals, _ = drawn(make_task("pick-place", goal="mix"), 1000)
+    fixed = np.isclose(goals, FIXED_GOAL).all(1)
+    table = ~fixed & np.isclose(goals[:, 2], CUBE_HALF)
+    shares = {"fixed": fixed.mean(), "table": table.mean(), "air": (~fixed & ~table).mean()}
+    assert shares == pytest.approx(MIX, abs=0.05)
+
+
+@EVERY_TASK
+def test_training_and_evaluation_goals_are_the_documented_ones(make_task, name):
+    task = make_task(name)
+    assert task.goal_kind == task.training_goal
+    assert (task.training_goal, task.goal_kinds[0]) == {
+        "reach": ("air", "air"),
+        "push": ("table", "table"),
+        "pick-place": ("mix", "fixed"),
+    }[name]
+
+
+def test_an_unknown_goal_kind_is_named(make_task):
+    with pytest.raises(ValueError, match="no 'fixed' goals; there are: air"):
+        make_task("reach", goal="fixed")
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place"])
+def test_the_cube_starts_flat_within_its_area(make_task, name):
+    _, starts = drawn(make_task(name), 300)
+    offset = starts - SPAWN
+    assert np.abs(offset[:, :2]).max() <= SPAWN_SPREAD + 1e-6
+    assert (np.abs(offset[:, :2]).max(0) > 0.9 * SPAWN_SPREAD).all()
+    np.testing.assert_allclose(offset[:, 2], 0, atol=1e-7)
+
+
+def solve_for(model, data, goal, rng, restarts=20, iterations=60):
+    """Distance (m) that damped least squares leaves between grasp point and goal, in a pose that touches nothing."""
+    site, joints = data.site("grasp_point"), slice(0, 5)
+    low, high = model.jnt_range[joints].T
+    jacobian, best = np.empty((3, model.nv)), np.inf
+    for attempt in range(restarts):
+        data.qpos[:] = 0
+        if attempt:
+            data.qpos[joints] = rng.uniform(low, high)
+        for _ in range(iterations):
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            mujoco.mj_jacSite(model, data, jacobian, None, site.id)
+            j, miss = jacobian[:, joints], goal - site.xpos
+            step = j.T @ np.linalg.solve(j @ j.T + 1e-4 * np.eye(3), miss)
+            data.qpos[joints] = np.clip(data.qpos[joints] + step, low, high)
+        mujoco.mj_fwdPosition(model, data)
+        if data.ncon == 0:
+            best = min(best, np.linalg.norm(goal - site.xpos))
+        if best < 0.005:
+            break
+    return best
+
+
+def test_reach_goals_can_be_reached_without_touching_anything(make_task):
+    task = make_task("reach")
+    model = task.sim.model.mj
+    goals, _ = drawn(task, 50)
+    rng = np.random.default_rng(0)
+    data = mujoco.MjData(model)
+    misses = [solve_for(model, data, goal, rng) for goal in goals.astype(float)]
+    assert max(misses) < 0.015

@@ -1,0 +1,136 @@
+"""Environments side by side are what each of them is alone."""
+
+import numpy as np
+import pytest
+
+from env import EnvError, VectorEnv, probe
+
+KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+@pytest.fixture
+def make_vector(make_task):
+    def make(count=3, seeds=None, name="reach", reward="sparse-reach", **config):
+        envs = [make_task(name, reward, **config) for _ in range(count)]
+        vector = VectorEnv(envs, probe(envs[0], name))
+        vector.reset(list(range(count)) if seeds is None else seeds)
+        return vector
+
+    return make
+
+
+def actions(steps, count, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, count, 6)).astype(np.float32)
+
+
+def row(obs, i):
+    return {key: obs[key][i].copy() for key in KEYS}
+
+
+def assert_same(left, right):
+    for key in KEYS:
+        np.testing.assert_array_equal(left[key], right[key], err_msg=key)
+
+
+def test_each_environment_is_what_it_would_be_alone(make_vector, make_task):
+    vector = make_vector(max_episode_steps=5)
+    alone = [make_task("reach", "sparse-reach", max_episode_steps=5) for _ in range(3)]
+    expected = [env.reset(seed=i)[0] for i, env in enumerate(alone)]
+    for action in actions(12, 3):
+        for i in range(3):
+            assert_same(row(vector.obs, i), expected[i])
+        step = vector.step(action)
+        for i, env in enumerate(alone):
+            obs, reward, terminated, truncated, info = env.step(action[i])
+            assert_same(row(step.next_obs, i), obs)
+            assert step.reward[i] == np.float32(reward)
+            assert (step.terminated[i], step.truncated[i]) == (terminated, truncated)
+            assert step.success[i] == info["is_success"]
+            np.testing.assert_array_equal(step.info["grasp_point_before"][i], info["grasp_point_before"])
+            assert {key: value[i] for key, value in step.metrics.items()} == info["metrics"]
+            expected[i] = env.reset()[0] if truncated else obs
+    assert not step.diverged.any()
+
+
+def test_next_obs_is_where_the_step_led_and_obs_where_the_new_episode_starts(make_vector):
+    vector = make_vector(max_episode_steps=2)
+    vector.step(actions(1, 3)[0])
+    goals = vector.obs["desired_goal"].copy()
+    step = vector.step(actions(1, 3)[0])
+    assert step.truncated.all()
+    np.testing.assert_array_equal(step.next_obs["desired_goal"], goals)
+    assert (vector.obs["desired_goal"] != goals).any(-1).all()
+
+
+def test_a_step_is_a_snapshot_that_later_steps_do_not_change(make_vector):
+    vector = make_vector()
+    step = vector.step(actions(1, 3)[0])
+    before = {key: value.copy() for key, value in step.next_obs.items()}
+    for action in actions(3, 3):
+        vector.step(action)
+    assert_same(step.next_obs, before)
+
+
+@pytest.mark.usefixtures("quiet_log")
+def test_a_diverged_environment_is_marked_and_reset_and_the_others_do_not_notice(make_vector):
+    vector, undisturbed = make_vector(), make_vector()
+    plan = actions(6, 3)
+    for action in plan[:2]:
+        vector.step(action)
+        undisturbed.step(action)
+    vector.envs[1].sim.data.qvel[0] = 1e12
+    step, expected = vector.step(plan[2]), undisturbed.step(plan[2])
+    assert step.diverged.tolist() == [False, True, False]
+    assert not (step.terminated | step.truncated).any()
+    assert vector.envs[1].steps == 0
+    assert all(np.isfinite(vector.obs[key]).all() for key in KEYS)
+    for i in (0, 2):
+        assert_same(row(step.next_obs, i), row(expected.next_obs, i))
+    for action in plan[3:]:
+        step, expected = vector.step(action), undisturbed.step(action)
+        assert not step.diverged.any()
+        for i in (0, 2):
+            assert_same(row(step.next_obs, i), row(expected.next_obs, i))
+            assert step.reward[i] == expected.reward[i]
+
+
+def test_a_number_that_is_not_finite_is_named_before_anybody_stores_it(point_env):
+    envs = [point_env.PointEnv() for _ in range(2)]
+    vector = VectorEnv(envs, probe(envs[0], "point"))
+    vector.reset([0, 1])
+    envs[1].goal = np.full(2, np.nan, np.float32)
+    with pytest.raises(EnvError, match="desired_goal of environment 1 is not finite"):
+        vector.step(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("steps", [0, 3, 7])
+def test_restored_in_mid_episode_it_goes_on_bit_by_bit(make_vector, steps):
+    original, restored = make_vector(max_episode_steps=5), make_vector(seeds=[7, 8, 9], max_episode_steps=5)
+    for action in actions(steps, 3):
+        original.step(action)
+    assert restored.load_state_dict(original.state_dict(), fresh_seeds=[0, 0, 0]) == []
+    assert_same(original.obs, restored.obs)
+    for action in actions(12, 3, seed=1):  # over the episode's end, into what the generators draw next
+        one, other = original.step(action), restored.step(action)
+        assert_same(one.next_obs, other.next_obs)
+        np.testing.assert_array_equal(one.reward, other.reward)
+        np.testing.assert_array_equal(one.truncated, other.truncated)
+        assert_same(original.obs, restored.obs)
+
+
+def test_environments_that_cannot_tell_their_state_start_afresh_and_are_named(point_env):
+    def make():
+        envs = [point_env.PointEnv(), point_env.SavablePointEnv(), point_env.PointEnv()]
+        vector = VectorEnv(envs, probe(envs[0], "point"))
+        vector.reset([0, 1, 2])
+        return vector
+
+    original, restored = make(), make()
+    for action in actions(4, 3)[..., :2]:
+        original.step(action)
+    assert restored.load_state_dict(original.state_dict(), fresh_seeds=[10, 11, 12]) == [0, 2]
+    assert_same(row(restored.obs, 1), row(original.obs, 1))
+    for i in (0, 2):
+        assert_same(row(restored.obs, i), point_env.PointEnv().reset(seed=10 + i)[0])
+        assert restored.envs[i].steps == 0
+    assert restored.envs[1].steps == 4
