@@ -1,0 +1,289 @@
+"""The agent moves what each loss is meant to move, repeats itself bit by bit, and learns."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoints
+from sac import SAC, Batch, SACConfig
+
+OBS, ACTION = 5, 3
+CPU = torch.device("cpu")
+
+
+def agent(seed: int = 0, return_range=(-50.0, 0.0), **options) -> SAC:
+    return SAC(OBS, ACTION, SACConfig(hidden=(16, 16), **options), return_range, CPU, seed)
+
+
+def batch(seed: int = 0, size: int = 32) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+    return Batch(
+        obs=torch.randn(size, OBS, generator=rng),
+        action=torch.rand(size, ACTION, generator=rng) * 2 - 1,
+        reward=-torch.rand(size, generator=rng),
+        next_obs=torch.randn(size, OBS, generator=rng),
+        terminated=(torch.rand(size, generator=rng) < 0.2).float(),
+    )
+
+
+def leaves(tree, path=""):
+    if isinstance(tree, dict):
+        return {name: leaf for key, value in tree.items() for name, leaf in leaves(value, f"{path}/{key}").items()}
+    return {path: tree}
+
+
+def assert_same(left: SAC, right: SAC) -> None:
+    left, right = leaves(left.state_dict()), leaves(right.state_dict())
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+def weights(module: torch.nn.Module) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+
+
+def updated(learner: SAC, seeds) -> SAC:
+    for seed in seeds:
+        learner.update(batch(seed))
+    return learner
+
+
+# What moves what
+
+
+def test_critic_step_moves_the_critics_alone():
+    learner = agent()
+    before = {name: weights(getattr(learner, name)) for name in ("actor", "critic", "critic_target")}
+    log_alpha = learner.log_alpha.item()
+    learner.update_critic(batch())
+    moved = {name for name, value in before.items() if not torch.equal(value, weights(getattr(learner, name)))}
+    assert moved == {"critic"}
+    assert learner.log_alpha.item() == log_alpha
+    assert learner.log_alpha.grad is None
+    for module in (learner.actor, learner.critic_target):
+        assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_actor_step_leaves_the_critics_and_their_gradients_as_they_were():
+    learner = agent()
+    learner.update_critic(batch())
+    before = [weights(learner.critic), weights(learner.critic_target)]
+    gradients = [parameter.grad.clone() for parameter in learner.critic.parameters()]
+    actor, log_alpha = weights(learner.actor), learner.log_alpha.item()
+    learner.update_actor_and_alpha(batch())
+    assert torch.equal(before[0], weights(learner.critic))
+    assert torch.equal(before[1], weights(learner.critic_target))
+    for parameter, gradient in zip(learner.critic.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    assert not torch.equal(actor, weights(learner.actor))
+    assert learner.log_alpha.item() != log_alpha
+
+
+def test_actor_gradient_is_that_of_its_own_loss_alone():
+    learner, twin = agent(), agent()
+    twin.target_entropy = 1000.0  # changes the temperature's loss, and must not change the actor's gradient
+    for each in (learner, twin):
+        each.update_actor_and_alpha(batch())
+    assert torch.equal(weights(learner.actor), weights(twin.actor))
+    assert learner.log_alpha.grad != twin.log_alpha.grad
+
+
+def test_targets_follow_the_critics_by_tau():
+    learner = agent(tau=0.1)
+    before = weights(learner.critic_target)
+    learner.update(batch())
+    torch.testing.assert_close(weights(learner.critic_target), 0.9 * before + 0.1 * weights(learner.critic))
+
+
+def test_targets_start_as_the_critics():
+    learner = agent()
+    assert torch.equal(weights(learner.critic), weights(learner.critic_target))
+
+
+def q_targets(learner: SAC, reward: float, terminated: float) -> torch.Tensor:
+    """Mean target of a batch in which all rewards and terminations are these."""
+    size = len(batch().reward)
+    data = batch()._replace(reward=torch.full((size,), reward), terminated=torch.full((size,), terminated))
+    return learner.update_critic(data)["q/target"]
+
+
+def test_target_of_a_termination_is_its_reward():
+    assert q_targets(agent(), -0.25, terminated=1.0).item() == pytest.approx(-0.25)
+    assert q_targets(agent(), -0.25, terminated=0.0).item() != pytest.approx(-0.25)
+
+
+def test_targets_come_from_the_target_critics():
+    learner = agent(return_range=None, gamma=0.9)
+    with torch.no_grad():
+        learner.critic_target.net[-1].weight.zero_()
+        learner.critic_target.net[-1].bias.fill_(1000.0)
+    assert q_targets(learner, -1.0, 0.0).item() == pytest.approx(-1 + 0.9 * 1000)
+
+
+def test_metrics_are_scalars_without_a_graph():
+    learner = agent()
+    for name, value in learner.update(batch()).items():
+        assert value.shape == (), name
+        assert not value.requires_grad, name
+    assert not learner.alpha.requires_grad
+
+
+def test_targets_are_clipped_to_the_return_range_only_where_that_bounds_them():
+    assert q_targets(agent(), -1000.0, 0.0).item() == -50.0
+    assert q_targets(agent(clip_target=False), -1000.0, 0.0).item() < -900
+    assert q_targets(agent(return_range=None), -1000.0, 0.0).item() < -900
+    assert q_targets(agent(backup_entropy=True), -1000.0, 0.0).item() < -900
+
+
+def test_entropy_enters_the_targets_by_the_temperature_only_where_asked():
+    def target(backup_entropy, init_alpha):
+        return q_targets(agent(backup_entropy=backup_entropy, init_alpha=init_alpha, clip_target=False), 0.0, 0.0)
+
+    assert target(False, 0.1) == target(False, 10.0)
+    assert abs(target(True, 0.1) - target(True, 10.0)) > 1
+
+
+# The same bits again
+
+
+def test_same_seed_gives_the_same_bits():
+    assert_same(updated(agent(seed=3), range(5)), updated(agent(seed=3), range(5)))
+
+
+def test_another_seed_gives_other_weights_and_other_noise():
+    first, second = agent(seed=3), agent(seed=4)
+    assert not torch.equal(weights(first.actor), weights(second.actor))
+    second.load_actor(first.state_dict()["actor"])
+    obs = np.ones((4, OBS), np.float32)
+    assert (first.act(obs) != second.act(obs)).all()
+
+
+def through_memory(state, tmp_path):
+    return state
+
+
+def through_disk(state, tmp_path):
+    return checkpoints.load(checkpoints.save(tmp_path, 1, {"agent": state}, {}, {}))[0]["agent"]
+
+
+@pytest.mark.parametrize("way", [through_memory, through_disk])
+@pytest.mark.parametrize("updates", [0, 3])
+@pytest.mark.filterwarnings("error")
+def test_restored_agent_goes_on_bit_by_bit(way, updates, tmp_path):
+    original = updated(agent(seed=1), range(updates))
+    original.act(np.zeros((2, OBS), np.float32))  # moves the noise along
+    restored = agent(seed=2)
+    restored.load_state_dict(way(original.state_dict(), tmp_path))
+    assert_same(original, restored)
+    for learner in (original, restored):
+        updated(learner, range(10, 14))
+    assert_same(original, restored)
+    obs = np.ones((3, OBS), np.float32)
+    np.testing.assert_array_equal(original.act(obs), restored.act(obs))
+    assert restored.updates == updates + 4
+
+
+def test_a_state_is_a_snapshot_that_no_update_changes():
+    original = updated(agent(), range(2))
+    state = original.state_dict()
+    before = {name: np.array(value) for name, value in leaves(state).items()}
+    restored = agent(seed=9)
+    restored.load_state_dict(state)
+    updated(original, range(2, 4))
+    updated(restored, range(2, 4))
+    for name, value in leaves(state).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_learning_rate_is_the_configurations_not_the_states():
+    slow = agent(lr=1e-6)
+    slow.load_state_dict(updated(agent(lr=1e-2), range(2)).state_dict())
+    before = weights(slow.actor)
+    slow.update(batch())
+    assert (weights(slow.actor) - before).abs().max() < 1e-5
+
+
+def test_networks_of_another_size_are_refused():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        agent().load_state_dict(SAC(OBS + 1, ACTION, SACConfig(hidden=(16, 16)), None, CPU, 0).state_dict())
+
+
+def test_no_global_generator_is_touched():
+    def global_states():
+        return (torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate())  # noqa: NPY002
+
+    before = global_states()
+    learner = updated(agent(), range(2))
+    learner.act(np.zeros((2, OBS), np.float32))
+    learner.load_state_dict(learner.state_dict())
+    assert global_states() == before
+
+
+# Acting
+
+
+def test_deterministic_actions_repeat_and_leave_the_noise_alone():
+    learner = agent()
+    obs = np.random.default_rng(0).normal(size=(4, OBS)).astype(np.float32)
+    noise = learner.generator.get_state()
+    np.testing.assert_array_equal(learner.act_deterministic(obs), learner.act_deterministic(obs))
+    assert torch.equal(learner.generator.get_state(), noise)
+    assert (learner.act(obs) != learner.act(obs)).all()
+
+
+def test_deterministic_action_is_the_tanh_of_the_mean():
+    learner = agent()
+    obs = torch.ones(1, OBS)
+    expected = torch.tanh(learner.actor(obs)[0]).detach().numpy()
+    np.testing.assert_array_equal(learner.act_deterministic(obs.numpy()), expected)
+
+
+@pytest.mark.parametrize("way", ["act", "act_deterministic"])
+def test_actions_are_float32_and_within_bounds_whatever_the_observation(way):
+    obs = 1e4 * np.random.default_rng(0).normal(size=(100, OBS)).astype(np.float32)
+    action = getattr(agent(), way)(obs)
+    assert action.shape == (100, ACTION)
+    assert action.dtype == np.float32
+    assert np.abs(action).max() <= 1
+
+
+# Health
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_is_not_finite_is_named(part, value):
+    learner = agent()
+    assert learner.not_finite() == []
+    with torch.no_grad():
+        next(getattr(learner, part).parameters()).view(-1)[-1] = value
+    assert learner.not_finite() == [part]
+
+
+def test_a_temperature_that_is_not_finite_is_named():
+    learner = agent()
+    with torch.no_grad():
+        learner.log_alpha.fill_(float("nan"))
+    assert learner.not_finite() == ["log_alpha"]
+
+
+# Learning
+
+
+def test_learns_the_best_action_of_a_one_step_bandit():
+    rng = np.random.default_rng(0)
+    # The reward's peak lies elsewhere for each observation: at obs / 2.
+    learner = SAC(1, 1, SACConfig(hidden=(64, 64), lr=3e-3, init_alpha=0.05, target_entropy=-1.0), None, CPU, 0)
+    for _ in range(600):
+        obs = rng.uniform(-1, 1, (128, 1)).astype(np.float32)
+        action = rng.uniform(-1, 1, (128, 1)).astype(np.float32)
+        reward = -np.square(action - obs / 2).ravel()
+        columns = [torch.from_numpy(column) for column in (obs, action, reward, obs, np.ones(128, np.float32))]
+        metrics = learner.update(Batch(*columns))
+    obs = np.linspace(-1, 1, 21, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(learner.act_deterministic(obs), obs / 2, atol=0.1)
+    # The temperature has steered the entropy, 0.7 nats at first, to its target.
+    assert metrics["policy/entropy"].item() == pytest.approx(-1.0, abs=0.2)
