@@ -110,10 +110,11 @@ def sample(
     if relabelled.any():
         hindsight = rows[relabelled]
         before, after = buffer.steps_before[hindsight], buffer.steps_after[hindsight]
-        hindsight_goals = columns["achieved_goal"][hindsight_rows(config.strategy, hindsight, before, after, buffer.rng)]
+        sources = hindsight_rows(config.strategy, hindsight, before, after, buffer.rng)
+        hindsight_goals = columns["achieved_goal"][sources]
         if config.skip_met_at_start and is_success is not None:
             first_achieved = columns["achieved_goal"][hindsight - before]
-            useful = ~is_success(first_achieved, hindsight_goals)
+            useful = ~np.asarray(is_success(first_achieved, hindsight_goals), bool)
             hindsight, hindsight_goals = hindsight[useful], hindsight_goals[useful]
             relabelled[relabelled] = useful
     if relabelled.any():

@@ -1,0 +1,246 @@
+"""Relabelling against a loop that does it one transition at a time, from the same stored rows."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+
+from her import HERConfig, ReplayBuffer, Transition, hindsight_rows, policy_input, sample
+
+MAX_STEPS, THRESHOLD = 8, 0.25
+STRATEGIES = ("future", "final", "episode")
+
+
+def is_success(achieved, desired):
+    return np.linalg.norm(achieved - desired, axis=-1) <= THRESHOLD
+
+
+def compute_reward(achieved, desired, info):
+    """Depends on goals and on the stored info, so that a mix-up of any of them shows."""
+    return is_success(achieved, desired).astype(np.float32) - 1 - info["cost"]
+
+
+def compute_terminated(achieved, desired, info):
+    return is_success(achieved, desired)
+
+
+def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> ReplayBuffer:
+    """Random walks on a plane, cut off after MAX_STEPS, or ended by success where `terminate` says so."""
+    rng = np.random.default_rng(seed)
+    buffer = ReplayBuffer(
+        200, 1, MAX_STEPS, {"observation": 1, "goal": 2, "action": 1}, {"cost": ()}, np.random.default_rng(seed)
+    )
+    identity = count()
+    for _ in range(episodes):
+        place, goal = rng.uniform(-0.5, 0.5, (2, 1, 2)).astype(np.float32)
+        obs = {"observation": np.full((1, 1), next(identity)), "achieved_goal": place, "desired_goal": goal}
+        for t in range(1, rng.integers(2, MAX_STEPS + 1) + 1):
+            place = place + rng.normal(0, 0.2, (1, 2)).astype(np.float32)
+            next_obs = {"observation": np.full((1, 1), next(identity)), "achieved_goal": place, "desired_goal": goal}
+            info = {"cost": rng.uniform(0, 1, 1).astype(np.float32)}
+            terminated = is_success(place, goal) & terminate
+            buffer.add(
+                Transition(
+                    obs=obs,
+                    action=rng.uniform(-1, 1, (1, 1)),
+                    reward=compute_reward(place, goal, info),
+                    next_obs=next_obs,
+                    terminated=terminated,
+                    truncated=np.array([t == MAX_STEPS]),
+                    info=info,
+                    diverged=np.array([False]),
+                )
+            )
+            obs = next_obs
+            if terminated[0]:
+                break
+        else:
+            buffer.discard_staged(0)  # an episode that neither ended nor was cut off
+    return buffer
+
+
+def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of) -> list[dict]:
+    """What `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
+    rows = buffer.sample_rows(size)
+    share = round(size * config.relabelled_share)
+    before, after = buffer.steps_before[rows[:share]], buffer.steps_after[rows[:share]]
+    sources = hindsight_rows(config.strategy, rows[:share], before, after, buffer.rng) if share else []
+    batch = []
+    for i, row in enumerate(rows):
+        stored = {key: column[row] for key, column in buffer.rows.items()}
+        reached = buffer.rows["achieved_goal"][row + 1]
+        goal, reward, terminated, relabelled = stored["desired_goal"], stored["reward"], stored["terminated"], False
+        if i < share:
+            hindsight = buffer.rows["achieved_goal"][sources[i]]
+            first = buffer.rows["achieved_goal"][row - buffer.steps_before[row]]
+            if not (config.skip_met_at_start and success_of is not None and is_success(first, hindsight)):
+                goal, relabelled = hindsight, True
+                reward = float(is_success(reached, goal)) - 1 - stored["info/cost"]
+                if terminated_of is not None:
+                    terminated = is_success(reached, goal)
+        batch.append(
+            {
+                "observation": stored["observation"],
+                "achieved_goal": stored["achieved_goal"],
+                "desired_goal": goal,
+                "action": stored["action"],
+                "reward": reward,
+                "next_observation": buffer.rows["observation"][row + 1],
+                "next_achieved_goal": reached,
+                "terminated": terminated,
+                "relabelled": relabelled,
+            }
+        )
+    return batch
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("terminated_of", [None, compute_terminated])
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "none"])
+def test_batch_equals_one_relabelled_by_hand(strategy, terminated_of, skip):
+    config = HERConfig(strategy=strategy, k=2, skip_met_at_start=skip)
+    fast, slow = filled_buffer(), filled_buffer()
+    for size in (1, 7, 256):
+        batch = sample(fast, size, config, compute_reward, terminated_of, is_success)
+        for i, expected in enumerate(by_hand(slow, size, config, terminated_of, is_success)):
+            for name, value in expected.items():
+                np.testing.assert_allclose(getattr(batch, name)[i], value, rtol=1e-6, err_msg=name)
+
+
+def test_drawing_a_batch_changes_nothing_stored():
+    buffer = filled_buffer()
+    before = {key: column.copy() for key, column in buffer.rows.items()}
+    batch = sample(buffer, 256, HERConfig(), compute_reward, compute_terminated, is_success)
+    for column in batch:
+        column[:] = 0  # nor does what its owner does with it
+    for key, column in buffer.rows.items():
+        np.testing.assert_array_equal(column, before[key], err_msg=key)
+
+
+# Which rows goals come from
+
+
+@pytest.mark.parametrize(
+    ("strategy", "allowed"),
+    [
+        # A transition that leaves row 12 of an episode in rows 10 … 15, five transitions: states 0 … 5.
+        ("future", {13, 14, 15}),
+        ("final", {15}),
+        ("episode", {11, 12, 13, 14, 15}),
+    ],
+)
+def test_goals_come_from_every_allowed_row_and_no_other(strategy, allowed):
+    rows, before, after = np.full(4000, 12), np.full(4000, 2, np.int32), np.full(4000, 3, np.int32)
+    drawn, counts = np.unique(
+        hindsight_rows(strategy, rows, before, after, np.random.default_rng(0)), return_counts=True
+    )
+    assert set(drawn) == allowed
+    np.testing.assert_allclose(counts / 4000, 1 / len(allowed), atol=0.03)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_goals_come_from_the_same_episode_whatever_its_length(strategy):
+    buffer = filled_buffer()
+    rows = np.repeat(np.flatnonzero(buffer.steps_after > 0), 50)
+    before, after = buffer.steps_before[rows], buffer.steps_after[rows]
+    sources = hindsight_rows(strategy, rows, before, after, np.random.default_rng(0))
+    first_allowed = {"future": rows + 1, "final": rows + after, "episode": rows - before + 1}[strategy]
+    assert (sources >= first_allowed).all()
+    assert (sources <= rows + after).all()
+    if strategy != "final":
+        assert set(sources[rows == rows[0]]) == set(range(first_allowed[0], rows[0] + after[0] + 1))
+
+
+def test_an_unknown_strategy_is_named():
+    with pytest.raises(ValueError, match="'past' names no hindsight strategy"):
+        hindsight_rows("past", *np.zeros((3, 2), int), np.random.default_rng(0))
+
+
+# How many
+
+
+@pytest.mark.parametrize(
+    ("config", "share"),
+    [
+        (HERConfig(k=4), 0.8),
+        (HERConfig(k=1), 0.5),
+        (HERConfig(k=0), 0.0),
+        (HERConfig(ratio=0.25), 0.25),
+        (HERConfig(ratio=0.0), 0.0),
+        (HERConfig(ratio=1.0), 1.0),
+        (HERConfig(strategy="none", ratio=0.5), 0.0),
+    ],
+)
+def test_share_of_relabelled_transitions(config, share):
+    assert config.relabelled_share == share
+    batch = sample(filled_buffer(), 100, config, compute_reward)
+    assert batch.relabelled.sum() == 100 * share
+
+
+# What a new goal changes
+
+
+def test_transitions_that_keep_their_goal_keep_their_stored_reward():
+    buffer = filled_buffer()
+    buffer.rows["reward"][:] = 777  # what no reward function would say
+    batch = sample(buffer, 100, HERConfig(ratio=0.5), compute_reward, compute_terminated)
+    assert (batch.reward[~batch.relabelled] == 777).all()
+    assert (batch.reward[batch.relabelled] <= 0).all()
+
+
+def test_success_that_ended_an_episode_is_judged_anew_for_the_new_goal():
+    buffer = filled_buffer()
+    batch = sample(buffer, 2000, HERConfig(ratio=1.0), compute_reward, compute_terminated)
+    np.testing.assert_array_equal(batch.terminated, is_success(batch.next_achieved_goal, batch.desired_goal))
+    at = {float(observation): row for row, observation in enumerate(buffer.rows["observation"][: buffer.used, 0])}
+    stored = np.array([buffer.rows["terminated"][at[float(o)]] for o in batch.observation[:, 0]])
+    assert (batch.terminated[~stored] == 1).any()  # reached something without ending the real episode
+    assert (batch.terminated[~stored] == 0).any()
+
+
+def test_goal_of_an_earlier_state_undoes_the_termination_of_the_last_step():
+    buffer = filled_buffer()
+    last = np.flatnonzero(buffer.steps_after == 1)
+    assert buffer.rows["terminated"][last].any()
+    batch = sample(buffer, 4000, HERConfig("episode", ratio=1.0), compute_reward, compute_terminated)
+    ended = np.isin(batch.observation[:, 0], buffer.rows["observation"][last[buffer.rows["terminated"][last]], 0])
+    assert (batch.terminated[ended] == 0).any()
+
+
+def test_without_a_termination_function_the_stored_flag_stands():
+    buffer = filled_buffer()
+    batch = sample(buffer, 2000, HERConfig(ratio=1.0), compute_reward)
+    at = {float(observation): row for row, observation in enumerate(buffer.rows["observation"][: buffer.used, 0])}
+    stored = [buffer.rows["terminated"][at[float(o)]] for o in batch.observation[:, 0]]
+    np.testing.assert_array_equal(batch.terminated, stored)
+    assert 0 < batch.terminated.mean() < 1
+
+
+def test_a_time_limit_is_never_a_termination():
+    buffer = filled_buffer(terminate=False)
+    assert len(buffer) > 0
+    for config in (HERConfig(ratio=1.0), HERConfig("none")):
+        assert not sample(buffer, 500, config, compute_reward).terminated.any()
+
+
+def test_goals_met_at_the_start_are_skipped_only_where_the_environment_can_tell():
+    def relabelled(config, success_of):
+        batch = sample(filled_buffer(), 1000, config, compute_reward, compute_terminated, success_of)
+        return batch.relabelled.mean()
+
+    assert relabelled(HERConfig(ratio=1.0), None) == 1
+    assert relabelled(HERConfig(ratio=1.0, skip_met_at_start=False), is_success) == 1
+    assert 0.2 < relabelled(HERConfig(ratio=1.0), is_success) < 0.9
+
+
+def test_an_episode_that_moved_nothing_keeps_its_real_goals():
+    buffer = filled_buffer()
+    buffer.rows["achieved_goal"][:] = 0.1
+    batch = sample(buffer, 100, HERConfig(ratio=1.0), compute_reward, compute_terminated, is_success)
+    assert not batch.relabelled.any()
+
+
+def test_policy_input_is_the_observation_and_the_way_to_the_goal():
+    x = policy_input(np.array([[1.0, 2.0]]), np.array([[0.1, 0.2, 0.3]]), np.array([[0.2, 0.0, 0.3]]), goal_scale=10.0)
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x, [[1, 2, 1, -2, 0]], atol=1e-6)
