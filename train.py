@@ -73,7 +73,7 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     started, first_step = time.perf_counter(), state.env_steps
 
     while state.env_steps < config.steps:
-        collect(state, config)
+        collect(state, config, run)
         learn(state, config)
         curves.advance(config.num_envs)
 
@@ -117,14 +117,16 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> None
         print(f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact")
 
 
-def collect(state: TrainingState, config: TrainConfig) -> None:
-    """One step of every environment, at random first and with the policy after, into the buffer's staging area."""
+def collect(state: TrainingState, config: TrainConfig, run: RunDirectory) -> None:
+    """One step of every environment, at random first and mostly with the policy after, into the buffer's staging."""
     envs = state.envs
     obs = {key: value.copy() for key, value in envs.obs.items()}
     if state.env_steps < config.warmup:
         action = state.explorer()
     else:
         action = state.agent.act(her.policy_input(**obs, goal_scale=envs.spec.goal_scale))
+        check_finite({"the policy's action": action.sum()}, state.env_steps, run)
+        action = state.explorer.mix(action, config.random_share)
     step = envs.step(action)
     state.env_steps += len(envs)
     state.rollouts.add(step)
@@ -179,7 +181,7 @@ def crossed(env_steps: int, stride: int, every: int) -> bool:
 
 
 def check_finite(means: dict[str, float], env_steps: int, run: RunDirectory) -> None:
-    """Raises TrainingDiverged where one of the agent's metrics is not finite."""
+    """Raises TrainingDiverged where one of the agent's numbers is not finite."""
     bad = [name for name, value in means.items() if not np.isfinite(value)]
     if bad:
         raise TrainingDiverged(
@@ -214,6 +216,10 @@ def record_video(run: RunDirectory, env: GoalEnv, state: TrainingState, config: 
         print(f"video: {path}")
     except RenderingUnavailable as error:
         print(f"no video: {error}")
+    except (
+        Exception
+    ) as error:  # other people's render() fails in its own ways, and no picture is worth a trained policy
+        print(f"no video: {config.env} failed to render: {type(error).__name__}: {error}")
 
 
 def summary(state: TrainingState, run: RunDirectory, minutes: float) -> None:

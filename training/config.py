@@ -90,6 +90,8 @@ class TrainConfig:
     Default: push and pick-place 8000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
+    random_share: float = 0.0
+    """Share of the time, after the warm-up, in which a random action is held in the policy's place."""
     updates_per_step: float = 0.25
     """Gradient updates per environment step after the warm-up."""
     video: bool = True
@@ -138,9 +140,11 @@ class TrainConfig:
             f"--steps {self.steps}: the first {self.warmup} steps are random warm-up, so a run of {self.steps} would "
             "learn nothing; give more --steps or a smaller --warmup",
         )
+        require(self.her.capacity >= 1, f"--her.capacity {self.her.capacity}: must be at least 1")
         require(self.seed >= 0, f"--seed {self.seed}: must not be negative")
         require(self.updates_per_step > 0, f"--updates-per-step {self.updates_per_step}: must be positive")
         require(self.warmup_hold >= 1, f"--warmup-hold {self.warmup_hold}: must be at least 1")
+        require(0 <= self.random_share <= 1, f"--random-share {self.random_share}: must lie between 0 and 1")
         require(0 < self.sac.gamma < 1, f"--sac.gamma {self.sac.gamma}: must lie between 0 and 1")
         require(0 < self.sac.tau <= 1, f"--sac.tau {self.sac.tau}: must lie between 0 and 1")
         require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")

@@ -6,12 +6,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from env import VectorEnv
+from env import EnvSpec, VectorEnv
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
-from training.config import TrainConfig
+from training.config import ConfigError, TrainConfig
 from training.meters import RolloutMeter, UpdateMeter
 from training.setup import make_agent, make_environments
+
+
+def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> ReplayBuffer:
+    """An empty buffer that fits the environments. Raises ConfigError where not even one episode would fit in."""
+    dims = {"observation": spec.obs_dim, "goal": spec.goal_dim, "action": spec.action_dim}
+    try:
+        return ReplayBuffer(config.her.capacity, config.num_envs, spec.max_episode_steps, dims, spec.info_shapes, rng)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @dataclass
@@ -41,14 +50,7 @@ class TrainingState:
         return cls(
             envs=envs,
             agent=make_agent(config, env_list[0], spec, device, int(agent_seed.generate_state(1)[0])),
-            buffer=ReplayBuffer(
-                config.her.capacity,
-                n,
-                spec.max_episode_steps,
-                {"observation": spec.obs_dim, "goal": spec.goal_dim, "action": spec.action_dim},
-                spec.info_shapes,
-                np.random.default_rng(buffer_seed),
-            ),
+            buffer=new_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
             rollouts=RolloutMeter(n),
             updates=UpdateMeter(),

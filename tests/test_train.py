@@ -1,0 +1,235 @@
+"""The whole path, small: start, stop, resume, refuse."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import checkpoints
+import train
+
+ROOT = Path(train.__file__).parent
+SMALL = ["--no-video", "--sac.hidden", "32", "32", "--sac.batch-size", "32", "--num-envs", "4", "--warmup", "200",
+         "--eval.episodes", "3", "--task.max-episode-steps", "20", "--log.every", "100"]  # fmt: skip
+
+
+def run(monkeypatch, *options, code=0):
+    """train.py in this process, with the small networks; its exit code must be `code`."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, *map(str, options)])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        train.main()
+        assert code == 0
+    except SystemExit as leaving:
+        assert (leaving.code if isinstance(leaving.code, int) else 1) == code, leaving.code
+        return str(leaving.code)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return ""
+
+
+def parts(path):
+    """The SHA-256 of each file of a checkpoint, and the progress but for the record of evaluations."""
+    manifest = checkpoints.read_manifest(path)
+    return {name: entry["sha256"] for name, entry in manifest.files.items()}, manifest.values["buffer"]["rng"]
+
+
+@pytest.mark.parametrize("env", ["reach", "pick-place"])
+def test_a_run_continued_from_half_way_is_the_run_that_never_stopped(env, tmp_path, monkeypatch):
+    run(monkeypatch, "--env", env, "--steps", 1200, "--run", tmp_path / "whole")
+    # 604 is no multiple of the episode, the evaluation or the log cadence: every episode is in progress.
+    run(monkeypatch, "--env", env, "--steps", 604, "--run", tmp_path / "halves")
+    run(monkeypatch, "--env", env, "--steps", 1200, "--run", tmp_path / "halves")
+    whole, halves = (tmp_path / name / "checkpoints" / "step_000001200" for name in ("whole", "halves"))
+    assert parts(whole) == parts(halves)
+
+
+def test_another_seed_is_another_run(tmp_path, monkeypatch):
+    for seed in (0, 1):
+        run(monkeypatch, "--steps", 400, "--seed", seed, "--run", tmp_path / str(seed))
+    states = [checkpoints.load(tmp_path / str(seed) / "checkpoints" / "step_000000400")[0] for seed in (0, 1)]
+    weights = [state["agent"]["actor"]["net.0.weight"] for state in states]
+    assert not np.array_equal(*weights)
+
+
+def test_a_complete_run_says_so_and_changes_nothing(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, "--steps", 400, "--run", tmp_path / "r")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*")}
+    run(monkeypatch, "--steps", 400, "--run", tmp_path / "r")
+    assert "is complete: 400 of 400 steps" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*")} == before
+
+
+def test_curves_go_on_over_the_steps_of_the_whole_run(tmp_path, monkeypatch):
+    for steps in (600, 1000):
+        run(monkeypatch, "--steps", steps, "--run", tmp_path / "r")
+    events = EventAccumulator(str(tmp_path / "r"))
+    events.Reload()
+    logged = [event.step for event in events.Scalars("rollout/ep_rew_mean")]
+    # Sorted: two writers of one process and one second have file names in no order that TensorBoard would follow.
+    assert sorted(logged) == list(range(100, 1001, 100))
+    tags = set(events.Tags()["scalars"])
+    assert {"rollout/ep_len_mean", "rollout/success_rate", "train/actor_loss", "train/critic_loss", "train/ent_coef",
+            "train/n_updates", "time/fps", "eval/mean_reward", "eval/success_rate", "her/goal_moved_rate",
+            "env/reward_sparse", "env/reward_shaping"} <= tags  # fmt: skip
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path, monkeypatch):
+    options = ["--checkpoint.every", 200, "--checkpoint.keep", 2, "--eval.every", 400]
+    run(monkeypatch, "--steps", 1600, "--run", tmp_path / "r", *options)
+    kept = checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
+    success = {path.name: checkpoints.read_manifest(path).success for path in kept}
+    assert list(success)[-2:] == ["step_000001400", "step_000001600"]
+    assert len(success) <= 3
+    assert any(value is not None for value in success.values())
+
+
+@pytest.mark.parametrize("env", ["reach", "push", "pick-place"])
+@pytest.mark.parametrize("options", [("--reward", "staged"), ("--reward", "sparse"), ("--her.strategy", "none")])
+def test_every_task_trains_with_every_reward_and_without_her(env, options, tmp_path, monkeypatch):
+    run(monkeypatch, "--env", env, "--steps", 300, "--run", tmp_path / "r", *options)
+    assert len(checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")) >= 1
+
+
+def test_another_configuration_is_refused_by_name_and_nothing_is_written(tmp_path, monkeypatch):
+    run(monkeypatch, "--steps", 400, "--run", tmp_path / "r")
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+    message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", "--sac.lr", "0.01", code=1)
+    assert "--sac.lr: 0.0003, now 0.01" in message
+    message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", "--env", "push", code=1)
+    assert "--env: reach, now push" in message
+    message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", "--resume", "never", code=1)
+    assert "already holds a run" in message
+    assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()} == before
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "is no run of this program" in run(monkeypatch, "--run", tmp_path, code=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_aloud(tmp_path, monkeypatch, capsys):
+    options = ["--run", tmp_path / "r", "--checkpoint.every", 200]
+    run(monkeypatch, "--steps", 600, *options)
+    newest = tmp_path / "r" / "checkpoints" / "step_000000600" / "agent.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    run(monkeypatch, "--steps", 800, *options)
+    output = capsys.readouterr().out
+    assert "passed over" in output
+    assert "agent.safetensors is cut short" in output
+    assert "from step 400" in output
+
+
+def test_when_no_checkpoint_is_good_the_run_is_refused_not_started_again(tmp_path, monkeypatch):
+    run(monkeypatch, "--steps", 400, "--run", tmp_path / "r")
+    for file in (tmp_path / "r" / "checkpoints").rglob("buffer.safetensors"):
+        file.write_bytes(b"")
+    message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", code=1)
+    assert "no checkpoint of" in message
+    assert "buffer.safetensors" in message
+
+
+def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, monkeypatch):
+    run(monkeypatch, "--steps", 600, "--run", tmp_path / "r", "--checkpoint.every", 200)
+    middle = tmp_path / "r" / "checkpoints" / "step_000000400"
+    assert "newer than step_000000400" in run(
+        monkeypatch, "--steps", 600, "--run", tmp_path / "r", "--resume", middle, code=1
+    )
+    run(monkeypatch, "--steps", 600, "--run", tmp_path / "branch", "--resume", middle)
+    end = "checkpoints/step_000000600"
+    assert parts(tmp_path / "branch" / end) == parts(tmp_path / "r" / end)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--env", "juggle"], "no such task; there are reach, push, pick-place"),
+        (["--env", "nowhere:make"], "there is no module 'nowhere'"),
+        (["--task.goal", "table"], "this task has no 'table' goals"),
+        (["--eval.goal", "fixed"], "this task has no 'fixed' goals"),
+        (["--steps", "150"], "the first 200 steps are random warm-up"),
+        (["--resume", "no/such/checkpoint"], "there is no such checkpoint"),
+        (["--her.capacity", "5"], "cannot hold one episode"),
+        (["--task.max-episode-steps", "0"], "at least 1 step"),
+    ],
+)
+def test_bad_options_get_one_sentence_and_leave_nothing_behind(options, sentence, tmp_path, monkeypatch):
+    message = run(monkeypatch, "--run", tmp_path / "r", *options, code=1)
+    assert sentence in message
+    assert message.count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    if train.torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert "sees no GPU" in run(monkeypatch, "--run", tmp_path / "r", "--device", "cuda", code=1)
+
+
+def test_a_policy_gone_mad_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    options = ["--run", tmp_path / "r", "--checkpoint.every", 200]
+    run(monkeypatch, "--steps", 400, *options)
+    learn = train.learn
+
+    def poisoned(state, config):
+        learn(state, config)
+        with train.torch.no_grad():
+            state.agent.log_alpha.fill_(float("nan"))
+
+    monkeypatch.setattr(train, "learn", poisoned)
+    message = run(monkeypatch, "--steps", 800, *options, code=1)
+    assert "not finite" in message
+    assert "step_000000400" in message
+    checkpoints.verify(tmp_path / "r" / "checkpoints" / "step_000000400")
+
+
+def test_an_environment_without_state_trains_and_its_resumed_run_says_what_is_lost(tmp_path, monkeypatch, capsys):
+    shutil.copy(Path(__file__).parent / "point_env.py", tmp_path / "point_env.py")
+    monkeypatch.chdir(tmp_path)
+    for steps in (400, 600):
+        run(monkeypatch, "--env", "point_env:PointEnv", "--steps", steps)
+    output = capsys.readouterr().out
+    assert "has no state_dict: 4 environments begin a fresh episode" in output
+    assert (tmp_path / "runs" / "point_env-PointEnv-0" / "config.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_and_the_same_line_goes_on(number, tmp_path):
+    # Three seconds of training at least, of which the signal finds the middle.
+    command = [sys.executable, ROOT / "train.py", *SMALL, "--steps", "12000", "--run", tmp_path / "r"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "r" / "config.json").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "stopped and saved at step" in output
+    (saved,) = checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
+    assert checkpoints.verify(saved).step < 12_000
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["steps"] == 12_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_reach_is_learnt_with_default_options(seed, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    common = {"env": environment, "check": True, "cwd": tmp_path}
+    subprocess.run([sys.executable, ROOT / "train.py", "--env", "reach", "--seed", str(seed)], **common)
+    result = tmp_path / "result.json"
+    run_directory = f"runs/reach-sparse-reach-{seed}"
+    subprocess.run([sys.executable, ROOT / "evaluate.py", run_directory, "--json", result], **common)
+    assert json.loads(result.read_text())["success"]["rate"] >= 0.95
