@@ -22,19 +22,20 @@ SMALL = ["--no-video", "--sac.hidden", "32", "32", "--sac.batch-size", "32", "--
 
 
 def run(monkeypatch, *options, code=0):
-    """train.py in this process, with the small networks; its exit code must be `code`."""
+    """train.py in this process, with the small networks; its exit code must be `code`. Returns its last message."""
     monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, *map(str, options)])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    message = 0
     try:
         train.main()
-        assert code == 0
     except SystemExit as leaving:
-        assert (leaving.code if isinstance(leaving.code, int) else 1) == code, leaving.code
-        return str(leaving.code)
+        message = leaving.code
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return ""
+    exit_code = message if isinstance(message, int) else 1  # as Python turns a message into an exit code
+    assert exit_code == code, message
+    return str(message)
 
 
 def parts(path):

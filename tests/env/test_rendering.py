@@ -77,7 +77,7 @@ def test_without_a_back_end_all_but_drawing_works_and_the_packages_are_named(mac
         pytest.skip("no libEGL here")
     assert result.stdout == "stepped\n"
     assert result.returncode == 1
-    said = next(line for line in result.stderr.splitlines() if "RenderingUnavailable" in line)
+    said = next(line for line in result.stderr.splitlines() if "RenderingUnavailable: " in line)
     assert "RenderingUnavailable: no off-screen rendering (MUJOCO_GL=" + machine["MUJOCO_GL"] in said
     assert "Debian: libegl1 libgl1-mesa-dri, or libosmesa6" in said
 
