@@ -118,7 +118,7 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> None
 
 
 def collect(state: TrainingState, config: TrainConfig, run: RunDirectory) -> None:
-    """One step of every environment, at random first and mostly with the policy after, into the buffer's staging."""
+    """One step of every environment, at random first and with the policy after, into the buffer's staging area."""
     envs = state.envs
     obs = {key: value.copy() for key, value in envs.obs.items()}
     if state.env_steps < config.warmup:
@@ -126,7 +126,6 @@ def collect(state: TrainingState, config: TrainConfig, run: RunDirectory) -> Non
     else:
         action = state.agent.act(her.policy_input(**obs, goal_scale=envs.spec.goal_scale))
         check_finite({"the policy's action": action.sum()}, state.env_steps, run)
-        action = state.explorer.mix(action, config.random_share)
     step = envs.step(action)
     state.env_steps += len(envs)
     state.rollouts.add(step)

@@ -66,16 +66,22 @@ class CubeTask(ArmTask):
         return math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0
 
     def _before_step(self):
-        return math.dist(self.sim.grasp_point, self.sim.cube_position)
+        return self._finger_distance()
+
+    def _finger_distance(self) -> float:
+        """How far the two fingers' pads are from the cube, on average. Fingers that hold it are closest, so the reach
+        potential pays for closing them around the cube, and not for standing next to it."""
+        fixed, moving = self.sim.pad_positions
+        cube = self.sim.cube_position
+        return 0.5 * (math.dist(fixed, cube) + math.dist(moving, cube))
 
     def _reward_info(self, before):
         if self.reward == "sparse":
             return {}
-        distance = math.dist(self.sim.grasp_point, self.sim.cube_position)
         if self.reward == "sparse-reach":
-            return {"reach_distances": np.array([before, distance], np.float32)}
+            return {"reach_distances": np.array([before, self._finger_distance()], np.float32)}
         return {
-            "reach_distance": np.array(distance, np.float32),
+            "reach_distance": np.array(math.dist(self.sim.grasp_point, self.sim.cube_position), np.float32),
             "grasped": np.array(all(self.sim.pads_touching_cube()), np.float32),
             "cube_height": np.array(self._cube_height(), np.float32),
             "cube_lost": np.array(self._cube_lost(), np.float32),

@@ -51,6 +51,7 @@ class Simulation:
         if model.has_cube:
             self.cube_position = data.qpos[model.cube_qpos : model.cube_qpos + 3]
             self.cube_axes = data.xmat[model.cube_body].reshape(3, 3)
+            self.pad_positions = data.geom_xpos[model.jaw_pads[0]], data.geom_xpos[model.jaw_pads[1]]
             self.cube_velocity = data.qvel[model.cube_dof : model.cube_dof + 6]
         self.reset()
 

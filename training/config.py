@@ -16,6 +16,8 @@ STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
 WARMUP = {"push": 8_000, "pick-place": 8_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
+EVAL_EVERY = {"reach": 2_000}
+"""Steps between evaluations where --eval.every is not given; 5,000 for the others."""
 
 MAY_CHANGE = ("steps", "run", "resume", "device", "video", "eval", "checkpoint", "log")
 """What a resumed run may be told anew: everything else would make it another run."""
@@ -29,8 +31,8 @@ class ConfigError(ValueError):
 class EvalConfig:
     """Deterministic evaluation on environments of its own."""
 
-    every: int = 5_000
-    """Environment steps between two evaluations."""
+    every: int | None = None
+    """Environment steps between two evaluations. Default: reach 2000, others 5000."""
     episodes: int = 40
     """Episodes of each evaluation."""
     seed: int = 1_000_000
@@ -90,8 +92,6 @@ class TrainConfig:
     Default: push and pick-place 8000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
-    random_share: float = 0.0
-    """Share of the time, after the warm-up, in which a random action is held in the policy's place."""
     updates_per_step: float = 0.25
     """Gradient updates per environment step after the warm-up."""
     video: bool = True
@@ -109,12 +109,14 @@ class TrainConfig:
             raise ConfigError(f"--reward {self.reward}: the rewards are the built-in tasks'; {self.env} brings its own")
         reward = self.reward or DEFAULT_REWARD
         kind = self.env.replace(":", "-") if is_custom(self.env) else f"{self.env}-{reward}"
+        eval_every = EVAL_EVERY.get(self.env, 5_000) if self.eval.every is None else self.eval.every
         config = replace(
             self,
             reward=None if is_custom(self.env) else reward,
             steps=STEPS.get(self.env, 100_000) if self.steps is None else self.steps,
             warmup=WARMUP.get(self.env, 1_000) if self.warmup is None else self.warmup,
             run=self.run or f"runs/{kind}-{self.seed}",
+            eval=replace(self.eval, every=eval_every),
         )
         config._check()
         return config
@@ -144,7 +146,6 @@ class TrainConfig:
         require(self.seed >= 0, f"--seed {self.seed}: must not be negative")
         require(self.updates_per_step > 0, f"--updates-per-step {self.updates_per_step}: must be positive")
         require(self.warmup_hold >= 1, f"--warmup-hold {self.warmup_hold}: must be at least 1")
-        require(0 <= self.random_share <= 1, f"--random-share {self.random_share}: must lie between 0 and 1")
         require(0 < self.sac.gamma < 1, f"--sac.gamma {self.sac.gamma}: must lie between 0 and 1")
         require(0 < self.sac.tau <= 1, f"--sac.tau {self.sac.tau}: must lie between 0 and 1")
         require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")

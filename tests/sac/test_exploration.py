@@ -42,16 +42,6 @@ def test_restored_actions_go_on_bit_by_bit():
     np.testing.assert_array_equal(draw(original, 50), draw(restored, 50))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_the_policy_gives_way_for_the_share_of_time_asked_a_whole_hold_at_a_time(share):
-    explorer = HeldRandomActions(8, 2, 5, np.random.default_rng(0))
-    policy = np.full((8, 2), 0.123, np.float32)
-    taken = np.stack([(explorer.mix(policy, share) != policy).all(-1) for _ in range(5000)])
-    assert taken.mean() == pytest.approx(share, abs=0.02)
-    starts = (taken[1:] & ~taken[:-1]).mean()
-    assert starts == pytest.approx(share * (1 - share) / 5, abs=0.01)
-
-
 @pytest.mark.parametrize("hold", [0, 0.5, float("nan")])
 def test_a_hold_below_one_step_is_refused(hold):
     with pytest.raises(ValueError, match="at least 1 step"):

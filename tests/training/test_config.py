@@ -28,7 +28,6 @@ def test_an_environment_of_ones_own_has_no_reward_option():
         ({"steps": 500}, "--steps 500: the first 1000 steps are random warm-up"),
         ({"warmup": 0}, "--warmup 0"),
         ({"seed": -1}, "--seed -1"),
-        ({"random_share": 1.5}, "--random-share 1.5"),
         ({"updates_per_step": 0.0}, "--updates-per-step 0.0"),
         ({"warmup_hold": 0.5}, "--warmup-hold 0.5"),
         ({"sac": SACConfig(gamma=1.0)}, "--sac.gamma 1.0"),
