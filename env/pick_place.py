@@ -5,13 +5,17 @@ import numpy as np
 from env.cube_task import CubeTask
 from env.model import CUBE_HALF
 from env.push import TABLE_ANGLE, TABLE_RADIUS
+from env.rewards import goal_distance
 from env.workspace import polar_point
 
 FIXED_GOAL = np.array([0.40, 0.10, 0.04])
 """The reference task's target, m."""
 AIR_HEIGHT = (0.03, 0.15)
-MIX = {"fixed": 0.30, "table": 0.35, "air": 0.35}
-"""Shares of the training goals."""
+NEAR = 0.12
+"""Metres from the cube within which the mixture's near goals lie on the table."""
+MIX = {"fixed": 0.30, "near": 0.20, "table": 0.15, "air": 0.35}
+"""Shares of the training goals. The near ones are what a first push can reach: without them no real goal is ever met,
+and nothing but the potential tells the policy what the cube is for."""
 
 
 class PickPlace(CubeTask):
@@ -32,4 +36,7 @@ class PickPlace(CubeTask):
         if kind == "fixed":
             return FIXED_GOAL.copy()
         height = AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF)
-        return self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, height))
+        while True:
+            goal = self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, height))
+            if kind != "near" or goal_distance(goal, cube) <= NEAR:
+                return goal
