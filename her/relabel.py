@@ -12,6 +12,9 @@ import numpy as np
 
 from her.buffer import ReplayBuffer
 
+REDRAWS = 4
+"""How often a hindsight goal that teaches nothing is drawn again."""
+
 Strategy = Literal["future", "final", "episode", "none"]
 SuccessFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 RewardFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
@@ -30,7 +33,7 @@ class HERConfig:
     ratio: float | None = None
     """Share of a batch that is relabelled, stated directly; overrides k."""
     skip_met_at_start: bool = True
-    """Keep the real goal where hindsight would pick one that held at the episode's start already.
+    """Draw another transition where hindsight picks a goal that held at the episode's start already.
     Such goals teach a policy to leave alone what it has not learnt to move."""
     capacity: int = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
@@ -81,6 +84,35 @@ def hindsight_rows(
     raise ValueError(f"'{strategy}' names no hindsight strategy; there are future, final and episode")
 
 
+def draw_hindsight(
+    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: SuccessFunction | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of `size` transitions (size,), a hindsight goal for each (size, G), and whether it is one to learn from.
+
+    A goal that held at its episode's start already is none: it teaches a policy to leave alone what it has not learnt
+    to move. Such a transition is drawn again, REDRAWS times at most; so where few episodes move what should be moved,
+    those few are seen more often (Zhao & Tresp 2018, "Energy-based hindsight experience prioritization", to this end).
+    """
+    achieved, before, after = buffer.rows["achieved_goal"], buffer.steps_before, buffer.steps_after
+    rows = np.zeros(size, np.int64)
+    goals = np.zeros((size, achieved.shape[1]), achieved.dtype)
+    useful = np.zeros(size, bool)
+    if size == 0 or config.strategy == "none":
+        return rows, goals, useful
+    for _ in range(1 + REDRAWS):
+        missing = np.flatnonzero(~useful)
+        if not missing.size:
+            break
+        drawn = buffer.sample_rows(missing.size)
+        rows[missing] = drawn
+        goals[missing] = achieved[hindsight_rows(config.strategy, drawn, before[drawn], after[drawn], buffer.rng)]
+        if not config.skip_met_at_start or is_success is None:
+            useful[:] = True
+        else:
+            useful[missing] = ~np.asarray(is_success(achieved[drawn - before[drawn]], goals[missing]), bool)
+    return rows, goals, useful
+
+
 def sample(
     buffer: ReplayBuffer,
     size: int,
@@ -98,32 +130,24 @@ def sample(
 
     config.skip_met_at_start needs is_success(achieved (B, G), desired (B, G)) -> (B,); without it nothing is skipped.
     """
-    rows = buffer.sample_rows(size)
+    # The first rows of a batch are as good as any: all are drawn independently.
+    n = round(size * config.relabelled_share)
+    hindsight, hindsight_goals, useful = draw_hindsight(buffer, n, config, is_success)
+    rows = np.concatenate([hindsight, buffer.sample_rows(size - n)])
+    relabelled = np.concatenate([useful, np.zeros(size - n, bool)])
+
     columns = buffer.rows
     goals = columns["desired_goal"][rows]
     reward = columns["reward"][rows]
     terminated = columns["terminated"][rows].astype(np.float32)
     next_achieved = columns["achieved_goal"][rows + 1]
-
-    # The first rows of a batch are as good as any: they were drawn independently.
-    relabelled = np.arange(size) < round(size * config.relabelled_share)
     if relabelled.any():
-        hindsight = rows[relabelled]
-        before, after = buffer.steps_before[hindsight], buffer.steps_after[hindsight]
-        sources = hindsight_rows(config.strategy, hindsight, before, after, buffer.rng)
-        hindsight_goals = columns["achieved_goal"][sources]
-        if config.skip_met_at_start and is_success is not None:
-            first_achieved = columns["achieved_goal"][hindsight - before]
-            useful = ~np.asarray(is_success(first_achieved, hindsight_goals), bool)
-            hindsight, hindsight_goals = hindsight[useful], hindsight_goals[useful]
-            relabelled[relabelled] = useful
-    if relabelled.any():
-        goals[relabelled] = hindsight_goals
-        info = {key[5:]: column[hindsight] for key, column in columns.items() if key.startswith("info/")}
-        reached = next_achieved[relabelled]
-        reward[relabelled] = compute_reward(reached, hindsight_goals, info)
+        reached, new_goals = next_achieved[relabelled], hindsight_goals[useful]
+        info = {key[5:]: column[rows[relabelled]] for key, column in columns.items() if key.startswith("info/")}
+        goals[relabelled] = new_goals
+        reward[relabelled] = compute_reward(reached, new_goals, info)
         if compute_terminated is not None:
-            terminated[relabelled] = compute_terminated(reached, hindsight_goals, info)
+            terminated[relabelled] = compute_terminated(reached, new_goals, info)
     return GoalBatch(
         observation=columns["observation"][rows],
         achieved_goal=columns["achieved_goal"][rows],

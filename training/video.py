@@ -6,6 +6,7 @@ from pathlib import Path
 
 import imageio
 import numpy as np
+from PIL import Image
 
 FPS = 25
 """Frames a second in the file; the arm's 50 control steps a second are thinned to it."""
@@ -27,7 +28,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     thinned = itertools.islice(frames, 0, None, STRIDE)
     if path.suffix == ".gif":
-        imageio.mimwrite(path, list(thinned), duration=1000 / FPS, loop=0)
+        images = [Image.fromarray(frame) for frame in thinned]
+        # One palette and no dithering: what does not move stays the same to the bit, and costs nothing in the file.
+        palette = images[0].quantize(256)
+        images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+        images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0)
         return
     with imageio.get_writer(path, fps=FPS, macro_block_size=16) as writer:
         for frame in thinned:
