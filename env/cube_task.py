@@ -104,7 +104,7 @@ class CubeTask(ArmTask):
         terms = {"sparse": rewards.sparse(distance, self.threshold)}
         if self.reward == "sparse-reach":
             before, after = info["reach_distances"].T
-            terms["shaping"] = rewards.reach_shaping(before, after, self.config.reach_weight, self.gamma)
+            terms["shaping"] = self._shaping(before, after, self.compute_terminated(achieved, desired, info))
         return terms
 
     def _staged_terms(self, distance: np.ndarray, info: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

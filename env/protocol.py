@@ -86,6 +86,15 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
 
     The environment is somewhere in an episode afterwards: reset it before use.
     """
+    try:
+        return _probe(env, name)
+    except EnvError:
+        raise
+    except Exception as error:  # other people's code fails in its own ways; the sentence says in which
+        raise EnvError(f"--env {name}: trying it failed: {type(error).__name__}: {error}") from error
+
+
+def _probe(env: GoalEnv, name: str) -> EnvSpec:
 
     def require(condition: bool, sentence: str) -> None:
         if not condition:
@@ -132,11 +141,23 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
         if function := getattr(env, optional, None):
             shape = np.shape(function(*arguments))
             require(shape == (2,), f"{optional} of 2 transitions must return shape (2,), and returned {shape}")
+    for key, value in arrays.items():
+        require(value.dtype.kind in "biuf", f"info's array {key!r} must hold numbers, and is of type {value.dtype}")
+    goal_scale = getattr(env, "goal_scale", 1.0)
+    require(
+        np.shape(goal_scale) == () and np.isfinite(goal_scale) and goal_scale > 0,
+        f"goal_scale must be a positive number, and is {goal_scale!r}",
+    )
+    if hasattr(env, "return_range") and (bounds := env.return_range()) is not None:
+        require(
+            np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1],
+            f"return_range() must be None or two finite numbers, the lower first, and is {bounds!r}",
+        )
     return EnvSpec(
         obs_dim=int(env.obs_dim),
         goal_dim=int(env.goal_dim),
         action_dim=int(env.action_dim),
         max_episode_steps=int(env.max_episode_steps),
         info_shapes={key: value.shape for key, value in arrays.items()},
-        goal_scale=float(getattr(env, "goal_scale", 1.0)),
+        goal_scale=float(goal_scale),
     )

@@ -47,5 +47,5 @@ class Reach(ArmTask):
         terms = {"sparse": rewards.sparse(distance, self.threshold)}
         if self.reward == "sparse-reach":
             before = rewards.goal_distance(info["grasp_point_before"], desired)
-            terms["shaping"] = rewards.reach_shaping(before, distance, self.config.reach_weight, self.gamma)
+            terms["shaping"] = self._shaping(before, distance, self.compute_terminated(achieved, desired, info))
         return terms

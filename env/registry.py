@@ -23,7 +23,10 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
     """
     if is_custom(name):
         factory = load_factory(name)
-        return [factory() for _ in range(count)]
+        try:
+            return [factory() for _ in range(count)]
+        except Exception as error:  # other people's code fails in its own ways; the sentence says in which
+            raise EnvError(f"--env {name}: calling it failed: {type(error).__name__}: {error}") from error
     if name not in TASKS:
         raise EnvError(f"--env {name}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own")
     kind = TASKS[name]

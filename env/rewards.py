@@ -35,13 +35,22 @@ def sparse(distance: np.ndarray, threshold: float) -> np.ndarray:
     return -(distance > threshold).astype(np.float32)
 
 
-def reach_shaping(before: np.ndarray, after: np.ndarray, weight: float, gamma: float) -> np.ndarray:
-    """gamma Phi(s') - Phi(s) with Phi = -weight * distance: leaves the optimal policy as it is.
+def reach_potential(distance: np.ndarray, weight: float, scale: float) -> np.ndarray:
+    """Phi = -weight (1 - exp(-distance / scale)), in [-weight, 0], (…) m to (…).
 
-    Source: Ng, Harada & Russell 1999, "Policy invariance under reward transformations", theorem 1.
-    before, after: the distance in s and s', (…) m.
+    It is steep where the last centimetres count and flat far away. A potential that grows without end would make
+    a policy fear to touch what it may knock out of reach (docs/experiments.md).
     """
-    return weight * (before - gamma * after)
+    return -weight * (1 - np.exp(-distance / scale))
+
+
+def shaping(before: np.ndarray, after: np.ndarray, gamma: float) -> np.ndarray:
+    """gamma Phi(s') - Phi(s), for potentials Phi(s) `before` and Phi(s') `after`: leaves the optimal policy as it is.
+
+    Source: Ng, Harada & Russell 1999, "Policy invariance under reward transformations", theorem 1. The potential of a
+    terminal state must be 0.
+    """
+    return gamma * after - before
 
 
 def staged(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from env import rewards
 from env.model import JOINTS, ArmModel
 from env.rendering import Camera
 from env.rewards import StagedConfig, goal_distance
@@ -21,13 +22,15 @@ class TaskConfig:
     """The built-in tasks. None is the task's own default."""
 
     goal: GoalKind | None = None
-    """Goals to train on: fixed (the reference target), table, air, or mix (all of them)."""
+    """Goals to train on: fixed (the reference target), table, air, or mix (docs/environments.md)."""
     max_episode_steps: int | None = None
     """Control steps (20 ms) before an episode is cut off; the cut is no termination."""
     terminate_on_success: bool = False
     """End the episode when the goal is met, instead of asking the policy to hold it."""
-    reach_weight: float = 10.0
-    """Weight of the reach potential in the sparse-reach reward, per metre."""
+    reach_weight: float = 2.0
+    """What reaching is worth in the sparse-reach reward: the potential's depth."""
+    reach_scale: float = 0.1
+    """Metres within which the potential gets steep."""
     staged: StagedConfig = field(default_factory=StagedConfig)
     """Weights of the staged reward."""
 
@@ -143,8 +146,8 @@ class ArmTask(ABC):
         if self.reward == "staged" or self.config.terminate_on_success:
             return None
         worst = -1 / (1 - self.gamma)
-        # Shaping turns V into V - Phi (Ng et al. 1999), and 0 <= -Phi <= weight * (the farthest that things get).
-        return (worst, 0.0 if self.reward == "sparse" else self.config.reach_weight * 1.0)
+        # Shaping turns V into V - Phi (Ng et al. 1999), and 0 <= -Phi <= weight.
+        return (worst, 0.0 if self.reward == "sparse" else self.config.reach_weight)
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Starts an episode. With a seed, the episode depends on that seed alone; without, the generator goes on."""
@@ -203,6 +206,12 @@ class ArmTask(ABC):
         while goal_distance(goal := draw(), start) < 2 * self.threshold:
             pass
         return goal
+
+    def _shaping(self, before: np.ndarray, after: np.ndarray, terminated: np.ndarray) -> np.ndarray:
+        """The reach term for distances (B,) before and after a step, and whether it ended the episode (B,)."""
+        weight, scale = self.config.reach_weight, self.config.reach_scale
+        phi, next_phi = (rewards.reach_potential(distance, weight, scale) for distance in (before, after))
+        return rewards.shaping(phi, np.where(terminated, 0.0, next_phi), self.gamma)
 
     def _measure_arm(self) -> tuple[np.ndarray, ...]:
         sim = self.sim

@@ -1,5 +1,6 @@
 """N environments side by side in one process, stepped in turn, each starting a new episode when one ends."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,7 @@ class VectorEnv:
     def reset(self, seeds: list[int]) -> None:
         for i, seed in enumerate(seeds):
             self._put(self.obs, i, self.envs[i].reset(seed=seed)[0])
+        self._check_finite(self.obs)
 
     def step(self, actions: np.ndarray) -> VectorStep:
         """Steps every environment with its row of actions (N, A); afterwards `obs` belongs to the next step."""
@@ -59,20 +61,24 @@ class VectorEnv:
         metrics: dict[str, np.ndarray] = {}
         for i, env in enumerate(self.envs):
             try:
-                obs, reward[i], terminated[i], truncated[i], step_info = env.step(actions[i])
+                # A copy: some environments scale the action they are given in place.
+                obs, reward[i], terminated[i], truncated[i], step_info = env.step(actions[i].copy())
             except SimulationDiverged:
                 diverged[i] = True
                 self._put(self.obs, i, env.reset()[0])
                 continue
             self._put(next_obs, i, obs)
+            arrays = self._checked_info(i, step_info)
             success[i] = bool(step_info["is_success"])
-            for key, value in info_arrays(step_info).items():
+            for key, value in arrays.items():
                 info[key][i] = value
             for key, value in step_info.get("metrics", {}).items():
-                metrics.setdefault(key, np.zeros(n))[i] = value
+                metrics.setdefault(key, np.zeros(n))[i] = float(value)
             ended = terminated[i] or truncated[i]
             self._put(self.obs, i, env.reset()[0] if ended else obs)
-        self._check_finite({**next_obs, "reward": reward, **info})
+        self._check_finite({**next_obs, "reward": reward, **info, **metrics})
+        if (terminated | truncated | diverged).any():
+            self._check_finite(self.obs)
         return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics)
 
     @staticmethod
@@ -83,9 +89,24 @@ class VectorEnv:
                 bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
                 raise EnvError(f"{name} of environment {bad[0]} is not finite; nothing of this step was stored")
 
+    def _checked_info(self, i: int, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays to store: at every step the same, or compute_reward would be handed what was never there."""
+        arrays = info_arrays(info)
+        shapes = {key: value.shape for key, value in arrays.items()}
+        if shapes != self.spec.info_shapes or "is_success" not in info:
+            raise EnvError(
+                f"info of environment {i} must hold is_success and, at every step, the same NumPy arrays: first they "
+                f"were {self.spec.info_shapes}, now {shapes}"
+            )
+        return arrays
+
     @staticmethod
-    def _put(into: dict[str, np.ndarray], i: int, obs: dict[str, np.ndarray]) -> None:
+    def _put(into: dict[str, np.ndarray], i: int, obs: Mapping[str, np.ndarray]) -> None:
         for key in GOAL_KEYS:
+            if np.shape(obs[key]) != into[key][i].shape:
+                raise EnvError(
+                    f"{key} of environment {i} had shape {into[key][i].shape}, and now has {np.shape(obs[key])}"
+                )
             into[key][i] = obs[key]
 
     def state_dict(self) -> dict[str, Any]:

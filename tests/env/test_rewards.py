@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from env.rewards import StagedConfig, goal_distance, reach_shaping, sparse, staged
+from env.rewards import StagedConfig, goal_distance, reach_potential, shaping, sparse, staged
 
 
 def test_goal_distance_is_euclidean_over_the_last_axis():
@@ -19,16 +19,20 @@ def test_sparse_reward_is_0_up_to_the_threshold_and_minus_1_beyond():
 
 
 def test_shaping_by_hand():
-    assert reach_shaping(0.5, 0.3, weight=2.0, gamma=0.9) == pytest.approx(0.9 * -2 * 0.3 - -2 * 0.5)
+    assert shaping(-0.5, -0.3, gamma=0.9) == pytest.approx(0.9 * -0.3 - -0.5)
+
+
+def test_reach_potential_by_hand():
+    potential = reach_potential(np.array([0.0, 0.1, 1e3]), weight=2.0, scale=0.1)
+    np.testing.assert_allclose(potential, [0.0, -2 * (1 - 1 / np.e), -2.0])
 
 
 @pytest.mark.parametrize("gamma", [0.9, 0.98, 1.0])
 def test_discounted_shaping_telescopes_to_the_potentials_of_first_and_last_state(gamma):
-    distance = np.random.default_rng(0).uniform(0, 0.5, 101)
-    shaping = reach_shaping(distance[:-1], distance[1:], 5.0, gamma)
-    potential = -5.0 * distance
+    potential = np.random.default_rng(0).uniform(-2, 0, 101)
     expected = gamma**100 * potential[-1] - potential[0]
-    assert np.sum(gamma ** np.arange(100) * shaping) == pytest.approx(expected)
+    terms = shaping(potential[:-1], potential[1:], gamma)
+    assert np.sum(gamma ** np.arange(100) * terms) == pytest.approx(expected)
 
 
 WEIGHTS = StagedConfig(reach=1, grasp=2, lift=4, height=8, place=16, success=32, lost=64)

@@ -347,10 +347,12 @@ def test_shaping_over_an_episode_leaves_only_the_first_and_the_last_potential(ma
     task.reset(seed=2)
 
     def potential():
-        if not task.has_cube:
-            return -3.0 * np.linalg.norm(task.sim.grasp_point - task.goal)
-        pads = [task.sim.data.geom(name).xpos for name in ("fixed_pad", "moving_pad")]
-        return -3.0 * np.mean([np.linalg.norm(pad - task.sim.cube_position) for pad in pads])
+        if task.has_cube:
+            pads = [task.sim.data.geom(name).xpos for name in ("fixed_pad", "moving_pad")]
+            distance = np.mean([np.linalg.norm(pad - task.sim.cube_position) for pad in pads])
+        else:
+            distance = np.linalg.norm(task.sim.grasp_point - task.goal)
+        return -3.0 * (1 - np.exp(-distance / 0.1))
 
     first = potential()
     steps = episode(task, random_actions(40))
@@ -377,6 +379,18 @@ def test_return_range_holds_every_return_that_the_reward_allows(make_task, name,
         total = np.sum(GAMMA ** np.arange(100) * rewards)
         assert total + tail >= low - 1e-4
         assert total <= high
+
+
+@EVERY_TASK
+def test_a_step_that_ends_the_episode_leads_to_a_potential_of_0(make_task, name):
+    task = make_task(name, "sparse-reach", terminate_on_success=True)
+    task.reset(seed=0)
+    place_goal(task, True)
+    before = task._before_step()
+    distance = before if task.has_cube else np.linalg.norm(before - task.goal)
+    _, _, terminated, _, info = task.step(np.zeros(6))
+    assert terminated
+    assert info["metrics"]["reward_shaping"] == pytest.approx(2.0 * (1 - np.exp(-distance / 0.1)), abs=1e-5)
 
 
 # Staged reward, state by state
