@@ -1,11 +1,12 @@
 """Hindsight Experience Replay: the episode buffer, goal relabelling, and what both tell about goal diversity."""
 
-from her.buffer import Episode, ReplayBuffer, Transition
+from her.buffer import Episode, EpisodeTooLong, ReplayBuffer, Transition
 from her.diversity import goal_displacement
 from her.relabel import GoalBatch, HERConfig, hindsight_rows, policy_input, sample
 
 __all__ = [
     "Episode",
+    "EpisodeTooLong",
     "GoalBatch",
     "HERConfig",
     "ReplayBuffer",

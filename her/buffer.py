@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
+class EpisodeTooLong(RuntimeError):
+    """An environment that does not end its episodes when it said it would."""
+
+
 class Transition(NamedTuple):
     """One step of N environments side by side; next_obs is the true next observation, also where an episode ended.
 
@@ -79,7 +83,6 @@ class ReplayBuffer:
         self.used = 0
         """Rows ever written: sampling looks no further."""
         self.num_transitions = 0
-        self.num_episodes_seen = 0
 
         self.staging = {
             key: np.zeros((num_envs, max_episode_steps + 1, *shape), dtype) for key, (shape, dtype) in shapes.items()
@@ -91,9 +94,12 @@ class ReplayBuffer:
         return self.num_transitions
 
     def add(self, step: Transition) -> list["Episode"]:
-        """Stages one step of every environment; stores the episodes that it ended, and returns them."""
+        """Stages one step of every environment; stores the episodes that it ended, and returns them.
+
+        Raises EpisodeTooLong.
+        """
         if self.staged.max() >= self.max_episode_steps:
-            raise ValueError(
+            raise EpisodeTooLong(
                 f"an episode goes on after max_episode_steps = {self.max_episode_steps}: its environment must set "
                 "truncated by then"
             )
@@ -131,7 +137,6 @@ class ReplayBuffer:
         self.head = end
         self.used = max(self.used, end)
         self.num_transitions += length
-        self.num_episodes_seen += 1
         return Episode(env, start, length)
 
     def _free(self, start: int, end: int) -> None:
@@ -169,7 +174,6 @@ class ReplayBuffer:
             "steps_after": self.steps_after[:used],
             "head": self.head,
             "num_transitions": self.num_transitions,
-            "num_episodes_seen": self.num_episodes_seen,
             "staging": self.staging,
             "staged": self.staged,
             "rng": self.rng.bit_generator.state,
@@ -188,7 +192,6 @@ class ReplayBuffer:
         self.used = used
         self.head = state["head"]
         self.num_transitions = state["num_transitions"]
-        self.num_episodes_seen = state["num_episodes_seen"]
         self.staged[:] = state["staged"]
         self.rng.bit_generator.state = state["rng"]
 

@@ -16,8 +16,10 @@ REDRAWS = 4
 """How often a hindsight goal that teaches nothing is drawn again."""
 
 Strategy = Literal["future", "final", "episode", "none"]
+GoalFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
+"""compute_reward or compute_terminated: achieved (B, G), desired (B, G), stored info arrays (B, …) to (B,)."""
 SuccessFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
-RewardFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
+"""is_success: achieved (B, G), desired (B, G) to (B,)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class HERConfig:
     future: a later step of the same episode. final: its last step. episode: any of its steps.
     none: no relabelling, plain SAC."""
     k: int = 4
-    """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled."""
+    """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled,
+    less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
     ratio: float | None = None
     """Share of a batch that is relabelled, stated directly; overrides k."""
     skip_met_at_start: bool = True
@@ -46,7 +49,7 @@ class HERConfig:
 
 
 class GoalBatch(NamedTuple):
-    """Goal-conditioned transitions: what relabelling makes of stored rows. B rows of float32 arrays.
+    """Goal-conditioned transitions: what relabelling makes of stored rows. B rows, float32, relabelled bool.
 
     observation, next_observation (B, O); achieved_goal, next_achieved_goal, desired_goal (B, G); action (B, A);
     reward, terminated, relabelled (B,).
@@ -97,7 +100,7 @@ def draw_hindsight(
     rows = np.zeros(size, np.int64)
     goals = np.zeros((size, achieved.shape[1]), achieved.dtype)
     useful = np.zeros(size, bool)
-    if size == 0 or config.strategy == "none":
+    if size == 0:
         return rows, goals, useful
     for _ in range(1 + REDRAWS):
         missing = np.flatnonzero(~useful)
@@ -117,8 +120,8 @@ def sample(
     buffer: ReplayBuffer,
     size: int,
     config: HERConfig,
-    compute_reward: RewardFunction,
-    compute_terminated: RewardFunction | None = None,
+    compute_reward: GoalFunction,
+    compute_terminated: GoalFunction | None = None,
     is_success: SuccessFunction | None = None,
 ) -> GoalBatch:
     """A batch of `size` transitions of which config.relabelled_share carry a goal from hindsight.

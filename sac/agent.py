@@ -28,7 +28,7 @@ class SACConfig:
     """Share of the online critics that moves into the target critics at each update."""
     batch_size: int = 256
     """Transitions per update."""
-    init_alpha: float = 0.2
+    init_alpha: float = 0.05
     """Temperature at the start; it is learnt from there."""
     target_entropy: float | None = None
     """Entropy (nats) that the temperature steers the policy to; None is -(action dimensions) / 2."""
@@ -122,6 +122,7 @@ class SAC:
         return metrics
 
     def update_critic(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of both critics on the squared error to the target critics' bootstrapped value."""
         with torch.no_grad():
             next_action, next_log_prob = self.sample_action(batch.next_obs)
             next_q = self.critic_target(batch.next_obs, next_action)
@@ -144,6 +145,7 @@ class SAC:
         }
 
     def update_actor_and_alpha(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of the policy up the critics' minimum, and one of the temperature towards the target entropy."""
         action, log_prob = self.sample_action(batch.obs)
         actor_loss = losses.actor_loss(self.alpha, log_prob, self.critic(batch.obs, action))
         self.actor_optimizer.zero_grad()

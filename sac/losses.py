@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The reparameterised action and its log-probability ([SAC] equation 11 and appendix C, equation 26).
+    """The reparameterised action and its log-probability ([SAC] equation 8 and appendix C).
 
     mean, log_std, noise: (B, A), noise ~ N(0, 1). Returns action = tanh(u), u = mean + std * noise, in (-1, 1), (B, A),
     and log pi(action) = log N(u; mean, std) - sum log(1 - tanh(u)^2), (B,).
@@ -52,7 +52,7 @@ def critic_loss(q: Tensor, target_q: Tensor) -> Tensor:
 
 
 def actor_loss(alpha: Tensor | float, log_prob: Tensor, q: Tensor) -> Tensor:
-    """[SAC] equation 12: E[alpha log pi(a|s) - min_i Q_i(s, a)]. log_prob (B,), q (E, B) to ()."""
+    """[SAC] equation 7: E[alpha log pi(a|s) - min_i Q_i(s, a)]. log_prob (B,), q (E, B) to ()."""
     return (alpha * log_prob - q.amin(0)).mean()
 
 
