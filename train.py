@@ -22,7 +22,7 @@ from sac import SAC, Batch, DeviceError, describe_device, select_device, use_fas
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
 from training.evaluation import record_episodes, run_episodes, summarise
-from training.run_directory import RunDirectory, checkpoint_to_resume
+from training.run_directory import RunDirectory, checkpoint_to_resume, version_notes
 from training.setup import evaluation_goal, make_environments
 from training.state import TrainingState
 from training.video import write_video
@@ -37,18 +37,29 @@ class TrainingDiverged(RuntimeError):
 
 
 class StopRequest:
-    """Turns SIGINT or SIGTERM into a wish that the loop grants at its next step; further signals change nothing."""
+    """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
+
+    As a context manager it listens; a second signal changes nothing.
+    """
+
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self):
         self.signal: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
 
 
-def train(config: TrainConfig, stop: StopRequest) -> None:
+def train(config: TrainConfig) -> None:
     """Runs `config` to its last step, from the beginning or from where its directory left off."""
     device = select_device(config.device)
     if device.type == "cpu":
@@ -66,23 +77,48 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     goal = evaluation_goal(config.env, config.eval.goal)
     eval_envs, _ = make_environments(config, min(config.eval.episodes, EVAL_ENVS), goal)
 
-    run.write_config(config)
-    print(describe_device(device))
-    print(f"{run.path} · {f'from step {state.env_steps:,}' if checkpoint else 'new run'} · {config.steps:,} steps")
-    curves = Curves(run.path, config, state.env_steps)
-    started, first_step = time.perf_counter(), state.env_steps
+    with run.lock():
+        run.write_config(config)
+        print(describe_device(device))
+        print(f"{run.path} · {f'from step {state.env_steps:,}' if checkpoint else 'new run'} · {config.steps:,} steps")
+        curves = Curves(run.path, config, state.env_steps)
+        started = time.perf_counter()
+        try:
+            with StopRequest() as stop:
+                train_loop(config, state, eval_envs, run, curves, stop)
+        finally:
+            curves.close()
+        minutes = (time.perf_counter() - started) / 60
+        if state.env_steps < config.steps:
+            print(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
+            sys.exit(128 + stop.signal)
+        if config.video:
+            record_video(run, eval_envs[0], state, config)
+        summary(state, run, minutes)
 
-    while state.env_steps < config.steps:
+
+def train_loop(
+    config: TrainConfig,
+    state: TrainingState,
+    eval_envs: list[GoalEnv],
+    run: RunDirectory,
+    curves: Curves,
+    stop: StopRequest,
+) -> None:
+    """Collect, learn, log, evaluate and checkpoint, until the last step or until asked to stop."""
+    started, first_step = time.perf_counter(), state.env_steps
+    stopping = False
+    while state.env_steps < config.steps and not stopping:
         collect(state, config, run)
         learn(state, config)
         curves.advance(config.num_envs)
 
         if crossed(state.env_steps, config.num_envs, config.log.every):
-            means = state.updates.pop()
-            check_finite(means, state.env_steps, run)
+            means = state.update_metrics.pop()
             fps = (state.env_steps - first_step) / (time.perf_counter() - started)
             rates = {"train/n_updates": state.agent.updates, "time/fps": fps}
             curves.log(state.rollouts.values() | means | rates, state.env_steps)
+            check_finite(means, state.env_steps, run)
 
         last_step = state.env_steps >= config.steps
         success, new_best = None, False
@@ -94,25 +130,22 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
             curves.report(result, state.rollouts.goal_moved_rate, state.env_steps)
 
         due = crossed(state.env_steps, config.num_envs, config.checkpoint.every)
-        if due or new_best or last_step or stop.signal:
+        stopping = stop.signal is not None  # read once: a signal from here on is the next step's
+        if due or new_best or last_step or stopping:
             check_weights(state.agent, state.env_steps, run)
             run.save(config, state.env_steps, state.state_dict(), success)
-        if stop.signal:
-            break
-
-    curves.close()
-    if state.env_steps < config.steps:
-        print(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
-        sys.exit(128 + stop.signal)
-    if config.video:
-        record_video(run, eval_envs[0], state, config)
-    summary(state, run, minutes=(time.perf_counter() - started) / 60)
 
 
 def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> None:
-    """Puts a checkpoint into a new state, and says so where the run cannot be the very same."""
-    content, _ = checkpoints.load(checkpoint)
-    fresh = state.load_state_dict(content)
+    """Puts a checkpoint into a new state, and says so where the run cannot be the very same. Raises CheckpointError."""
+    content, manifest = checkpoints.load(checkpoint)
+    for note in version_notes(manifest.versions):
+        print(note)
+    try:
+        fresh = state.load_state_dict(content)
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise checkpoints.CheckpointError(f"{checkpoint} does not fit {config.env} as it is now: {reason}") from error
     if fresh:
         print(f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact")
 
@@ -143,7 +176,7 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
     env = state.envs.envs[0]
     due = int((state.env_steps - config.warmup) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
-        goals = her.sample(
+        batch = her.sample(
             state.buffer,
             config.sac.batch_size,
             config.her,
@@ -151,17 +184,20 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             getattr(env, "compute_terminated", None),
             getattr(env, "is_success", None),
         )
-        state.updates.add(state.agent.update(to_batch(goals, state.envs.spec.goal_scale, state.agent.device)))
+        if not np.isfinite(batch.reward).all():
+            raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
+        metrics = state.agent.update(to_batch(batch, state.envs.spec.goal_scale, state.agent.device))
+        state.update_metrics.add(metrics | {"her/relabelled_share": batch.relabelled.mean()})
 
 
-def to_batch(goals: her.GoalBatch, goal_scale: float, device: torch.device) -> Batch:
+def to_batch(batch: her.GoalBatch, goal_scale: float, device: torch.device) -> Batch:
     """Goal-conditioned transitions as the plain ones that SAC learns from."""
     arrays = (
-        her.policy_input(goals.observation, goals.achieved_goal, goals.desired_goal, goal_scale),
-        goals.action,
-        goals.reward,
-        her.policy_input(goals.next_observation, goals.next_achieved_goal, goals.desired_goal, goal_scale),
-        goals.terminated,
+        her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
+        batch.action,
+        batch.reward,
+        her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
+        batch.terminated,
     )
     return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
@@ -213,12 +249,10 @@ def record_video(run: RunDirectory, env: GoalEnv, state: TrainingState, config: 
     try:
         write_video(path, record_episodes(env, policy, goal_scale, VIDEO_EPISODES, config.eval.seed))
         print(f"video: {path}")
-    except RenderingUnavailable as error:
-        print(f"no video: {error}")
-    except (
-        Exception
-    ) as error:  # other people's render() fails in its own ways, and no picture is worth a trained policy
-        print(f"no video: {config.env} failed to render: {type(error).__name__}: {error}")
+    # Other people's render() fails in its own ways, and no picture is worth a trained policy.
+    except Exception as error:
+        reason = str(error) if isinstance(error, RenderingUnavailable) else f"{type(error).__name__}: {error}"
+        print(f"no video: {reason}")
 
 
 def summary(state: TrainingState, run: RunDirectory, minutes: float) -> None:
@@ -234,8 +268,17 @@ def summary(state: TrainingState, run: RunDirectory, minutes: float) -> None:
 def main() -> None:
     config = tyro.cli(TrainConfig, prog="train.py")
     try:
-        train(config.resolved(), StopRequest())
-    except (ConfigError, EnvError, DeviceError, checkpoints.CheckpointError, TrainingDiverged) as error:
+        train(config.resolved())
+    except OSError as error:
+        sys.exit(f"train.py: {error.filename or 'output'}: {error.strerror}; what was saved before is intact")
+    except (
+        ConfigError,
+        EnvError,
+        DeviceError,
+        her.EpisodeTooLong,
+        checkpoints.CheckpointError,
+        TrainingDiverged,
+    ) as error:
         sys.exit(f"train.py: {error}")
 
 

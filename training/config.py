@@ -1,6 +1,7 @@
 """What a run can be told, and what it is when nothing is said."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sac import DeviceName, SACConfig
 
 STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
-WARMUP = {"push": 8_000, "pick-place": 8_000}
+WARMUP = {"push": 4_000, "pick-place": 4_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
 EVAL_EVERY = {"reach": 2_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
@@ -65,13 +66,14 @@ class LogConfig:
 class TrainConfig:
     """Train a policy with Soft Actor-Critic and Hindsight Experience Replay.
 
-    The same command typed again continues the run where it stopped. Watch it with: tensorboard --logdir runs
+    The same command typed again continues the run where it stopped.
+    Watch it with: tensorboard --logdir runs
     """
 
     env: str = "reach"
     """The task: reach, push, pick-place, or MODULE:CALLABLE for an environment of your own."""
     reward: Reward | None = None
-    """sparse: 0 at the goal, -1 elsewhere. sparse-reach: the same and a potential for reaching the cube.
+    """sparse: 0 at the goal, -1 elsewhere. sparse-reach: the same and a potential for reaching.
     staged: dense, by the stages of a pick-and-place. Default: sparse-reach."""
     seed: int = 0
     """Seed of everything that is random."""
@@ -89,7 +91,7 @@ class TrainConfig:
     """Environments that step side by side."""
     warmup: int | None = None
     """Environment steps of random actions before the policy acts and learns.
-    Default: push and pick-place 8000, others 1000."""
+    Default: push and pick-place 4000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
     updates_per_step: float = 0.25
@@ -105,8 +107,11 @@ class TrainConfig:
 
     def resolved(self) -> "TrainConfig":
         """The same with every default filled in, and checked. Raises ConfigError."""
-        if is_custom(self.env) and self.reward is not None:
-            raise ConfigError(f"--reward {self.reward}: the rewards are the built-in tasks'; {self.env} brings its own")
+        if is_custom(self.env):
+            theirs = {"--reward": self.reward is not None, "--eval.goal": self.eval.goal is not None}
+            theirs["--task.*"] = self.task != TaskConfig()
+            for name in (name for name, given in theirs.items() if given):
+                raise ConfigError(f"{name} is the built-in tasks'; {self.env} brings its own")
         reward = self.reward or DEFAULT_REWARD
         kind = self.env.replace(":", "-") if is_custom(self.env) else f"{self.env}-{reward}"
         eval_every = EVAL_EVERY.get(self.env, 5_000) if self.eval.every is None else self.eval.every
@@ -142,6 +147,12 @@ class TrainConfig:
             f"--steps {self.steps}: the first {self.warmup} steps are random warm-up, so a run of {self.steps} would "
             "learn nothing; give more --steps or a smaller --warmup",
         )
+        for name, value in flatten(asdict(self)).items():
+            require(not isinstance(value, float) or math.isfinite(value), f"--{name} {value}: must be a finite number")
+            if name.startswith("task."):
+                require(not isinstance(value, float) or value >= 0, f"--{name} {value}: must not be negative")
+        require(self.task.reach_scale > 0, f"--task.reach-scale {self.task.reach_scale}: must be positive")
+        require(self.eval.seed >= 0, f"--eval.seed {self.eval.seed}: must not be negative")
         require(self.her.capacity >= 1, f"--her.capacity {self.her.capacity}: must be at least 1")
         require(self.seed >= 0, f"--seed {self.seed}: must not be negative")
         require(self.updates_per_step > 0, f"--updates-per-step {self.updates_per_step}: must be positive")
@@ -171,18 +182,19 @@ def config_from_dict(content: dict[str, Any], source: Path) -> TrainConfig:
         raise ConfigError(f"{source} holds no configuration that this code knows: {'; '.join(reasons)}") from error
 
 
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by the names they have on the command line: {"sac.batch-size": 256, …}."""
+    items = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        items |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return items
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options, by name, in which a resumed run would be another run: "--sac.lr: 0.001, now 0.0003"."""
-
-    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        items = {}
-        for key, value in tree.items():
-            name = f"{prefix}{key.replace('_', '-')}"
-            items |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-        return items
-
     before, after = ({k: v for k, v in tree.items() if k not in MAY_CHANGE} for tree in (old, new))
-    before, after = flat(before), flat(after)
+    before, after = flatten(before), flatten(after)
     return [
         f"--{name}: {before.get(name)}, now {after.get(name)}"
         for name in sorted(before | after)

@@ -16,7 +16,7 @@ class Curves:
 
     def __init__(self, path: Path, config: TrainConfig, env_steps: int):
         # Points past the checkpoint belong to steps that a resumed run takes again.
-        self._writer = SummaryWriter(str(path), purge_step=env_steps + 1 if env_steps else None)
+        self._writer = SummaryWriter(str(path), purge_step=env_steps + 1)
         if not env_steps:
             self._writer.add_text("config", f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```", 0)
         # disable=None: no bar where nobody watches, in a log file or a pipe.

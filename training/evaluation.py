@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from env import GoalEnv
+from env import GoalEnv, SimulationDiverged
 from env.protocol import GOAL_KEYS
 from her import policy_input
 
@@ -31,6 +31,7 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
     """Episode i starts from envs[…].reset(seed + i); as many at once as there are environments, in order of i.
 
     An episode depends on its own seed alone, whatever environments it shares the policy's batch with, to rounding.
+    One whose simulation diverges ends there, and has failed.
     """
     for first in range(0, episodes, len(envs)):
         wave = envs[: episodes - first]
@@ -42,11 +43,16 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
             stacked = [np.stack([obs[i][key] for i in range(len(wave))]).astype(np.float32) for key in GOAL_KEYS]
             actions = policy(policy_input(*stacked, goal_scale))
             for i in list(running):
-                obs[i], reward, terminated, truncated, info = wave[i].step(actions[i])
+                lengths[i] += 1
+                try:
+                    obs[i], reward, terminated, truncated, info = wave[i].step(actions[i].copy())
+                except SimulationDiverged:
+                    success[i] = False  # an episode that cannot be finished is a failed one
+                    running.remove(i)
+                    continue
                 success[i] = bool(info["is_success"])
                 once[i] |= success[i]
                 returns[i] += float(reward)
-                lengths[i] += 1
                 if terminated or truncated:
                     running.remove(i)
         for i in range(len(wave)):
@@ -61,7 +67,10 @@ def record_episodes(env: GoalEnv, policy: Policy, goal_scale: float, episodes: i
         ended = False
         while not ended:
             inputs = policy_input(*(obs[key][None].astype(np.float32) for key in GOAL_KEYS), goal_scale)
-            obs, _, terminated, truncated, _ = env.step(policy(inputs)[0])
+            try:
+                obs, _, terminated, truncated, _ = env.step(policy(inputs)[0])
+            except SimulationDiverged:
+                break
             yield env.render()
             ended = terminated or truncated
 

@@ -11,7 +11,7 @@ from env import VectorStep
 WINDOW = 100
 """Episodes over which the rollout curves average, as in Stable-Baselines3."""
 MOVED = 0.01
-"""Goal units (m) from which an achieved goal counts as moved."""
+"""How far an achieved goal must get to count as moved: 1 cm for goals in metres."""
 
 
 class RolloutMeter:

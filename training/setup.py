@@ -7,7 +7,7 @@ import torch
 from env import EnvSpec, GoalEnv, GoalKind, make_envs, probe
 from env.registry import TASKS
 from sac import SAC
-from training.config import TrainConfig
+from training.config import ConfigError, TrainConfig
 
 
 def make_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
@@ -23,6 +23,9 @@ def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:
 
 
 def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
-    """An untrained agent that fits the environment."""
+    """An untrained agent that fits the environment. Raises ConfigError where its networks do not fit into memory."""
     return_range = env.return_range() if hasattr(env, "return_range") else None
-    return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range, device, seed)
+    try:
+        return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range, device, seed)
+    except RuntimeError as error:  # what PyTorch raises when an allocation fails
+        raise ConfigError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error

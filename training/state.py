@@ -21,6 +21,8 @@ def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> 
         return ReplayBuffer(config.her.capacity, config.num_envs, spec.max_episode_steps, dims, spec.info_shapes, rng)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    except MemoryError as error:
+        raise ConfigError(f"--her.capacity {config.her.capacity}: {error}; give a smaller one") from error
 
 
 @dataclass
@@ -32,7 +34,7 @@ class TrainingState:
     buffer: ReplayBuffer
     explorer: HeldRandomActions
     rollouts: RolloutMeter
-    updates: UpdateMeter
+    update_metrics: UpdateMeter
     env_seeds: list[int]
     env_steps: int = 0
     best_success: float = -1.0
@@ -44,6 +46,12 @@ class TrainingState:
         agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
         n = config.num_envs
         env_list, spec = make_environments(config, n, config.task.goal)
+        first_end = n * spec.max_episode_steps
+        if config.steps < first_end:
+            raise ConfigError(
+                f"--steps {config.steps}: the first episodes of {n} environments end after {first_end} steps, and "
+                "nothing is learnt before; give more --steps or fewer --num-envs"
+            )
         envs = VectorEnv(env_list, spec)
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
         envs.reset(env_seeds)
@@ -53,7 +61,7 @@ class TrainingState:
             buffer=new_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
             rollouts=RolloutMeter(n),
-            updates=UpdateMeter(),
+            update_metrics=UpdateMeter(),
             env_seeds=env_seeds,
         )
 
@@ -64,7 +72,7 @@ class TrainingState:
             "buffer": self.buffer.state_dict(),
             "explorer": self.explorer.state_dict(),
             "rollouts": self.rollouts.state_dict(),
-            "updates": self.updates.state_dict(),
+            "update_metrics": self.update_metrics.state_dict(),
             "progress": {
                 "env_steps": self.env_steps,
                 "best_success": self.best_success,
@@ -77,9 +85,9 @@ class TrainingState:
         progress = state["progress"]
         self.env_steps = progress["env_steps"]
         self.best_success, self.last_success = progress["best_success"], progress["last_success"]
-        for name in ("agent", "buffer", "explorer", "rollouts", "updates"):
+        for name in ("agent", "buffer", "explorer", "rollouts", "update_metrics"):
             getattr(self, name).load_state_dict(state[name])
-        fresh = self.envs.load_state_dict(state["envs"], [seed + self.env_steps for seed in self.env_seeds])
+        fresh = self.envs.load_state_dict(state["envs"], [(seed + self.env_steps) % 2**31 for seed in self.env_seeds])
         self.rollouts.forget(fresh)
         for env in fresh:
             self.buffer.discard_staged(env)

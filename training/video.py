@@ -14,7 +14,7 @@ STRIDE = 2
 
 
 class VideoError(RuntimeError):
-    """A file name that no writer knows."""
+    """A file name that no writer knows, or a frame that is none."""
 
 
 def check_video_path(path: Path) -> None:
@@ -22,11 +22,19 @@ def check_video_path(path: Path) -> None:
         raise VideoError(f"--video {path}: the name must end in .mp4 or .gif")
 
 
+def check_frame(frame: np.ndarray) -> np.ndarray:
+    """`frame` itself. Raises VideoError where it is not what render() must return: people bring their own."""
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
+        return frame
+    got = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
+    raise VideoError(f"render() must return (H, W, 3) uint8, and returned {got.removesuffix('Type')}")
+
+
 def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending."""
+    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending. Raises VideoError."""
     check_video_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    thinned = itertools.islice(frames, 0, None, STRIDE)
+    thinned = itertools.islice(map(check_frame, frames), 0, None, STRIDE)
     if path.suffix == ".gif":
         images = [Image.fromarray(frame) for frame in thinned]
         # One palette and no dithering: what does not move stays the same to the bit, and costs nothing in the file.

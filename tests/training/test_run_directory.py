@@ -1,0 +1,209 @@
+"""Which directories a run may use, which it must leave alone, and what it goes on from."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import checkpoints
+from training.config import ConfigError, TrainConfig
+from training.run_directory import VERSIONS, RunDirectory, checkpoint_to_resume, version_notes
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(run: Path, **changes) -> TrainConfig:
+    return replace(TrainConfig(run=str(run)), **changes).resolved()
+
+
+def start(path: Path, *steps: int, **changes) -> RunDirectory:
+    """A run directory as training leaves it, with a checkpoint at each of `steps`."""
+    run, own = RunDirectory(path), config(path, **changes)
+    run.write_config(own)
+    for step in steps:
+        run.save(own, step, {"progress": {"env_steps": step}}, None)
+    return run
+
+
+def contents(path: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+# --resume auto
+
+
+def test_the_newest_checkpoint_is_where_a_run_goes_on(tmp_path):
+    run = start(tmp_path / "r", 100, 200)
+    assert checkpoint_to_resume(config(run.path)) == (run.checkpoints / "step_000000200", [])
+
+
+def test_a_run_without_checkpoints_begins_again_and_says_so(tmp_path):
+    path, notes = checkpoint_to_resume(config(start(tmp_path / "r").path))
+    assert path is None
+    assert "stopped before its first checkpoint" in notes[0]
+
+
+def test_a_first_checkpoint_that_was_never_finished_is_no_loss(tmp_path):
+    run = start(tmp_path / "r", 100)
+    (run.checkpoints / "step_000000100" / "manifest.json").unlink()
+    path, notes = checkpoint_to_resume(config(run.path))
+    assert path is None
+    assert "stopped before its first checkpoint" in notes[0]
+
+
+@pytest.mark.parametrize("left", [None, "step_000000100.bak"])
+def test_a_run_whose_checkpoints_were_taken_away_is_refused_not_started_again(left, tmp_path):
+    run = start(tmp_path / "r", 100)
+    (run.checkpoints / "step_000000100").rename(run.checkpoints / left if left else tmp_path / "elsewhere")
+    with pytest.raises(checkpoints.CheckpointError, match="has lost its checkpoints; put them back"):
+        checkpoint_to_resume(config(run.path))
+
+
+def test_checkpoints_that_may_not_be_read_are_no_reason_to_start_again(tmp_path, monkeypatch):
+    run = start(tmp_path / "r", 100)
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", forbidden)  # root, who may run the tests, may read everything
+    with pytest.raises(checkpoints.CheckpointError, match=r"checkpoints cannot be read \(Permission denied\)"):
+        checkpoint_to_resume(config(run.path))
+
+
+@pytest.mark.parametrize("name", ["step_old", "step_000000900.bak"])
+def test_other_names_among_the_checkpoints_are_nobodys_checkpoint(name, tmp_path):
+    run = start(tmp_path / "r", 100)
+    (run.checkpoints / "step_000000100").rename(run.checkpoints / name)
+    run.save(config(run.path), 200, {"progress": {}}, None)
+    newest = run.checkpoints / "step_000000200"
+    for resume in ("auto", str(newest)):
+        assert checkpoint_to_resume(config(run.path, resume=resume)) == (newest, [])
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '"text"'])
+def test_an_emptied_configuration_is_said_to_be_none(content, tmp_path):
+    run = start(tmp_path / "r")
+    run.config_file.write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json holds no configuration; move the directory away"):
+        checkpoint_to_resume(config(run.path))
+
+
+# --resume PATH
+
+
+@pytest.mark.parametrize("by", ["run", "checkpoint"])
+def test_a_path_starts_a_branch_in_a_new_directory(by, tmp_path):
+    run = start(tmp_path / "r", 100)
+    saved = run.checkpoints / "step_000000100"
+    source = {"run": run.path, "checkpoint": saved}[by]
+    assert checkpoint_to_resume(config(tmp_path / "branch", resume=str(source))) == (saved, [])
+    assert not (tmp_path / "branch").exists()
+
+
+@pytest.mark.parametrize("resume", ["auto", "never", "PATH"])
+def test_a_directory_of_something_else_is_refused_however_the_run_begins(resume, tmp_path):
+    source = start(tmp_path / "r", 100).path
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("precious")
+    with pytest.raises(ConfigError, match="is no run of this program"):
+        checkpoint_to_resume(config(tmp_path / "thesis", resume=resume.replace("PATH", str(source))))
+
+
+def test_another_runs_directory_is_refused_as_the_place_of_a_branch(tmp_path):
+    source = start(tmp_path / "r", 100).path
+    other = start(tmp_path / "other", seed=1)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=r"other.config\.json was started with other options \(--seed: 1, now 0\)"):
+        checkpoint_to_resume(config(other.path, resume=str(source)))
+    assert contents(tmp_path) == before
+
+
+def test_the_same_branch_typed_again_is_told_how_to_go_on(tmp_path):
+    source = start(tmp_path / "r", 100).path
+    branch = start(tmp_path / "branch", 100, 200)
+    with pytest.raises(ConfigError, match="to continue it, leave --resume out, or give another --run") as caught:
+        checkpoint_to_resume(config(branch.path, resume=str(source)))
+    assert "already holds step_000000200, which is newer than step_000000100" in str(caught.value)
+
+
+def test_an_exported_policy_cannot_be_continued(tmp_path):
+    own = config(tmp_path / "r")
+    state = {"agent": {"actor": {}}, "buffer": {}}
+    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 100, state, own.to_dict(), VERSIONS)
+    checkpoints.export_policy(saved, tmp_path / "policy", "python train.py")
+    with pytest.raises(checkpoints.CheckpointError, match="policy without its training; it can be evaluated, not cont"):
+        checkpoint_to_resume(config(tmp_path / "new", resume=str(tmp_path / "policy")))
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(checkpoints.CheckpointError, match="no/such: there is no such checkpoint"):
+        checkpoint_to_resume(config(tmp_path / "r", resume="no/such"))
+
+
+# Versions
+
+
+def test_other_versions_than_a_checkpoints_are_told():
+    assert version_notes(VERSIONS) == []
+    assert version_notes({}) == []
+    assert version_notes(VERSIONS | {"torch": "1.0"}) == [
+        f"saved with torch 1.0, running {VERSIONS['torch']}: the continued run is not bit-exact"
+    ]
+
+
+# One process at a time
+
+HOLDER = """
+import sys
+from pathlib import Path
+from training.run_directory import RunDirectory
+
+with RunDirectory(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of tmp_path/r."""
+    pytest.importorskip("fcntl")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", HOLDER, tmp_path / "r"]
+    with subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_two_processes_cannot_train_in_one_directory(holder, tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    with pytest.raises(ConfigError) as caught, run.lock():
+        pass
+    assert f"is being trained already by process {holder.pid}; wait for it or give another --run" in str(caught.value)
+
+    holder.kill()
+    holder.wait()
+    with run.lock():
+        assert run.lock_file.read_text() == f"{os.getpid()}\n"
+    with run.lock():
+        pass
+
+
+def test_a_directory_with_only_a_lock_is_still_a_new_one(tmp_path):
+    run = RunDirectory(tmp_path / "deep" / "r")
+    with run.lock():
+        pass
+    run.temporary_config.write_text("{")  # and a configuration that a crash cut short
+    for resume in ("auto", "never"):
+        assert checkpoint_to_resume(config(run.path, resume=resume)) == (None, [])
+
+
+def test_without_locks_on_the_platform_a_run_goes_without(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.run_directory.fcntl", None)
+    run = RunDirectory(tmp_path / "r")
+    with run.lock(), run.lock():
+        assert run.path.is_dir()
