@@ -17,12 +17,12 @@ import tyro
 
 import checkpoints
 import her
-from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable
+from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, SimulationDiverged, is_custom
 from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
 from training.config import ConfigError, config_from_dict
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.setup import evaluation_goal, make_agent, make_environments
-from training.video import VideoError, check_video_path, write_video
+from training.video import VideoError, check_frame, check_video_path, write_video
 
 ENVS = 20
 """Episodes that share a forward pass of the policy."""
@@ -72,6 +72,8 @@ def evaluate(config: EvaluateConfig) -> None:
     state, manifest = checkpoints.load(path, only=["agent"])
     stored = {key: value for key, value in manifest.config.items() if key != "command"}
     training = config_from_dict(stored, path)
+    if config.goal is not None and is_custom(training.env):
+        raise EvaluationError(f"--goal {config.goal}: is for the built-in tasks; {training.env} has goals of its own")
     goal = evaluation_goal(training.env, config.goal)
 
     envs, spec = make_environments(training, min(config.episodes, ENVS), goal)
@@ -79,7 +81,8 @@ def evaluate(config: EvaluateConfig) -> None:
     try:
         agent.load_actor(state["agent"]["actor"])
     except RuntimeError as error:
-        raise EvaluationError(f"{path} does not fit {training.env} as it is now: {error}") from error
+        mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
+        raise EvaluationError(f"{path} does not fit {training.env} as it is now: {mismatch}") from error
     policy = agent.act_deterministic
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
     print(describe_device(device))
@@ -87,6 +90,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.viewer:
         watch(envs[0], policy, spec.goal_scale, config.seed)
         return
+    check_outputs(config, envs[0], training.env)
     episodes = []
     for i, episode in enumerate(run_episodes(envs, policy, spec.goal_scale, config.episodes, config.seed)):
         episodes.append(episode)
@@ -96,14 +100,37 @@ def evaluate(config: EvaluateConfig) -> None:
     print_summary(summary)
     if config.json is not None:
         content = {"env": training.env, "goal": goal, "env_steps": manifest.step, **summary}
-        config.json.parent.mkdir(parents=True, exist_ok=True)
         config.json.write_text(json.dumps(content, indent=2) + "\n")
     if config.video is not None:
-        if not hasattr(envs[0], "render"):
-            raise EvaluationError(f"--video: {training.env} has no render()")
         count = min(config.episodes, VIDEO_EPISODES)
         write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))
         print(f"video of the first {count} episodes: {config.video}")
+
+
+def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
+    """What would fail after the last episode fails before the first. Raises EvaluationError, VideoError."""
+    if config.video is not None:
+        if not hasattr(env, "render"):
+            raise EvaluationError(f"--video: {name} has no render()")
+        env.reset(seed=config.seed)
+        check_frame(env.render())
+    for option, path in (("--json", config.json), ("--video", config.video)):
+        if path is not None:
+            check_writable(option, path)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Makes the directory of the file `path`, and tries to write there. Raises EvaluationError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        open(path, "ab").close()  # what os.access allows, the disk may still refuse
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise EvaluationError(
+            f"{option} {path}: cannot be written ({error.filename}: {error.strerror}); name another file"
+        ) from error
 
 
 def find_checkpoint(name: str) -> Path:
@@ -118,12 +145,19 @@ def find_checkpoint(name: str) -> Path:
         return newest
     if path.is_dir():
         return path
-    pretrained = sorted(entry.name for entry in checkpoints.PRETRAINED.iterdir() if entry.is_dir())
+    shipped = checkpoints.PRETRAINED.iterdir() if checkpoints.PRETRAINED.is_dir() else ()
+    pretrained = sorted(entry.name for entry in shipped if entry.is_dir())
     if name in pretrained:
         return checkpoints.PRETRAINED / name
     raise checkpoints.CheckpointError(
-        f"{name}: no such run directory or checkpoint, and no pretrained policy ({', '.join(pretrained)})"
+        f"{name}: no such run directory or checkpoint, and no pretrained policy "
+        f"({', '.join(pretrained) or 'none came with the code'})"
     )
+
+
+def os_error_sentence(error: OSError) -> str:
+    """One line: the file and what is wrong with it, as far as the error knows (ffmpeg's are pages of text)."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error).partition("\n")[0]
 
 
 def print_summary(summary: dict) -> None:
@@ -159,8 +193,11 @@ def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
                 started = time.perf_counter()
                 inputs = her.policy_input(**{key: value[None] for key, value in obs.items()}, goal_scale=goal_scale)
                 action = policy(inputs)[0]
-                with window.lock():
-                    obs, _, terminated, truncated, _ = env.step(action)
+                try:
+                    with window.lock():
+                        obs, _, terminated, truncated, _ = env.step(action)
+                except SimulationDiverged:
+                    break  # the next episode begins from a state that is good again
                 window.sync()
                 ended = terminated or truncated
                 time.sleep(max(0.0, CONTROL_STEP - (time.perf_counter() - started)))
@@ -170,6 +207,13 @@ def main() -> None:
     config = tyro.cli(EvaluateConfig, prog="evaluate.py")
     try:
         evaluate(config)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has left (| head): no reason to complain, not at the interpreter's last flush either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # what a program gets that SIGPIPE ends
     except (
         EvaluationError,
         ConfigError,
@@ -180,6 +224,8 @@ def main() -> None:
         checkpoints.CheckpointError,
     ) as error:
         sys.exit(f"evaluate.py: {error}")
+    except OSError as error:
+        sys.exit(f"evaluate.py: {os_error_sentence(error)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """python -m checkpoints list|verify|export: look after the checkpoints of a run."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -23,21 +24,36 @@ def main() -> int:
     export.add_argument("--made-by", required=True, help="the command that trained it; stored with it")
     arguments = parser.parse_args()
     try:
-        if arguments.command == "export":
-            export_policy(arguments.path, arguments.target, arguments.made_by)
-            print(f"wrote {arguments.target}")
-            return 0
-        paths = _checkpoints(arguments.path)
-        return _list(paths) if arguments.command == "list" else _verify(paths)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output has left (| head): no reason to complain, not at the interpreter's last flush either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a program gets that SIGPIPE ends
+    except KeyboardInterrupt:
+        return 130
     except CheckpointError as error:
         print(f"checkpoints: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"checkpoints: {error.filename or arguments.path}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "export":
+        export_policy(arguments.path, arguments.target, arguments.made_by)
+        print(f"wrote {arguments.target}")
+        return 0
+    paths = _checkpoints(arguments.path)
+    return _list(paths) if arguments.command == "list" else _verify(paths)
 
 
 def _checkpoints(path: Path) -> list[Path]:
     if (path / MANIFEST).is_file():
         return [path]
-    paths = list_checkpoints(path / "checkpoints")
+    paths = list_checkpoints(path / "checkpoints") if path.is_dir() else []
     if not paths:
         raise CheckpointError(f"{path} is neither a checkpoint nor a run directory that holds one")
     return paths

@@ -8,10 +8,12 @@ The manifest is renamed into place last: a directory without one is no checkpoin
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from safetensors.numpy import save as save_tensors
 FORMAT = 1
 MANIFEST = "manifest.json"
 _SEPARATOR = "|"
+_NAME = re.compile(r"step_([0-9]{9,})")  # nine digits or more: what :09d writes
 
 State = Mapping[str, Mapping[str, Any]]
 
@@ -36,7 +39,7 @@ class Manifest:
     """What a checkpoint says of itself.
 
     step: environment steps of the run so far; success: the evaluation's success rate at this very step, or None;
-    complete: whether the run had reached its last step; config, versions: of the run that wrote it;
+    config, versions: of the run that wrote it;
     values: the state's numbers and strings; files: {name: {"size": bytes, "sha256": hex}}.
     """
 
@@ -141,8 +144,16 @@ def verify(path: Path) -> Manifest:
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """The checkpoint directories in `root`, oldest first; those that were never finished are left out."""
-    return sorted(path for path in root.glob("step_*") if (path / MANIFEST).is_file())
+    """The checkpoint directories in `root`, oldest first; those that were never finished are left out.
+
+    Empty where there is no `root`. Raises CheckpointError where it cannot be read: that is not the same as empty.
+    """
+    return [path for path in _directories(root) if _is_finished(path)]
+
+
+def list_unfinished(root: Path) -> list[Path]:
+    """What was begun as a checkpoint in `root` and never finished, oldest first. Raises CheckpointError."""
+    return [path for path in _directories(root) if not _is_finished(path)]
 
 
 def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
@@ -159,19 +170,29 @@ def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def prune(root: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints and the one with the highest success (the latest of equals)."""
+    """Removes all but the newest `keep` checkpoints and the one with the highest success (the latest of equals).
+
+    What was never finished goes, too: only the one process that writes into `root` may call this.
+    """
     paths = list_checkpoints(root)
-    rated = [(success, path) for path in paths if (success := _success(path)) is not None]
-    kept = {*paths[-keep:], *([max(rated)[1]] if rated else [])}
+    rated = [(success, path) for path in reversed(paths) if (success := _success(path)) is not None]
+    kept = {*paths[-keep:], *([max(rated, key=itemgetter(0))[1]] if rated else [])}
     for path in paths:
         if path not in kept:
             (path / MANIFEST).unlink()  # first: what is half removed must not look like a checkpoint
             shutil.rmtree(path)
+    for path in list_unfinished(root):
+        shutil.rmtree(path)
 
 
 def export_policy(source: Path, target: Path, command: str) -> None:
     """Writes the policy alone of checkpoint `source` into the directory `target`, with its configuration, its
-    success and the command that made it: what checkpoints/pretrained/ holds."""
+    success and the command that made it: what checkpoints/pretrained/ holds.
+
+    Replaces an older export. Raises CheckpointError where `target` is anything else, and leaves it as it is.
+    """
+    if os.path.lexists(target) and not _is_export(target):
+        raise CheckpointError(f"{target} is there already and is no exported policy; name another directory")
     state, manifest = load(source, only=["agent"])
     policy = {"agent": {"actor": state["agent"]["actor"]}}
     config = dict(manifest.config) | {"command": command}
@@ -182,6 +203,44 @@ def export_policy(source: Path, target: Path, command: str) -> None:
         if target.exists():
             shutil.rmtree(target)
         saved.rename(target)
+
+
+def _directories(root: Path) -> list[Path]:
+    """The directories in `root` that are named as checkpoints are, finished or not, by step."""
+    # Not Path.glob, which takes a directory that it may not read for an empty one.
+    try:
+        with os.scandir(root) as entries:
+            steps = {root / entry.name: _step(entry.name) for entry in entries if entry.is_dir()}
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{root} cannot be read ({error.strerror}); make it readable and try again") from error
+    return sorted((path for path, step in steps.items() if step is not None), key=steps.__getitem__)
+
+
+def _step(name: str) -> int | None:
+    """The step of a checkpoint's name; None for every other name, `step_000000300.bak` among them."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether there is a manifest. One that may not be looked at counts: reading it will say what is wrong."""
+    try:
+        os.stat(path / MANIFEST)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_export(path: Path) -> bool:
+    """Whether `path` is what export_policy wrote: nobody's other directory, and no run's checkpoint."""
+    try:
+        return "command" in read_manifest(path).config
+    except CheckpointError:
+        return False
 
 
 def _success(path: Path) -> float | None:

@@ -1,19 +1,29 @@
 """evaluate.py: what it prints, writes and refuses."""
 
+import contextlib
+import errno
 import json
+import os
 import shutil
+import subprocess
 import sys
+import types
+from pathlib import Path
 
 import imageio.v3 as iio
+import mujoco
+import numpy as np
 import pytest
 
 import checkpoints
+import env.simulation
 import evaluate
 import train
 from env import RenderingUnavailable, TaskConfig, make_envs
 
 SMALL = ["--no-video", "--sac.hidden", "32", "32", "--num-envs", "4", "--warmup", "100", "--eval.episodes", "2",
-         "--task.max-episode-steps", "10", "--steps", "200"]  # fmt: skip
+         "--steps", "200"]  # fmt: skip
+SHORT = ["--task.max-episode-steps", "10"]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +31,7 @@ def runs(tmp_path_factory):
     """A directory with a small pick-place run in it."""
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *SMALL, "--env", "pick-place", "--run", str(root / "r")])
+        patch.setattr(sys, "argv", ["train.py", *SMALL, *SHORT, "--env", "pick-place", "--run", str(root / "r")])
         train.main()
     return root
 
@@ -89,14 +99,19 @@ def test_a_video_shows_the_episodes(name, runs, tmp_path, monkeypatch):
         (["{run}", "--episodes", "0"], "--episodes 0"),
         (["{run}", "--video", "film.avi"], "must end in .mp4 or .gif"),
         (["{parent}"], "is no checkpoint: it has no manifest.json"),
+        (["{run}", "--json", "{parent}"], "cannot be written ({parent}: Is a directory); name another file"),
+        (["{run}", "--json", "{run}/config.json/result.json"], "cannot be written ({run}/config.json: File exists)"),
+        (["{run}", "--json", "/proc/r.json"], "--json /proc/r.json: cannot be written (/proc"),
     ],
 )
-def test_bad_options_get_one_sentence(options, sentence, runs, monkeypatch):
+def test_bad_options_get_one_sentence_before_the_first_episode(options, sentence, runs, monkeypatch, capsys):
     filled = [option.format(run=runs / "r", parent=runs) for option in options]
     message = run(monkeypatch, *filled)
+    sentence = sentence.format(run=runs / "r", parent=runs)
     assert sentence in message
     assert message.startswith("evaluate.py: ")
     assert message.count("\n") == 0
+    assert "episode " not in capsys.readouterr().out
 
 
 def test_a_cut_short_checkpoint_is_refused_by_name(runs, tmp_path, monkeypatch):
@@ -125,3 +140,130 @@ def test_an_exported_policy_is_the_same_policy_and_small(runs, tmp_path, monkeyp
         results.append(json.loads((tmp_path / "result.json").read_text()))
     assert results[0] == results[1]
     assert sum(file.stat().st_size for file in (tmp_path / "mine").iterdir()) < 100_000
+
+
+# Environments of other people
+
+OTHERS = """
+import numpy as np
+from point_env import PointEnv
+
+class Drawn(PointEnv):
+    def render(self):
+        return np.zeros((16, 16, 4), np.uint8)
+"""
+
+
+@pytest.fixture(scope="module")
+def point_run(tmp_path_factory):
+    """A directory with a small run on PointEnv in r, and on one that draws what is no picture in drawn."""
+    root = tmp_path_factory.mktemp("point")
+    shutil.copy(Path(__file__).parent / "point_env.py", root / "point_env.py")
+    (root / "drawing_env.py").write_text(OTHERS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(root)
+        for name, kind in (("r", "point_env:PointEnv"), ("drawn", "drawing_env:Drawn")):
+            patch.setattr(sys, "argv", ["train.py", *SMALL, "--env", kind, "--run", str(root / name)])
+            train.main()
+        yield root
+    for module in ("point_env", "drawing_env"):
+        sys.modules.pop(module)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("r", ["--goal", "air"], "--goal air: is for the built-in tasks; point_env:PointEnv has goals of its own"),
+        ("r", ["--video", "{root}/v.mp4"], "--video: point_env:PointEnv has no render()"),
+        ("drawn", ["--video", "{root}/v.mp4"], "render() must return (H, W, 3) uint8, and returned (16, 16, 4) uint8"),
+        ("r", ["--viewer"], "only the built-in tasks can be watched"),
+    ],
+)
+def test_what_an_environment_lacks_is_said_before_the_first_episode(
+    name, options, sentence, point_run, monkeypatch, capsys
+):
+    filled = [option.format(root=point_run) for option in options]
+    assert sentence in run(monkeypatch, point_run / name, *filled)
+    assert "episode " not in capsys.readouterr().out
+    assert not (point_run / "v.mp4").exists()
+
+
+def test_a_policy_that_does_not_fit_gets_one_sentence(runs, point_run, tmp_path, monkeypatch):
+    shutil.copytree(runs / "r", tmp_path / "r")
+    (saved,) = checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
+    state, manifest = checkpoints.load(saved)
+    config = manifest.config | {"env": "point_env:PointEnv", "reward": None}
+    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 200, state, config, manifest.versions)
+    message = run(monkeypatch, saved)
+    assert "does not fit point_env:PointEnv as it is now: size mismatch for" in message
+    assert message.count("\n") == 0
+
+
+# What can go wrong around it
+
+
+def test_without_the_policies_that_come_along_a_wrong_name_is_still_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PRETRAINED", tmp_path / "nowhere")
+    assert "no pretrained policy (none came with the code)" in run(monkeypatch, "reach-for-the-stars")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyboardInterrupt(), "130"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/r"), "evaluate.py: runs/r: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "evaluate.py: [Errno 28] No space left on device"),
+        (OSError("ffmpeg failed\n\nits whole output"), "evaluate.py: ffmpeg failed"),
+    ],
+)
+def test_interruptions_and_the_disks_errors_end_without_a_traceback(error, message, monkeypatch):
+    def failing(config):
+        raise error
+
+    monkeypatch.setattr(evaluate, "evaluate", failing)
+    assert run(monkeypatch, "r") == message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")
+def test_a_reader_that_leaves_is_no_error(runs):
+    root = Path(evaluate.__file__).parent
+    line = [sys.executable, root / "evaluate.py", runs / "r", "--episodes", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_the_viewer_goes_on_with_the_next_episode_when_a_simulation_diverges(monkeypatch):
+    seeds = []
+
+    class Window:
+        looks = 0
+
+        def is_running(self):
+            self.looks += 1
+            return self.looks < 8
+
+        def lock(self):
+            return contextlib.nullcontext()
+
+        def sync(self):
+            pass
+
+    class Diverging:
+        sim = types.SimpleNamespace(model=types.SimpleNamespace(mj=None), data=None)
+
+        def reset(self, seed):
+            seeds.append(seed)
+            return {key: np.zeros(2, np.float32) for key in ("observation", "achieved_goal", "desired_goal")}, {}
+
+        def step(self, action):
+            raise env.simulation.SimulationDiverged("the simulation diverged")
+
+    viewer = types.SimpleNamespace(launch_passive=lambda model, data: contextlib.nullcontext(Window()))
+    monkeypatch.setitem(sys.modules, "mujoco.viewer", viewer)
+    monkeypatch.setattr(mujoco, "viewer", viewer, raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    evaluate.watch(Diverging(), lambda inputs: np.zeros((1, 2), np.float32), 1.0, seed=5)
+    assert seeds[:3] == [5, 6, 7]

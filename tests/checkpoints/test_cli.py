@@ -95,6 +95,41 @@ def test_export_of_what_is_no_checkpoint_exits_with_1(tmp_path):
     assert not (tmp_path / "policy").exists()
 
 
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_export_does_not_write_over_what_is_no_policy(run, tmp_path, kind):
+    target = tmp_path / "precious"
+    thesis = target if kind == "file" else target / "thesis.tex"
+    thesis.parent.mkdir(exist_ok=True)
+    thesis.write_text("years of work")
+    result = command("export", run / "checkpoints/step_000001000", target, "--made-by", "x")
+    assert result.returncode == 1
+    assert (
+        result.stderr == f"checkpoints: {target} is there already and is no exported policy; name another directory\n"
+    )
+    assert thesis.read_text() == "years of work"
+
+
+def test_what_the_disk_refuses_is_one_sentence(run, tmp_path):
+    (tmp_path / "file").touch()
+    result = command("export", run / "checkpoints/step_000001000", tmp_path / "file" / "policy", "--made-by", "x")
+    assert result.returncode == 1
+    assert result.stderr == f"checkpoints: {tmp_path / 'file'}: File exists\n"
+
+
+def test_a_file_is_neither_checkpoint_nor_run(tmp_path):
+    (tmp_path / "file").touch()
+    assert "file is neither a checkpoint nor a run directory" in command("list", tmp_path / "file").stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")
+def test_a_reader_that_leaves_is_no_error(run):
+    line = [sys.executable, "-m", "checkpoints", "list", str(run)]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_no_verb_is_a_usage_error():
     result = command()
     assert result.returncode == 2

@@ -1,6 +1,7 @@
 """A checkpoint comes back as it was written, or says which of its files is not what was written."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -247,6 +248,60 @@ def test_checkpoints_are_listed_by_step(tmp_path):
     assert list_checkpoints(tmp_path) == paths[::-1]
 
 
+def test_steps_of_more_digits_are_listed_after_those_of_fewer(tmp_path):
+    paths = [store(tmp_path, step) for step in (10**9, 10**9 - 1)]
+    assert list_checkpoints(tmp_path) == paths[::-1]
+    prune(tmp_path, keep=1)
+    assert list_checkpoints(tmp_path) == paths[:1]  # the best of equals is the latest
+
+
+@pytest.mark.parametrize("name", ["step_000000300.bak", "step_old", "step_300", "my_step_000000300"])
+def test_a_directory_of_another_name_is_no_checkpoint_and_is_never_removed(name, tmp_path):
+    store(tmp_path, 300).rename(tmp_path / name)
+    paths = [store(tmp_path, step) for step in (1, 2)]
+    assert list_checkpoints(tmp_path) == paths
+    prune(tmp_path, keep=1)
+    assert (tmp_path / name / "manifest.json").is_file()
+
+
+def test_a_directory_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    store(tmp_path)
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("checkpoints.store.os.scandir", forbidden)  # root may read everything
+    for reader in (list_checkpoints, newest_valid, lambda root: prune(root, 1)):
+        with pytest.raises(CheckpointError, match=r"cannot be read \(Permission denied\); make it readable"):
+            reader(tmp_path)
+
+
+def test_a_file_where_the_checkpoints_should_be_is_named(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(CheckpointError, match="checkpoints cannot be read"):
+        list_checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_checkpoint_that_may_not_be_read_counts_and_says_so(tmp_path, monkeypatch):
+    good, locked = store(tmp_path, 10), store(tmp_path, 20)
+    stat, read_bytes = os.stat, Path.read_bytes
+
+    def guarded(function):
+        def call(path, *args, **kwargs):
+            if str(path).startswith(f"{locked}{os.sep}"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr("checkpoints.store.os.stat", guarded(stat))
+    monkeypatch.setattr(Path, "read_bytes", guarded(read_bytes))
+    assert list_checkpoints(tmp_path) == [good, locked]
+    found, (problem,) = newest_valid(tmp_path)
+    assert found == good
+    assert "cannot be read (Permission denied)" in problem
+
+
 # Which ones to keep
 
 
@@ -277,6 +332,17 @@ def test_a_damaged_checkpoint_does_not_stop_the_pruning(tmp_path):
     assert list_checkpoints(tmp_path) == [path]
 
 
+def test_pruning_removes_what_was_never_finished(tmp_path):
+    for step in (1, 2, 3):
+        path = store(tmp_path, step, success=None)
+    (tmp_path / "step_000000001" / "manifest.json").unlink()
+    prune(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000002", "step_000000003"]
+    (path / "manifest.json").unlink()
+    prune(tmp_path, keep=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000000002"]
+
+
 # The policy alone
 
 
@@ -302,3 +368,25 @@ def test_export_replaces_an_older_export(tmp_path):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         export_policy(store(tmp_path / "run", seed=seed), tmp_path / "policy", "python train.py")
     assert_same(state(2)["agent"]["actor"], load(tmp_path / "policy")[0]["agent"]["actor"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["directory", "empty directory", "file", "checkpoint", "foreign manifest", "dead link"]
+)
+def test_export_leaves_alone_what_is_no_export(kind, tmp_path):
+    source, target = store(tmp_path / "run"), tmp_path / "precious"
+    match kind:
+        case "file":
+            target.write_text("thesis")
+        case "checkpoint":
+            store(tmp_path).rename(target)
+        case "dead link":
+            target.symlink_to(tmp_path / "nowhere")
+        case _:
+            target.mkdir()
+            if kind != "empty directory":
+                (target / ("manifest.json" if kind == "foreign manifest" else "thesis.tex")).write_text("{}")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(CheckpointError, match="precious is there already and is no exported policy; name another"):
+        export_policy(source, target, "python train.py")
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
