@@ -270,7 +270,7 @@ def main() -> None:
     try:
         train(config.resolved())
     except OSError as error:
-        sys.exit(f"train.py: {error.filename or 'output'}: {error.strerror}; what was saved before is intact")
+        sys.exit(f"train.py: {error.filename or 'output'}: {error.strerror or error}; what was saved before is intact")
     except (
         ConfigError,
         EnvError,

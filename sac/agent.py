@@ -20,7 +20,7 @@ class SACConfig:
     """Width of each hidden layer, for the actor and for each critic."""
     layer_norm: bool = True
     """Layer normalisation in the critics: keeps Q-values bounded far from the data."""
-    lr: float = 3e-4
+    lr: float = 5e-4
     """Adam's learning rate for actor, critics and temperature."""
     gamma: float = 0.98
     """Discount per environment step. The horizon it looks ahead, 1 / (1 - gamma), should cover the task."""

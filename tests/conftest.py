@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import env  # noqa: F401  it chooses MuJoCo's OpenGL, which must happen before any test imports mujoco
+
 
 @pytest.fixture(scope="session")
 def point_env():

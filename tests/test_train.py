@@ -103,7 +103,7 @@ def test_another_configuration_is_refused_by_name_and_nothing_is_written(tmp_pat
     run(monkeypatch, "--steps", 400, "--run", tmp_path / "r")
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
     message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", "--sac.lr", "0.01", code=1)
-    assert "--sac.lr: 0.0003, now 0.01" in message
+    assert "--sac.lr: 0.0005, now 0.01" in message
     message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", "--env", "push", code=1)
     assert "--env: reach, now push" in message
     message = run(monkeypatch, "--steps", 800, "--run", tmp_path / "r", "--resume", "never", code=1)

@@ -59,4 +59,4 @@ def test_differences_name_what_would_make_it_another_run_and_nothing_else():
     allowed = replace(old, steps=99_999, device="cpu", video=False, eval=replace(old.eval, every=7))
     assert differences(old.to_dict(), allowed.to_dict()) == []
     other = replace(old, num_envs=8, sac=replace(old.sac, lr=0.1))
-    assert differences(old.to_dict(), other.to_dict()) == ["--num-envs: 16, now 8", "--sac.lr: 0.0003, now 0.1"]
+    assert differences(old.to_dict(), other.to_dict()) == ["--num-envs: 16, now 8", "--sac.lr: 0.0005, now 0.1"]
