@@ -15,6 +15,8 @@ from sac import DeviceName, SACConfig
 
 STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
+WARMUP = {"push": 4_000, "pick-place": 4_000}
+"""Steps of random actions where --warmup is not given; 1,000 for the others."""
 EVAL_EVERY = {"reach": 2_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
 
@@ -87,8 +89,9 @@ class TrainConfig:
     """Where the networks live; ROCm's GPUs are called cuda, too."""
     num_envs: int = 16
     """Environments that step side by side."""
-    warmup: int = 1_000
-    """Environment steps of random actions before the policy acts and learns."""
+    warmup: int | None = None
+    """Environment steps of random actions before the policy acts and learns.
+    Default: push and pick-place 4000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
     updates_per_step: float = 0.25
@@ -116,6 +119,7 @@ class TrainConfig:
             self,
             reward=None if is_custom(self.env) else reward,
             steps=STEPS.get(self.env, 100_000) if self.steps is None else self.steps,
+            warmup=WARMUP.get(self.env, 1_000) if self.warmup is None else self.warmup,
             run=self.run or f"runs/{kind}-{self.seed}",
             eval=replace(self.eval, every=eval_every),
         )
