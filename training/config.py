@@ -15,7 +15,7 @@ from sac import DeviceName, SACConfig
 
 STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
-WARMUP = {"push": 4_000, "pick-place": 4_000}
+WARMUP = {"push": 8_000, "pick-place": 8_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
 EVAL_EVERY = {"reach": 2_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
@@ -91,7 +91,7 @@ class TrainConfig:
     """Environments that step side by side."""
     warmup: int | None = None
     """Environment steps of random actions before the policy acts and learns.
-    Default: push and pick-place 4000, others 1000."""
+    Default: push and pick-place 8000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
     updates_per_step: float = 0.25

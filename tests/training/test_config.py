@@ -11,7 +11,7 @@ from training.config import ConfigError, TrainConfig, config_from_dict, differen
 
 def test_defaults_are_filled_in_by_task():
     config = TrainConfig(env="pick-place", seed=3).resolved()
-    assert (config.steps, config.warmup, config.reward) == (400_000, 4_000, "sparse-reach")
+    assert (config.steps, config.warmup, config.reward) == (400_000, 8_000, "sparse-reach")
     assert config.run == "runs/pick-place-sparse-reach-3"
 
 
