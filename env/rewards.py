@@ -38,8 +38,8 @@ def sparse(distance: np.ndarray, threshold: float) -> np.ndarray:
 def reach_potential(distance: np.ndarray, weight: float, scale: float) -> np.ndarray:
     """Phi = -weight (1 - exp(-distance / scale)), in [-weight, 0], (…) m to (…).
 
-    It is steep where the last centimetres count and flat far away. A potential that grows without end would make
-    a policy fear to touch what it may knock out of reach (docs/experiments.md).
+    It is steep where the last centimetres count and flat far away, and its range is known: what it can add to a return
+    bounds the critics' target.
     """
     return -weight * (1 - np.exp(-distance / scale))
 
