@@ -160,11 +160,6 @@ class ReplayBuffer:
             rows[missed] = self.rng.integers(self.used, size=missed.size)
         return rows
 
-    def bytes_per_transition(self) -> int:
-        """Memory of one row, bookkeeping included."""
-        columns = [*self.rows.values(), self.steps_before, self.steps_after]
-        return sum(column.nbytes // self.capacity for column in columns)
-
     def state_dict(self) -> dict[str, Any]:
         """The used part of every array, and the counters. Views, no copies: write them before the next add."""
         used = self.used

@@ -238,8 +238,3 @@ def test_an_episode_that_never_ends_is_named():
         buffer.add(transition([Step(identity)]))
     with pytest.raises(EpisodeTooLong, match=f"max_episode_steps = {MAX_STEPS}"):
         buffer.add(transition([Step(100)]))
-
-
-def test_memory_of_a_transition_is_that_of_its_row():
-    floats = 3 + 2 + 2 + 1 + 1 + 2 + 1  # observation, two goals, action, reward, speed, mass
-    assert make().bytes_per_transition() == 4 * floats + 1 + 2 * 4
