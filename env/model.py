@@ -29,6 +29,11 @@ class ArmModel:
         return cls(mujoco.MjModel.from_xml_path(str(scene)), with_cube)
 
     @cached_property
+    def drawn(self) -> mujoco.MjModel:
+        """The model with everything that is only looked at."""
+        return self.mj
+
+    @cached_property
     def joint_qpos(self) -> np.ndarray:
         return np.array([self.mj.joint(name).qposadr[0] for name in JOINTS])
 

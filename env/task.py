@@ -97,7 +97,8 @@ class ArmTask(ABC):
         self.goal = np.zeros(self.goal_dim)
         self.steps = 0
         self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.fields])
-        self._camera = Camera(model.mj)
+        self._camera = Camera(model, inset=self.has_cube)
+        self._drawn_path: list[np.ndarray] = []
 
     @abstractmethod
     def _reset_scene(self) -> None:
@@ -154,6 +155,7 @@ class ArmTask(ABC):
         if seed is not None:
             self.rng = np.random.default_rng(seed)
         self.steps = 0
+        self._drawn_path.clear()
         self._reset_scene()
         self.sim.show_target(self.goal)
         return self.observe(), {}
@@ -176,8 +178,12 @@ class ArmTask(ABC):
         return obs, reward, terminated, self.steps >= self.max_episode_steps, info
 
     def render(self) -> np.ndarray:
-        """The scene from the overview camera, (480, 640, 3) uint8. Raises RenderingUnavailable."""
-        return self._camera.draw(self.sim.data)
+        """The scene, and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
+
+        Raises RenderingUnavailable.
+        """
+        self._drawn_path.append(self._achieved_goal())
+        return self._camera.draw(self.sim.data, self._drawn_path)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -189,6 +195,7 @@ class ArmTask(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sim.load_state(state["simulation"])
+        self._drawn_path.clear()
         self.goal = state["goal"].copy()
         self.steps = state["steps"]
         self.rng.bit_generator.state = state["rng"]
