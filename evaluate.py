@@ -18,11 +18,11 @@ import tyro
 import checkpoints
 import her
 from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, SimulationDiverged, is_custom
+from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
 from training.config import ConfigError, config_from_dict
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.setup import evaluation_goal, make_agent, make_environments
-from training.video import VideoError, check_frame, check_video_path, write_video
 
 ENVS = 20
 """Episodes that share a forward pass of the policy."""
@@ -168,6 +168,10 @@ def print_summary(summary: dict) -> None:
     for name in ("return", "length"):
         value = summary[name]
         print(f"  {name:<13}{value['mean']:>8.2f}   [{value['low']:.2f}, {value['high']:.2f}]")
+    if "funnel" in summary:
+        print("  episodes that " + " · ".join(f"{stage} {rate:.0%}" for stage, rate in summary["funnel"].items()))
+    for name, value in summary.get("largest", {}).items():
+        print(f"  largest {name}: {value:.2f}")
 
 
 def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
@@ -181,12 +185,13 @@ def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
         )
     import mujoco.viewer
 
+    from env.rendering import copy_positions
     from env.simulation import CONTROL_STEP
 
-    with mujoco.viewer.launch_passive(simulation.model.mj, simulation.data) as window:
+    drawn = mujoco.MjData(simulation.model.drawn)
+    with mujoco.viewer.launch_passive(simulation.model.drawn, drawn) as window:
         while window.is_running():
-            with window.lock():
-                obs, _ = env.reset(seed=seed)
+            obs, _ = env.reset(seed=seed)
             seed += 1
             ended = False
             while window.is_running() and not ended:
@@ -194,10 +199,12 @@ def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
                 inputs = her.policy_input(**{key: value[None] for key, value in obs.items()}, goal_scale=goal_scale)
                 action = policy(inputs)[0]
                 try:
-                    with window.lock():
-                        obs, _, terminated, truncated, _ = env.step(action)
+                    obs, _, terminated, truncated, _ = env.step(action)
                 except SimulationDiverged:
                     break  # the next episode begins from a state that is good again
+                with window.lock():
+                    copy_positions(simulation.data, drawn)
+                    mujoco.mj_forward(simulation.model.drawn, drawn)
                 window.sync()
                 ended = terminated or truncated
                 time.sleep(max(0.0, CONTROL_STEP - (time.perf_counter() - started)))

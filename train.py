@@ -18,6 +18,7 @@ import tyro
 import checkpoints
 import her
 from env import EnvError, GoalEnv, RenderingUnavailable
+from env.video import write_video
 from sac import SAC, Batch, DeviceError, describe_device, select_device, use_fastest_exact_products
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
@@ -25,7 +26,6 @@ from training.evaluation import record_episodes, run_episodes, summarise
 from training.run_directory import RunDirectory, checkpoint_to_resume, version_notes
 from training.setup import evaluation_goal, make_environments
 from training.state import TrainingState
-from training.video import write_video
 
 EVAL_ENVS = 20
 """Evaluation episodes that share a forward pass of the policy."""

@@ -1,12 +1,13 @@
-"""What the tasks with a cube share: its place in the observation, the rewards, and what is worth a curve."""
+"""What the tasks with a cube share: its place in the observation, when a goal is met, the rewards and the stages."""
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from env import rewards
+from env.contacts import CubeContacts, Hold
 from env.model import CUBE_HALF
 from env.task import ARM_FIELDS, ArmTask, ObservationField
 from env.workspace import PAN_AXIS
@@ -14,10 +15,31 @@ from env.workspace import PAN_AXIS
 SPAWN = np.array([0.40, -0.10, CUBE_HALF])
 SPAWN_SPREAD = 0.03
 """The cube starts anywhere in SPAWN ± SPAWN_SPREAD in x and y, m."""
+AIR_GOAL = 2 * CUBE_HALF
+"""A goal higher than this, m, lies in the air: a cube on the table does not meet it, however near it comes."""
+REACHED = 0.03
+"""Metres between grasp point and cube from which the gripper counts as being there."""
 LIFT_HEIGHT = 0.02
 """Metres above its rest from which a pinched cube counts as lifted."""
 LOST_RADIUS = 0.45
 """Metres from the pan axis beyond which the arm cannot follow the cube."""
+
+
+class CubeState(NamedTuple):
+    """What a step's reward, stages and curves are judged by, beyond the goals."""
+
+    contacts: CubeContacts
+    hold: Hold
+    height: float
+    """Of the cube above its rest, m."""
+    to_grasp_point: float
+    """m."""
+    lost: bool
+    """Out of the arm's reach or off the table."""
+
+    @property
+    def lifted(self) -> bool:
+        return self.contacts.pinched and self.height > LIFT_HEIGHT
 
 
 class CubeTask(ArmTask):
@@ -58,62 +80,65 @@ class CubeTask(ArmTask):
             sim.cube_velocity,
         )
 
-    def _cube_height(self) -> float:
-        return float(self.sim.cube_position[2]) - CUBE_HALF
+    def _examine(self) -> CubeState:
+        sim = self.sim
+        contacts = sim.cube_contacts()
+        x, y, z = cube = sim.cube_position.tolist()
+        return CubeState(
+            contacts=contacts,
+            hold=sim.cube_hold(contacts),
+            height=z - CUBE_HALF,
+            to_grasp_point=math.dist(sim.grasp_point.tolist(), cube),
+            lost=math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0,
+        )
 
-    def _cube_lost(self) -> bool:
-        x, y, z = self.sim.cube_position
-        return math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0
+    def _met(self, distance, desired, info):
+        """Near the goal and held there: lying still or pinched, and in the air pinched clear of the table."""
+        return (distance <= self.threshold) & (info["cube_hold"] > (desired[..., 2] > AIR_GOAL))
 
     def _before_step(self):
-        return self._finger_distance()
+        return self._potential() if self.reward == "sparse-reach" else 0.0
 
-    def _finger_distance(self) -> float:
-        """How far the two fingers' pads are from the cube, on average. Fingers that hold it are closest, so the reach
-        potential pays for closing them around the cube, and not for standing next to it."""
+    def _potential(self) -> float:
+        """Of the two fingers' mean distance from the cube. Fingers that hold it are closest, so the reach potential
+        pays for closing them around the cube, and not for standing next to it."""
         fixed, moving = self.sim.pad_positions
-        cube = self.sim.cube_position
-        return 0.5 * (math.dist(fixed, cube) + math.dist(moving, cube))
+        cube = self.sim.cube_position.tolist()
+        distance = 0.5 * (math.dist(fixed.tolist(), cube) + math.dist(moving.tolist(), cube))
+        return rewards.reach_potential(distance, self.config.reach_weight, self.config.reach_scale)
 
-    def _reward_info(self, before):
-        if self.reward == "sparse":
-            return {}
+    def _reward_info(self, before, after):
+        info = {"cube_hold": np.array(after.hold, np.float32)}
         if self.reward == "sparse-reach":
-            return {"reach_distances": np.array([before, self._finger_distance()], np.float32)}
-        return {
-            "reach_distance": np.array(math.dist(self.sim.grasp_point, self.sim.cube_position), np.float32),
-            "grasped": np.array(all(self.sim.pads_touching_cube()), np.float32),
-            "cube_height": np.array(self._cube_height(), np.float32),
-            "cube_lost": np.array(self._cube_lost(), np.float32),
-        }
+            info["potentials"] = np.array((before, self._potential()), np.float32)
+        elif self.reward == "staged":
+            info |= {
+                "reach_distance": np.array(after.to_grasp_point, np.float32),
+                "pinched": np.array(after.contacts.pinched, np.float32),
+                "cube_height": np.array(after.height, np.float32),
+                "cube_lost": np.array(after.lost, np.float32),
+            }
+        return info
 
-    def _metrics(self):
-        touching = self.sim.pads_touching_cube()
-        pinched = all(touching)
-        return {
-            "touched": float(any(touching)),
-            "pinched": float(pinched),
-            "lifted": float(pinched and self._cube_height() > LIFT_HEIGHT),
-            "cube_lost": float(self._cube_lost()),
-        }
+    def _metrics(self, after):
+        return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}
 
-    def reward_terms(self, achieved, desired, info):
-        distance = rewards.goal_distance(achieved, desired)
+    def _terms(self, distance, success, desired, info):
         if self.reward == "staged":
-            return self._staged_terms(distance, info)
-        terms = {"sparse": rewards.sparse(distance, self.threshold)}
+            return self._staged_terms(distance, success, info)
+        terms = {"sparse": rewards.sparse(success)}
         if self.reward == "sparse-reach":
-            before, after = info["reach_distances"].T
-            terms["shaping"] = self._shaping(before, after, self.compute_terminated(achieved, desired, info))
+            potentials = info["potentials"]
+            terms["shaping"] = self._shaping(potentials[..., 0], potentials[..., 1], success)
         return terms
 
-    def _staged_terms(self, distance: np.ndarray, info: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _staged_terms(self, distance: np.ndarray, success: np.ndarray, info: rewards.Info) -> dict[str, np.ndarray]:
         return rewards.staged(
             info["reach_distance"],
-            info["grasped"],
+            info["pinched"],
             info["cube_height"],
             distance,
-            distance <= self.threshold,
+            success,
             info["cube_lost"],
             LIFT_HEIGHT,
             self.config.staged,

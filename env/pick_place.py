@@ -1,8 +1,10 @@
 """Pick-place, the reference task: carry a 2 cm cube from one side of the arm's reach to the other."""
 
+import math
+
 import numpy as np
 
-from env.cube_task import CubeTask
+from env.cube_task import REACHED, CubeState, CubeTask
 from env.model import CUBE_HALF
 from env.push import TABLE_ANGLE, TABLE_RADIUS
 from env.rewards import goal_distance
@@ -19,7 +21,7 @@ and nothing but the potential tells the policy what the cube is for."""
 
 
 class PickPlace(CubeTask):
-    """Success within 3 cm of the goal. Observation: CubeTask.fields.
+    """Success: the cube is held within 3 cm of the goal (CubeTask). Observation: CubeTask.fields.
 
     The cube starts 20 cm from the reference target and 37–41 cm from the pan axis, close to where the arm's reach ends.
     """
@@ -28,6 +30,13 @@ class PickPlace(CubeTask):
     training_goal = "mix"
     episode_steps = 100
     threshold = 0.03
+    stages = ("reached", "touched", "pinched", "lifted", "carried", "placed")
+
+    def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
+        contacts, cube = after.contacts, self.sim.cube_position
+        over_goal = math.hypot(cube[0] - self.goal[0], cube[1] - self.goal[1]) <= self.threshold
+        reached = after.to_grasp_point <= REACHED
+        return reached, contacts.touched, contacts.pinched, after.lifted, after.lifted and over_goal, success
 
     def _draw_goal(self, cube):
         kind = self.goal_kind

@@ -21,12 +21,13 @@ class GoalEnv(Protocol):
 
     Observations are {"observation": (O,), "achieved_goal": (G,), "desired_goal": (G,)}, float32. In `info`, every
     NumPy array is stored with the transition and handed back to compute_reward, with a leading batch axis; plain
-    Python numbers are not. info["is_success"] says whether the goal holds now; info["metrics"], where there is one, is
-    a dict of numbers for curves.
+    Python numbers are not. info["is_success"] says whether the goal holds now. Two optional dicts are for curves:
+    info["metrics"] of numbers, each an episode's mean, or its largest where the name ends in _max; info["stages"] of
+    bools, what an episode goes through on its way to success, each counting where it happened at any step.
 
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
     `render` (no videos), `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
-    `is_success(achieved_goal, desired_goal)`, vectorised (hindsight keeps goals that an episode's start met already),
+    `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
     `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range()` (None: lowest and highest
     possible discounted return).
     """
@@ -137,9 +138,9 @@ def _probe(env: GoalEnv, name: str) -> EnvSpec:
         f"compute_reward gives {batch[0]:g} for a step that was rewarded {float(reward):g}: relabelled transitions "
         "would be taught with other rewards than real ones",
     )
-    for optional, arguments in (("compute_terminated", (*goals, pair)), ("is_success", goals)):
+    for optional in ("compute_terminated", "is_success"):
         if function := getattr(env, optional, None):
-            shape = np.shape(function(*arguments))
+            shape = np.shape(function(*goals, pair))
             require(shape == (2,), f"{optional} of 2 transitions must return shape (2,), and returned {shape}")
     for key, value in arrays.items():
         require(value.dtype.kind in "biuf", f"info's array {key!r} must hold numbers, and is of type {value.dtype}")

@@ -1,6 +1,7 @@
 """Push: slide the cube to a random point of the table."""
 
-from env.cube_task import CubeTask
+from env.contacts import RESTING_SPEED, corner_speed
+from env.cube_task import REACHED, CubeState, CubeTask
 from env.model import CUBE_HALF
 from env.workspace import polar_point
 
@@ -9,23 +10,29 @@ TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 
 
 class Push(CubeTask):
-    """Success within 3 cm of a point on the table. Observation: CubeTask.fields."""
+    """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
 
     goal_kinds = ("table",)
     training_goal = "table"
     episode_steps = 100
     threshold = 0.03
+    stages = ("reached", "touched", "moved", "placed")
 
     def _draw_goal(self, cube):
         resting = (CUBE_HALF, CUBE_HALF)
         return self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, resting))
 
-    def _staged_terms(self, distance, info):
+    def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
+        touched = after.contacts.touched
+        moved = touched and corner_speed(self.sim.cube_velocity) > RESTING_SPEED
+        return after.to_grasp_point <= REACHED, touched, moved, success
+
+    def _staged_terms(self, distance, success, info):
         # A push has no grasp and no lift: the cube's way to the target counts from the start.
         weights = self.config.staged
         return {
             "reach": -weights.reach * info["reach_distance"],
             "place": -weights.place * distance,
-            "success": weights.success * (distance <= self.threshold),
+            "success": weights.success * success,
             "lost": -weights.lost * info["cube_lost"],
         }

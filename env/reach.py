@@ -3,8 +3,12 @@
 import numpy as np
 
 from env import rewards
+from env.rewards import goal_distance
 from env.task import ARM_FIELDS, ArmTask
 from env.workspace import polar_point
+
+APPROACHED = 0.05
+"""Metres from the goal that count as on the way to it."""
 
 
 class Reach(ArmTask):
@@ -16,6 +20,7 @@ class Reach(ArmTask):
     training_goal = "air"
     episode_steps = 50
     threshold = 0.02
+    stages = ("approached", "reached")
 
     def _reset_scene(self) -> None:
         self.sim.reset()
@@ -29,23 +34,30 @@ class Reach(ArmTask):
     def _measure(self):
         return self._measure_arm()
 
+    def _examine(self) -> None:
+        return None
+
     def _before_step(self):
         return self.sim.grasp_point.astype(np.float32)
 
-    def _reward_info(self, before):
+    def _reward_info(self, before, after):
         return {"grasp_point_before": before} if self.reward == "sparse-reach" else {}
 
-    def reward_terms(self, achieved, desired, info):
-        distance = rewards.goal_distance(achieved, desired)
+    def _met(self, distance, desired, info):
+        return distance <= self.threshold
+
+    def _stages(self, after: None, success: bool) -> tuple[bool, ...]:
+        return bool(goal_distance(self.sim.grasp_point, self.goal) <= APPROACHED), success
+
+    def _terms(self, distance, success, desired, info):
         if self.reward == "staged":
             # Nothing to grasp or lift: of the five stages, the first and the last are left.
             weights = self.config.staged
-            return {
-                "reach": -weights.reach * distance,
-                "success": weights.success * (distance <= self.threshold),
-            }
-        terms = {"sparse": rewards.sparse(distance, self.threshold)}
+            return {"reach": -weights.reach * distance, "success": weights.success * success}
+        terms = {"sparse": rewards.sparse(success)}
         if self.reward == "sparse-reach":
-            before = rewards.goal_distance(info["grasp_point_before"], desired)
-            terms["shaping"] = self._shaping(before, distance, self.compute_terminated(achieved, desired, info))
+            weight, scale = self.config.reach_weight, self.config.reach_scale
+            before = goal_distance(info["grasp_point_before"], desired)
+            phi, next_phi = (rewards.reach_potential(d, weight, scale) for d in (before, distance))
+            terms["shaping"] = self._shaping(phi, next_phi, success)
         return terms

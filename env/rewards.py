@@ -1,8 +1,12 @@
 """Reward terms, vectorised over leading batch axes; lengths in m. The same functions serve step and relabelling."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+Info = Mapping[str, np.ndarray]
+"""What a transition holds beyond its goals, arrays (…) with the batch's leading axes."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,9 @@ def goal_distance(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(achieved - desired).sum(-1))  # np.linalg.norm takes half as long again for one row
 
 
-def sparse(distance: np.ndarray, threshold: float) -> np.ndarray:
+def sparse(success: np.ndarray) -> np.ndarray:
     """0 where the goal is met, -1 elsewhere, (…) to (…)."""
-    return -(distance > threshold).astype(np.float32)
+    return success - np.float32(1)
 
 
 def reach_potential(distance: np.ndarray, weight: float, scale: float) -> np.ndarray:

@@ -1,8 +1,11 @@
 """One simulation of the arm: control steps, state, and the few quantities that tasks are made of."""
 
+from collections.abc import Callable
+
 import mujoco
 import numpy as np
 
+from env.contacts import CubeContacts, Hold, corner_speed, cube_contacts, cube_hold
 from env.model import ArmModel
 
 CONTROL_STEP = 0.02
@@ -10,14 +13,9 @@ CONTROL_STEP = 0.02
 MAX_TARGET_CHANGE = 0.1
 """Radians by which an action of 1 moves a servo's target in one control step."""
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_FATAL = [
-    int(warning)
-    for warning in (
-        mujoco.mjtWarning.mjWARN_BADQPOS,
-        mujoco.mjtWarning.mjWARN_BADQVEL,
-        mujoco.mjtWarning.mjWARN_BADQACC,
-    )
-]
+# All of MuJoCo's warnings but the renderer's: a state with too many contacts is no better than one with a NaN.
+_FATAL = [int(warning) for name, warning in mujoco.mjtWarning.__members__.items() if name.startswith("mjWARN")]
+_FATAL = [number for number in _FATAL if number != int(getattr(mujoco.mjtWarning, "mjWARN_VGEOMFULL", -1))]
 
 
 class SimulationDiverged(RuntimeError):
@@ -43,8 +41,13 @@ class Simulation:
         self.substeps = round(substeps)
         self._control_low, self._control_high = model.control_range.T
         self._state_size = mujoco.mj_stateSize(model.mj, STATE)
+        self.after_physics_step: Callable[[], None] | None = None
+        """Called after each physics step of 2 ms, by whoever wants to see more than the end of a control step."""
         data = self.data
         # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
+        self._warnings = data.warning.number
+        self.joint_position = _view(data.qpos, model.joint_qpos)
+        self.joint_velocity = _view(data.qvel, model.joint_dof)
         self.servo_target = data.ctrl
         self.grasp_point = data.site_xpos[model.grasp_site]
         self.gripper_axes = data.xmat[model.gripper_body].reshape(3, 3)
@@ -54,14 +57,6 @@ class Simulation:
             self.pad_positions = data.geom_xpos[model.jaw_pads[0]], data.geom_xpos[model.jaw_pads[1]]
             self.cube_velocity = data.qvel[model.cube_dof : model.cube_dof + 6]
         self.reset()
-
-    @property
-    def joint_position(self) -> np.ndarray:
-        return self.data.qpos[self.model.joint_qpos]
-
-    @property
-    def joint_velocity(self) -> np.ndarray:
-        return self.data.qvel[self.model.joint_dof]
 
     def reset(self, cube: np.ndarray | None = None) -> None:
         """Every joint at 0 and at rest, servo targets at 0; the cube, if there is one, flat at position `cube` (3,)."""
@@ -85,17 +80,23 @@ class Simulation:
         self.servo_target[:] = np.minimum(np.maximum(target, low), high)
         model, data = self.model.mj, self.data
         mujoco.mj_step2(model, data)
-        mujoco.mj_step(model, data, self.substeps - 1)
+        if self.after_physics_step is None:
+            mujoco.mj_step(model, data, self.substeps - 1)
+        else:
+            for _ in range(self.substeps - 1):
+                mujoco.mj_step(model, data)
+                self.after_physics_step()
         mujoco.mj_step1(model, data)
-        if data.warning.number[_FATAL].any():
+        if self._warnings[_FATAL].any():
             raise SimulationDiverged(f"the simulation diverged {data.time:.2f} s into the episode, which is dropped")
 
-    def pads_touching_cube(self) -> tuple[bool, bool]:
-        """Whether the fixed and the moving jaw's pad touch the cube."""
-        pairs = self.data.contact.geom
-        others = pairs.sum(1)[(pairs == self.model.cube_geom).any(1)] - self.model.cube_geom
-        fixed, moving = self.model.jaw_pads
-        return bool((others == fixed).any()), bool((others == moving).any())
+    def cube_contacts(self) -> CubeContacts:
+        return cube_contacts(self.model, self.data)
+
+    def cube_hold(self, contacts: CubeContacts) -> Hold:
+        """What holds the cube now, given its contacts."""
+        uprightness = [abs(cosine) for cosine in self.cube_axes[2].tolist()]
+        return cube_hold(contacts, float(self.cube_position[2]), uprightness, corner_speed(self.cube_velocity))
 
     def state(self) -> np.ndarray:
         """Everything that MuJoCo's next step depends on (mjSTATE_INTEGRATION, warm start included), (S,) float64."""
@@ -110,3 +111,11 @@ class Simulation:
         mujoco.mj_setState(self.model.mj, self.data, state, STATE)
         # The first half of a physics step, which is where step() leaves off and goes on.
         mujoco.mj_step1(self.model.mj, self.data)
+
+
+def _view(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The part of `array` at `indices`, which must follow each other, without a copy."""
+    first, last = int(indices[0]), int(indices[-1])
+    if last - first != len(indices) - 1:
+        raise ValueError("the arm's joints must follow each other in the model")
+    return array[first : last + 1]

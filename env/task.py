@@ -1,7 +1,7 @@
 """What every task on the arm shares: the goal-environment protocol over a simulation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from env import rewards
 from env.model import JOINTS, ArmModel
 from env.rendering import Camera
-from env.rewards import StagedConfig, goal_distance
+from env.rewards import Info, StagedConfig, goal_distance
 from env.simulation import Simulation
 
 Reward = Literal["sparse", "sparse-reach", "staged"]
@@ -59,7 +59,7 @@ class ArmTask(ABC):
     """A goal environment on the SO-101 (the protocol is in env/protocol.py).
 
     Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.1 rad; values outside are clipped.
-    Goals are points in the world frame, (3,) m; success is being within `threshold` of one.
+    Goals are points in the world frame, (3,) m; success needs to be within `threshold` of one.
 
     Args:
         model: shared by all environments of a process.
@@ -75,6 +75,8 @@ class ArmTask(ABC):
     training_goal: ClassVar[GoalKind]
     episode_steps: ClassVar[int]
     threshold: ClassVar[float]
+    stages: ClassVar[tuple[str, ...]]
+    """What an episode goes through on its way to success, in order; the last is the goal being met."""
     goal_dim: ClassVar[int] = 3
     action_dim: ClassVar[int] = 6
     goal_scale: ClassVar[float] = 10.0
@@ -113,34 +115,48 @@ class ArmTask(ABC):
         """The observation's numbers in SI units, in the order of `fields`."""
 
     @abstractmethod
-    def _before_step(self) -> np.ndarray | float:
+    def _examine(self) -> Any:
+        """What the current state is judged by beyond the goals, read off the simulation once a step."""
+
+    @abstractmethod
+    def _before_step(self) -> Any:
         """What the reach potential needs of the state that a step starts from."""
 
     @abstractmethod
-    def _reward_info(self, before: np.ndarray | float) -> dict[str, np.ndarray]:
-        """What reward_terms needs beyond the goals, as arrays; `before` is what _before_step returned."""
+    def _reward_info(self, before: Any, after: Any) -> dict[str, np.ndarray]:
+        """What _met and _terms need beyond the goals, as arrays to be stored: from _before_step and _examine."""
 
     @abstractmethod
-    def reward_terms(
-        self, achieved: np.ndarray, desired: np.ndarray, info: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """The reward by its named terms, each (B,), for goals (B, 3) and stored info arrays (B, …)."""
+    def _met(self, distance: np.ndarray, desired: np.ndarray, info: Info) -> np.ndarray:
+        """Whether the goal is met, (…) bool, at `distance` (…) m from the goal `desired` (…, 3)."""
 
-    def compute_reward(
-        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    @abstractmethod
+    def _terms(
+        self, distance: np.ndarray, success: np.ndarray, desired: np.ndarray, info: Info
+    ) -> dict[str, np.ndarray]:
+        """The reward by its named terms, each (…), at `distance` (…) m from the goals `desired` (…, 3)."""
+
+    @abstractmethod
+    def _stages(self, after: Any, success: bool) -> tuple[bool, ...]:
+        """Which of `stages` the current state is in."""
+
+    def reward_terms(self, achieved: np.ndarray, desired: np.ndarray, info: Info) -> dict[str, np.ndarray]:
+        """The reward by its named terms, each (…), for goals (…, 3) and stored info arrays (…)."""
+        distance = goal_distance(achieved, desired)
+        return self._terms(distance, self._met(distance, desired, info), desired, info)
+
+    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Info) -> np.ndarray:
         """Rewards (B,) float32 for goals (B, 3) and what `info` arrays (B, …) hold of each transition."""
         return sum(self.reward_terms(achieved_goal, desired_goal, info).values()).astype(np.float32)
 
-    def compute_terminated(
-        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def compute_terminated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Info) -> np.ndarray:
         """Whether a transition to `achieved_goal` (B, 3) ends an episode with goal `desired_goal` (B, 3); (B,) bool."""
-        success = self.is_success(achieved_goal, desired_goal)
+        success = self.is_success(achieved_goal, desired_goal, info)
         return success if self.config.terminate_on_success else np.zeros_like(success)
 
-    def is_success(self, achieved_goal: np.ndarray, desired_goal: np.ndarray) -> np.ndarray:
-        return goal_distance(achieved_goal, desired_goal) <= self.threshold
+    def is_success(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Info) -> np.ndarray:
+        """Whether `achieved_goal` (B, 3) meets `desired_goal` (B, 3) in the state that `info` (B, …) tells of; (B,)."""
+        return self._met(goal_distance(achieved_goal, desired_goal), desired_goal, info)
 
     def return_range(self) -> tuple[float, float] | None:
         """Lowest and highest discounted return that the reward allows, or None where it has no useful bound."""
@@ -165,17 +181,20 @@ class ArmTask(ABC):
         before = self._before_step()
         self.sim.step(self._checked(action))
         self.steps += 1
-        obs = self.observe()
-        stored = self._reward_info(before)
-        batch = {key: value[None] for key, value in stored.items()}
-        achieved, desired = obs["achieved_goal"][None], obs["desired_goal"][None]
-        terms = self.reward_terms(achieved, desired, batch)
-        success = bool(self.is_success(achieved, desired)[0])
+        obs, after = self.observe(), self._examine()
+        stored = self._reward_info(before, after)
+        achieved, desired = obs["achieved_goal"], obs["desired_goal"]
+        distance = goal_distance(achieved, desired)
+        met = self._met(distance, desired, stored)
+        terms = self._terms(distance, met, desired, stored)
+        success = bool(met)
+        info = stored | {
+            "is_success": success,
+            "metrics": {f"reward_{name}": float(value) for name, value in terms.items()} | self._metrics(after),
+            "stages": dict(zip(self.stages, self._stages(after, success), strict=True)),
+        }
         terminated = success and self.config.terminate_on_success
-        metrics = {f"reward_{name}": float(value[0]) for name, value in terms.items()} | self._metrics()
-        info = stored | {"is_success": success, "metrics": metrics}
-        reward = float(sum(terms.values())[0])
-        return obs, reward, terminated, self.steps >= self.max_episode_steps, info
+        return obs, float(sum(terms.values())), terminated, self.steps >= self.max_episode_steps, info
 
     def render(self) -> np.ndarray:
         """The scene, and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
@@ -195,9 +214,9 @@ class ArmTask(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sim.load_state(state["simulation"])
-        self._drawn_path.clear()
         self.goal = state["goal"].copy()
         self.steps = state["steps"]
+        self._drawn_path.clear()
         self.rng.bit_generator.state = state["rng"]
 
     def observe(self) -> dict[str, np.ndarray]:
@@ -214,11 +233,11 @@ class ArmTask(ABC):
             pass
         return goal
 
-    def _shaping(self, before: np.ndarray, after: np.ndarray, terminated: np.ndarray) -> np.ndarray:
-        """The reach term for distances (B,) before and after a step, and whether it ended the episode (B,)."""
-        weight, scale = self.config.reach_weight, self.config.reach_scale
-        phi, next_phi = (rewards.reach_potential(distance, weight, scale) for distance in (before, after))
-        return rewards.shaping(phi, np.where(terminated, 0.0, next_phi), self.gamma)
+    def _shaping(self, phi: np.ndarray, next_phi: np.ndarray, success: np.ndarray) -> np.ndarray:
+        """The reach term for the potentials (…) before and after a step, and whether it met the goal (…)."""
+        if self.config.terminate_on_success:
+            next_phi = np.where(success, 0.0, next_phi)
+        return rewards.shaping(phi, next_phi, self.gamma)
 
     def _measure_arm(self) -> tuple[np.ndarray, ...]:
         sim = self.sim
@@ -232,8 +251,8 @@ class ArmTask(ABC):
             sim.gripper_axes[:, 2],
         )
 
-    def _metrics(self) -> dict[str, float]:
-        """Numbers worth a curve; the episode's mean of each is logged."""
+    def _metrics(self, after: Any) -> dict[str, float]:
+        """Numbers worth a curve, as in the protocol's info["metrics"]."""
         return {}
 
     def _checked(self, action: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ class VectorStep(NamedTuple):
     """One step of N environments; next_obs is what the step led to, before any reset.
 
     next_obs: {"observation": (N, O), "achieved_goal": (N, G), "desired_goal": (N, G)} float32; reward (N,) float32;
-    terminated, truncated, success, diverged (N,) bool; info: stored arrays (N, …); metrics: {name: (N,)}.
+    terminated, truncated, success, diverged (N,) bool; info: stored arrays (N, …); metrics: {name: (N,)};
+    stages: {name: (N,) bool}.
     """
 
     next_obs: dict[str, np.ndarray]
@@ -24,6 +25,7 @@ class VectorStep(NamedTuple):
     diverged: np.ndarray
     info: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray]
+    stages: dict[str, np.ndarray]
 
 
 class VectorEnv:
@@ -59,6 +61,7 @@ class VectorEnv:
         terminated, truncated, success, diverged = np.zeros((4, n), bool)
         info = {key: np.zeros((n, *shape), np.float32) for key, shape in self.spec.info_shapes.items()}
         metrics: dict[str, np.ndarray] = {}
+        stages: dict[str, np.ndarray] = {}
         for i, env in enumerate(self.envs):
             try:
                 # A copy: some environments scale the action they are given in place.
@@ -74,12 +77,14 @@ class VectorEnv:
                 info[key][i] = value
             for key, value in step_info.get("metrics", {}).items():
                 metrics.setdefault(key, np.zeros(n))[i] = float(value)
+            for key, value in step_info.get("stages", {}).items():
+                stages.setdefault(key, np.zeros(n, bool))[i] = bool(value)
             ended = terminated[i] or truncated[i]
             self._put(self.obs, i, env.reset()[0] if ended else obs)
         self._check_finite({**next_obs, "reward": reward, **info, **metrics})
         if (terminated | truncated | diverged).any():
             self._check_finite(self.obs)
-        return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics)
+        return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics, stages)
 
     @staticmethod
     def _check_finite(arrays: dict[str, np.ndarray]) -> None:

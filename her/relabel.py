@@ -17,9 +17,7 @@ REDRAWS = 4
 
 Strategy = Literal["future", "final", "episode", "none"]
 GoalFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
-"""compute_reward or compute_terminated: achieved (B, G), desired (B, G), stored info arrays (B, …) to (B,)."""
-SuccessFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""is_success: achieved (B, G), desired (B, G) to (B,)."""
+"""compute_reward, compute_terminated, is_success: achieved and desired goals (B, G), stored info (B, …) to (B,)."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,13 @@ def hindsight_rows(
     raise ValueError(f"'{strategy}' names no hindsight strategy; there are future, final and episode")
 
 
+def stored_info(buffer: ReplayBuffer, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The info arrays (B, …) of the transitions that leave `rows` (B,)."""
+    return {key[5:]: column[rows] for key, column in buffer.rows.items() if key.startswith("info/")}
+
+
 def draw_hindsight(
-    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: SuccessFunction | None
+    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of `size` transitions (size,), a hindsight goal for each (size, G), and whether it is one to learn from.
 
@@ -112,7 +115,10 @@ def draw_hindsight(
         if not config.skip_met_at_start or is_success is None:
             useful[:] = True
         else:
-            useful[missing] = ~np.asarray(is_success(achieved[drawn - before[drawn]], goals[missing]), bool)
+            first = drawn - before[drawn]
+            # What else the start was like is known from the first transition, which leads out of it.
+            met = is_success(achieved[first], goals[missing], stored_info(buffer, first))
+            useful[missing] = ~np.asarray(met, bool)
     return rows, goals, useful
 
 
@@ -122,7 +128,7 @@ def sample(
     config: HERConfig,
     compute_reward: GoalFunction,
     compute_terminated: GoalFunction | None = None,
-    is_success: SuccessFunction | None = None,
+    is_success: GoalFunction | None = None,
 ) -> GoalBatch:
     """A batch of `size` transitions of which config.relabelled_share carry a goal from hindsight.
 
@@ -131,7 +137,7 @@ def sample(
     and the other way round); an environment without it ends episodes for reasons that no goal changes, and the stored
     flag stands. A time limit is in neither: terminated is stored without it, so the target bootstraps past it.
 
-    config.skip_met_at_start needs is_success(achieved (B, G), desired (B, G)) -> (B,); without it nothing is skipped.
+    config.skip_met_at_start needs is_success, of the same signature; without it nothing is skipped.
     """
     # The first rows of a batch are as good as any: all are drawn independently.
     n = round(size * config.relabelled_share)
@@ -146,7 +152,7 @@ def sample(
     next_achieved = columns["achieved_goal"][rows + 1]
     if relabelled.any():
         reached, new_goals = next_achieved[relabelled], hindsight_goals[useful]
-        info = {key[5:]: column[rows[relabelled]] for key, column in columns.items() if key.startswith("info/")}
+        info = stored_info(buffer, rows[relabelled])
         goals[relabelled] = new_goals
         reward[relabelled] = compute_reward(reached, new_goals, info)
         if compute_terminated is not None:

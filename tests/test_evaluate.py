@@ -50,7 +50,8 @@ def test_json_holds_the_documented_summary(runs, tmp_path, monkeypatch, capsys):
     file = tmp_path / "new" / "result.json"
     assert run(monkeypatch, runs / "r", "--episodes", 7, "--json", file) is None
     content = json.loads(file.read_text())
-    assert list(content) == ["env", "goal", "env_steps", "episodes", "success", "success_once", "return", "length"]
+    assert list(content) == ["env", "goal", "env_steps", "episodes", "success", "success_once", "return", "length",
+                             "funnel", "largest"]  # fmt: skip
     assert (content["env"], content["goal"], content["env_steps"], content["episodes"]) == (
         "pick-place",
         "fixed",
@@ -59,7 +60,16 @@ def test_json_holds_the_documented_summary(runs, tmp_path, monkeypatch, capsys):
     )
     assert set(content["success"]) == {"rate", "low", "high"}
     assert content["length"]["mean"] == 10
-    assert capsys.readouterr().out.count("\nepisode") == 7
+    assert list(content["funnel"]) == ["reached", "touched", "pinched", "lifted", "carried", "placed", "held"]
+    assert all(0 <= rate <= 1 for rate in content["funnel"].values())
+    assert (content["funnel"]["placed"], content["funnel"]["held"]) == (
+        content["success_once"]["rate"],
+        content["success"]["rate"],
+    )
+    assert list(content["largest"]) == ["penetration_mm"]
+    out = capsys.readouterr().out
+    assert out.count("\nepisode") == 7
+    assert out.count("episodes that reached ") == out.count("largest penetration_mm: ") == 1
 
 
 def test_an_evaluation_can_be_repeated_and_extended(runs, tmp_path, monkeypatch):
@@ -199,6 +209,13 @@ def test_a_policy_that_does_not_fit_gets_one_sentence(runs, point_run, tmp_path,
     assert message.count("\n") == 0
 
 
+def test_an_environment_that_tells_no_stages_gets_no_funnel(point_run, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "result.json"
+    assert run(monkeypatch, point_run / "r", "--episodes", 2, "--json", file) is None
+    assert not {"funnel", "largest"} & set(json.loads(file.read_text()))
+    assert "episodes that" not in capsys.readouterr().out
+
+
 # What can go wrong around it
 
 
@@ -235,11 +252,13 @@ def test_a_reader_that_leaves_is_no_error(runs):
     assert process.returncode == 141
 
 
-def test_the_viewer_goes_on_with_the_next_episode_when_a_simulation_diverges(monkeypatch):
-    seeds = []
+@pytest.fixture
+def window(monkeypatch):
+    """MuJoCo's viewer without a screen: keeps the data that it was opened with, and is closed after 8 looks."""
 
     class Window:
         looks = 0
+        synced = 0
 
         def is_running(self):
             self.looks += 1
@@ -249,21 +268,47 @@ def test_the_viewer_goes_on_with_the_next_episode_when_a_simulation_diverges(mon
             return contextlib.nullcontext()
 
         def sync(self):
-            pass
+            self.synced += 1
 
-    class Diverging:
-        sim = types.SimpleNamespace(model=types.SimpleNamespace(mj=None), data=None)
+    window = Window()
 
-        def reset(self, seed):
-            seeds.append(seed)
-            return {key: np.zeros(2, np.float32) for key in ("observation", "achieved_goal", "desired_goal")}, {}
+    def launch_passive(model, data):
+        window.model, window.data = model, data
+        return contextlib.nullcontext(window)
 
-        def step(self, action):
-            raise env.simulation.SimulationDiverged("the simulation diverged")
-
-    viewer = types.SimpleNamespace(launch_passive=lambda model, data: contextlib.nullcontext(Window()))
+    viewer = types.SimpleNamespace(launch_passive=launch_passive)
     monkeypatch.setitem(sys.modules, "mujoco.viewer", viewer)
     monkeypatch.setattr(mujoco, "viewer", viewer, raising=False)
     monkeypatch.setenv("DISPLAY", ":0")
-    evaluate.watch(Diverging(), lambda inputs: np.zeros((1, 2), np.float32), 1.0, seed=5)
+    return window
+
+
+def built_in(name):
+    return env.make_envs(name, 1, env.TaskConfig(), "sparse", 0.98)[0]
+
+
+def test_the_viewer_shows_the_whole_model_where_the_simulation_is(window):
+    task = built_in("pick-place")
+    evaluate.watch(task, lambda inputs: np.ones((1, 6), np.float32), 1.0, seed=5)
+    assert window.synced == task.steps > 3
+    assert window.model.ngeom > task.sim.model.mj.ngeom  # what is only looked at is there
+    np.testing.assert_array_equal(window.data.qpos, task.sim.data.qpos)
+    np.testing.assert_allclose(window.data.mocap_pos[0], task.goal)
+    np.testing.assert_allclose(window.data.body("cube").xpos, task.sim.cube_position, atol=1e-9)
+
+
+def test_the_viewer_goes_on_with_the_next_episode_when_a_simulation_diverges(window, monkeypatch):
+    task, seeds = built_in("reach"), []
+    reset = task.reset
+
+    def remembered(seed):
+        seeds.append(seed)
+        return reset(seed)
+
+    def diverging(action):
+        raise env.simulation.SimulationDiverged("the simulation diverged")
+
+    monkeypatch.setattr(task, "reset", remembered)
+    monkeypatch.setattr(task, "step", diverging)
+    evaluate.watch(task, lambda inputs: np.zeros((1, 6), np.float32), 1.0, seed=5)
     assert seeds[:3] == [5, 6, 7]

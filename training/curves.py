@@ -38,6 +38,7 @@ class Curves:
             "eval/mean_reward": result["return"]["mean"],
             "eval/mean_ep_length": result["length"]["mean"],
         }
+        values |= {f"eval_funnel/{stage}": rate for stage, rate in result.get("funnel", {}).items()}
         self.log(values, env_steps)
         self._writer.flush()
         self._bar.set_postfix_str(f"success {success:.0%}")

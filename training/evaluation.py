@@ -1,8 +1,8 @@
 """Rolling a policy out, and what can be said of the result."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,32 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Episode:
-    """success: the goal held at the last step; success_once: at any step; ret: undiscounted return; length: steps."""
+    """success: the goal held at the last step; success_once: at any step; ret: undiscounted return; length: steps.
 
-    success: bool
-    success_once: bool
-    ret: float
-    length: int
+    stages: which of the task's stages the episode went through; largest: the largest value of each metric of the task
+    whose name ends in _max, by the name before it.
+    """
+
+    success: bool = False
+    success_once: bool = False
+    ret: float = 0.0
+    length: int = 0
+    stages: dict[str, bool] = field(default_factory=dict)
+    largest: dict[str, float] = field(default_factory=dict)
+
+    def after(self, reward: float, info: Mapping[str, Any]) -> "Episode":
+        """This episode with one more step."""
+        success = bool(info["is_success"])
+        stages = {name: bool(met) or self.stages.get(name, False) for name, met in info.get("stages", {}).items()}
+        metrics = {name.removesuffix("_max"): v for name, v in info.get("metrics", {}).items() if name.endswith("_max")}
+        return Episode(
+            success=success,
+            success_once=self.success_once or success,
+            ret=self.ret + float(reward),
+            length=self.length + 1,
+            stages=self.stages | stages,
+            largest=self.largest | {name: max(v, self.largest.get(name, v)) for name, v in metrics.items()},
+        )
 
 
 def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episodes: int, seed: int) -> Iterator[Episode]:
@@ -37,26 +57,22 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
         wave = envs[: episodes - first]
         obs = [env.reset(seed=seed + first + i)[0] for i, env in enumerate(wave)]
         running = list(range(len(wave)))
-        success, once = [False] * len(wave), [False] * len(wave)
-        returns, lengths = [0.0] * len(wave), [0] * len(wave)
+        done = [Episode() for _ in wave]
         while running:
             stacked = [np.stack([obs[i][key] for i in range(len(wave))]).astype(np.float32) for key in GOAL_KEYS]
             actions = policy(policy_input(*stacked, goal_scale))
             for i in list(running):
-                lengths[i] += 1
                 try:
                     obs[i], reward, terminated, truncated, info = wave[i].step(actions[i].copy())
                 except SimulationDiverged:
-                    success[i] = False  # an episode that cannot be finished is a failed one
+                    # An episode that cannot be finished is a failed one.
+                    done[i] = replace(done[i], success=False, length=done[i].length + 1)
                     running.remove(i)
                     continue
-                success[i] = bool(info["is_success"])
-                once[i] |= success[i]
-                returns[i] += float(reward)
+                done[i] = done[i].after(reward, info)
                 if terminated or truncated:
                     running.remove(i)
-        for i in range(len(wave)):
-            yield Episode(success[i], once[i], returns[i], lengths[i])
+        yield from done
 
 
 def record_episodes(env: GoalEnv, policy: Policy, goal_scale: float, episodes: int, seed: int) -> Iterator[np.ndarray]:
@@ -91,16 +107,28 @@ def mean_interval(values: np.ndarray) -> dict[str, float]:
 
 
 def summarise(episodes: list[Episode]) -> dict[str, Any]:
-    """{"episodes", "success": {"rate", "low", "high"}, "success_once": …, "return": {"mean", …}, "length": …}."""
+    """{"episodes", "success": {"rate", "low", "high"}, "success_once": …, "return": {"mean", …}, "length": …}.
+
+    And of tasks that tell: "funnel": the share of episodes that went through each stage, and at last held the goal;
+    "largest": the largest of each of the task's metrics that are a maximum.
+    """
 
     def rate(flags: list[bool]) -> dict[str, float]:
         low, high = wilson_interval(sum(flags), len(flags))
         return {"rate": sum(flags) / len(flags), "low": low, "high": high}
 
-    return {
+    stages = {name: None for episode in episodes for name in episode.stages}
+    funnel = {name: sum(episode.stages.get(name, False) for episode in episodes) / len(episodes) for name in stages}
+    peaks = {name: None for episode in episodes for name in episode.largest}
+    summary = {
         "episodes": len(episodes),
         "success": rate([episode.success for episode in episodes]),
         "success_once": rate([episode.success_once for episode in episodes]),
         "return": mean_interval(np.array([episode.ret for episode in episodes])),
         "length": mean_interval(np.array([float(episode.length) for episode in episodes])),
     }
+    if funnel:
+        summary["funnel"] = funnel | {"held": summary["success"]["rate"]}
+    if peaks:
+        summary["largest"] = {name: max(e.largest.get(name, -math.inf) for e in episodes) for name in peaks}
+    return summary

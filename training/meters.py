@@ -14,10 +14,22 @@ MOVED = 0.01
 """How far an achieved goal must get to count as moved: 1 cm for goals in metres."""
 
 
+def per_step_values(step: VectorStep) -> dict[str, np.ndarray]:
+    """The task's numbers by the curve that they feed, each (N,)."""
+    metrics = {f"env/{name}": value for name, value in step.metrics.items()}
+    return metrics | {f"funnel/{name}": value.astype(float) for name, value in step.stages.items()}
+
+
+def takes_largest(curve: str) -> bool:
+    """Whether an episode's value is its largest step's, and not the mean of its steps."""
+    return curve.startswith("funnel/") or curve.endswith("_max")
+
+
 class RolloutMeter:
     """What the training episodes come to: return, length, success, the goal's movement, and each of the task's metrics.
 
-    Each curve is a mean over the last WINDOW episodes; a metric's value for one episode is its mean over the steps.
+    Each curve is a mean over the last WINDOW episodes. What a metric or a stage comes to in one episode is in
+    env/protocol.py: a mean over its steps, or the largest.
     """
 
     def __init__(self, num_envs: int):
@@ -30,16 +42,21 @@ class RolloutMeter:
     def add(self, step: VectorStep) -> None:
         self.running["return"] += step.reward
         self.running["length"] += 1
-        for name, value in step.metrics.items():
-            self.running.setdefault(f"env/{name}", np.zeros(len(value)))
-            self.running[f"env/{name}"] += value
+        for name, value in per_step_values(step).items():
+            total = self.running.setdefault(name, np.zeros(len(value)))
+            if takes_largest(name):
+                total[:] = np.where(self.running["length"] == 1, value, np.maximum(total, value))
+            else:
+                total += value
         for env in np.flatnonzero(step.terminated | step.truncated):
             length = self.running["length"][env]
             self._push("rollout/ep_rew_mean", self.running["return"][env])
             self._push("rollout/ep_len_mean", length)
             self._push("rollout/success_rate", float(step.success[env]))
-            for name in step.metrics:
-                self._push(f"env/{name}", self.running[f"env/{name}"][env] / length)
+            for name in per_step_values(step):
+                self._push(name, self.running[name][env] / (1 if takes_largest(name) else length))
+            if step.stages:
+                self._push("funnel/held", float(step.success[env]))
             self.episodes += 1
         self.diverged += int(step.diverged.sum())
         self.forget(step.terminated | step.truncated | step.diverged)

@@ -1,6 +1,8 @@
 """Tasks for tests, all on the same two compiled models."""
 
+import importlib.util
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,15 @@ from env.simulation import Simulation
 
 GAMMA = 0.98
 load_model = cache(ArmModel.load)
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """The module tests/env/scenes.py: arm and cube put into states by hand."""
+    spec = importlib.util.spec_from_file_location("scenes", Path(__file__).parent / "scenes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ def test_goal_distance_is_euclidean_over_the_last_axis():
     np.testing.assert_allclose(goal_distance(achieved, desired), [[5.0, 0.0]])
 
 
-def test_sparse_reward_is_0_up_to_the_threshold_and_minus_1_beyond():
-    reward = sparse(np.array([0.0, 0.03, 0.0300001, 1.0]), threshold=0.03)
-    np.testing.assert_array_equal(reward, [0, 0, -1, -1])
+def test_sparse_reward_is_0_where_the_goal_is_met_and_minus_1_elsewhere():
+    reward = sparse(np.array([[True, False], [False, True]]))
+    np.testing.assert_array_equal(reward, [[0, -1], [-1, 0]])
     assert reward.dtype == np.float32
+    assert [sparse(np.bool_(met)) for met in (True, False)] == [0, -1]
 
 
 def test_shaping_by_hand():

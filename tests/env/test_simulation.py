@@ -5,23 +5,12 @@ import numpy as np
 import pytest
 
 from env import SimulationDiverged
+from env.model import ArmModel
 from env.simulation import MAX_TARGET_CHANGE, Simulation
-
-AROUND_CUBE = 0.04  # the gripper's angle at which its pads are parallel and a cube's width apart
 
 
 def random_actions(steps, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (steps, 6))
-
-
-def put_cube_at_pads(sim, gripper, shift=0.0):
-    """The cube at the grasp point, turned as the gripper is, moved by `shift` metres from fixed to moving pad."""
-    data, model = sim.data, sim.model
-    data.qpos[model.joint_qpos[5]] = data.ctrl[5] = gripper
-    mujoco.mj_kinematics(model.mj, data)
-    place = sim.grasp_point + shift * sim.gripper_axes[:, 0]
-    data.qpos[model.cube_qpos : model.cube_qpos + 7] = [*place, *data.xquat[model.gripper_body]]
-    mujoco.mj_step1(model.mj, data)
 
 
 def test_a_control_step_is_twenty_milliseconds(simulation):
@@ -97,10 +86,42 @@ def test_split_stepping_is_mujocos_own_stepping(simulation):
         np.testing.assert_array_equal(simulation.data.qvel, plain.qvel)
 
 
+def test_whoever_looks_after_each_physics_step_sees_them_all(simulation, scenes):
+    """But for the end of the last, whose contacts are those that step() leaves behind."""
+    scenes.put_between_pads(simulation)
+    plain = mujoco.MjData(simulation.model.mj)
+    mujoco.mj_setState(simulation.model.mj, plain, simulation.state(), mujoco.mjtState.mjSTATE_INTEGRATION)
+    seen = []
+    simulation.after_physics_step = lambda: seen.append(
+        (simulation.data.qpos.copy(), simulation.data.contact.dist.copy())
+    )
+    for action in random_actions(10):
+        seen.clear()
+        simulation.step(action)
+        plain.ctrl[:] = simulation.servo_target
+        mujoco.mj_step(simulation.model.mj, plain)
+        assert len(seen) == 9
+        for position, distances in seen:
+            mujoco.mj_step(simulation.model.mj, plain)
+            np.testing.assert_array_equal(position, plain.qpos)
+            np.testing.assert_array_equal(distances, plain.contact.dist)
+
+
+def test_looking_changes_nothing(simulation, scenes):
+    scenes.put_between_pads(simulation)
+    watched = Simulation(simulation.model)
+    watched.load_state(simulation.state())
+    watched.after_physics_step = watched.cube_contacts
+    for action in random_actions(20):
+        for sim in (simulation, watched):
+            sim.step(action)
+    np.testing.assert_array_equal(simulation.state(), watched.state())
+
+
 @pytest.mark.parametrize("in_hand", [False, True])
-def test_a_restored_state_goes_on_bit_by_bit_in_another_simulation(simulation, in_hand):
+def test_a_restored_state_goes_on_bit_by_bit_in_another_simulation(simulation, scenes, in_hand):
     if in_hand:  # contacts and their warm start are what is easily lost
-        put_cube_at_pads(simulation, AROUND_CUBE)
+        scenes.put_between_pads(simulation)
     for action in random_actions(10):
         simulation.step(0.2 * action)
     other = Simulation(simulation.model)
@@ -109,7 +130,8 @@ def test_a_restored_state_goes_on_bit_by_bit_in_another_simulation(simulation, i
     other.load_state(simulation.state())
     np.testing.assert_array_equal(other.data.qpos, simulation.data.qpos)
     np.testing.assert_array_equal(other.grasp_point, simulation.grasp_point)
-    assert other.pads_touching_cube() == simulation.pads_touching_cube()
+    assert other.cube_contacts() == simulation.cube_contacts()
+    assert other.cube_contacts().touched == in_hand
     for action in random_actions(30, seed=2):
         for sim in (simulation, other):
             sim.step(action)
@@ -127,30 +149,6 @@ def test_a_timestep_that_does_not_divide_the_control_step_is_refused(simulation)
 
     with pytest.raises(ValueError, match=r"timestep 0.003 s does not divide a control step of 0.02 s"):
         Simulation(Odd())
-
-
-@pytest.mark.parametrize(
-    ("gripper", "shift", "touching"),
-    [
-        (1.0, 0.003, (False, False)),
-        (1.0, -0.0002, (True, False)),
-        (AROUND_CUBE, 0.0, (True, True)),
-    ],
-    ids=["free", "fixed pad alone", "pinched"],
-)
-def test_touch_is_told_for_each_pad(simulation, gripper, shift, touching):
-    put_cube_at_pads(simulation, gripper - 0.005 * (touching == (True, True)), shift)
-    assert simulation.pads_touching_cube() == touching
-
-
-def test_the_moving_pad_alone_is_told_too(simulation):
-    put_cube_at_pads(simulation, AROUND_CUBE, shift=0.0005)
-    assert simulation.pads_touching_cube() == (False, True)
-
-
-def test_the_table_is_no_pad(simulation):
-    assert len(simulation.data.contact.geom) > 0  # the cube lies on it
-    assert simulation.pads_touching_cube() == (False, False)
 
 
 def test_the_drawn_target_touches_nothing_and_is_no_part_of_the_model(simulation):
@@ -186,3 +184,30 @@ def test_a_good_state_ends_a_divergence_too(simulation):
     simulation.load_state(good)
     simulation.step(np.zeros(6))
     assert np.isfinite(simulation.data.qpos).all()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in mujoco.mjtWarning.__members__ if name.startswith("mjWARN")))
+def test_every_warning_of_mujoco_but_the_renderers_is_a_divergence(simulation, name):
+    simulation.data.warning[int(mujoco.mjtWarning.__members__[name])].number = 1
+    if name == "mjWARN_VGEOMFULL":
+        simulation.step(np.zeros(6))
+        return
+    with pytest.raises(SimulationDiverged):
+        simulation.step(np.zeros(6))
+
+
+@pytest.mark.parametrize("with_cube", [True, False])
+def test_mujoco_does_not_quietly_start_over(with_cube):
+    model = ArmModel.load(with_cube)
+    assert model.mj.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_AUTORESET
+
+
+@pytest.mark.usefixtures("quiet_log")
+@pytest.mark.parametrize("with_cube", [True, False])
+def test_a_nan_is_seen_in_either_scene_and_does_not_set_the_clock_back(with_cube):
+    sim = Simulation(ArmModel.load(with_cube))
+    sim.step(np.zeros(6))
+    sim.data.qvel[-1] = np.nan
+    with pytest.raises(SimulationDiverged):
+        sim.step(np.zeros(6))
+    assert sim.data.time == pytest.approx(0.04)

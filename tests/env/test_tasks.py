@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from env import TASKS
+from env.contacts import Hold
 from env.cube_task import LIFT_HEIGHT, LOST_RADIUS, SPAWN, SPAWN_SPREAD
 from env.model import CUBE_HALF
 from env.pick_place import AIR_HEIGHT, FIXED_GOAL
@@ -12,8 +13,6 @@ from env.push import TABLE_ANGLE, TABLE_RADIUS
 from env.workspace import PAN_AXIS
 
 GAMMA = 0.98
-GRASP_ON_TABLE = [0.2632, 0.8885, -0.5476, 0.4620, -1.5221]  # grasp point at the cube's start, 11 mm up
-OPEN, AROUND_CUBE, SHUT = 1.0, 0.04, -0.17  # the gripper's joint
 REWARDS = ("sparse", "sparse-reach", "staged")
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
 EVERY_REWARD = pytest.mark.parametrize("reward", REWARDS)
@@ -38,22 +37,10 @@ def assert_same_steps(left, right):
             np.testing.assert_array_equal(value, other_info[key])
 
 
-def put(task, arm, gripper, cube, quat=(1, 0, 0, 0)):
-    """Arm and gripper (rad) and the cube's pose, everything at rest and the servos content, but for the gripper's."""
-    data, model = task.sim.data, task.sim.model
-    data.qpos[model.joint_qpos] = [*arm, gripper]
-    data.ctrl[:] = [*arm, gripper]
-    data.qpos[model.cube_qpos : model.cube_qpos + 7] = [*cube, *quat]
-    data.qvel[:] = 0
-    mujoco.mj_step1(model.mj, data)
-
-
-def put_between_pads(task, arm):
-    """The cube at the grasp point, turned as the gripper is, and the gripper about to close on it."""
-    put(task, arm, AROUND_CUBE, (1, 1, 1))
-    data = task.sim.data
-    put(task, arm, AROUND_CUBE, task.sim.grasp_point.copy(), data.body("gripper").xquat.copy())
-    data.ctrl[5] = SHUT
+def stored_info(steps):
+    """The info arrays of these steps, stacked as the buffer hands them back."""
+    keys = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
+    return {key: np.stack([step[4][key] for step in steps]) for key in keys}
 
 
 # The same bits again
@@ -195,16 +182,159 @@ def test_success_terminates_only_where_asked(make_task, name, terminate, success
     assert info["is_success"] == success
     assert terminated == (success and terminate)
     assert not truncated
-    judged = task.compute_terminated(obs["achieved_goal"][None], obs["desired_goal"][None], {})
-    assert judged.tolist() == [terminated]
+    goals = obs["achieved_goal"][None], obs["desired_goal"][None]
+    stored = {key: value[None] for key, value in info.items() if isinstance(value, np.ndarray)}
+    assert task.compute_terminated(*goals, stored).tolist() == [terminated]
+    assert task.is_success(*goals, stored).tolist() == [success]
 
 
+@pytest.mark.parametrize("hold", [Hold.TABLE, Hold.GRIP])
 @pytest.mark.parametrize(("name", "threshold"), [("reach", 0.02), ("push", 0.03), ("pick-place", 0.03)])
-def test_success_is_being_within_the_documented_distance(make_task, name, threshold):
+def test_success_is_being_within_the_documented_distance(make_task, name, threshold, hold):
     task = make_task(name)
     achieved, desired = np.zeros((3, 3)), np.zeros((3, 3))
     achieved[:, 1] = 0, 0.99 * threshold, 1.01 * threshold
-    assert task.is_success(achieved, desired).tolist() == [True, True, False]
+    info = {"cube_hold": np.full(3, hold, np.float32)}
+    assert task.is_success(achieved, desired, info).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place"])
+@pytest.mark.parametrize(
+    ("height", "needed"),
+    [(0.01, Hold.TABLE), (0.0199, Hold.TABLE), (0.0201, Hold.GRIP), (0.04, Hold.GRIP), (0.15, Hold.GRIP)],
+)
+def test_a_goal_on_the_table_takes_a_cube_at_rest_and_one_in_the_air_a_grip(make_task, name, height, needed):
+    goals = np.tile(np.array([0.3, 0.1, height], np.float32), (3, 1))
+    info = {"cube_hold": np.array(Hold, np.float32)}
+    task = make_task(name, terminate_on_success=True)
+    expected = [hold >= needed for hold in Hold]
+    assert task.is_success(goals, goals, info).tolist() == expected
+    assert task.compute_terminated(goals, goals, info).tolist() == expected
+    assert task.compute_reward(goals, goals, info).tolist() == [0.0 if met else -1.0 for met in expected]
+    assert [bool(task.is_success(goals[0], goals[0], {"cube_hold": np.float32(hold)})) for hold in Hold] == expected
+
+
+def test_each_transition_of_a_batch_is_judged_by_its_own_hold_and_its_own_goal(make_task):
+    achieved = np.zeros((4, 3), np.float32)
+    desired = np.array([[0, 0, 0.01], [0, 0, 0.025], [0, 0, 0.01], [0, 0, 0.025]], np.float32)
+    info = {"cube_hold": np.array([Hold.TABLE, Hold.TABLE, Hold.NONE, Hold.GRIP], np.float32)}
+    assert make_task("pick-place").is_success(achieved, desired, info).tolist() == [True, False, False, True]
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_what_a_step_stores_is_what_its_reward_needs(make_task, name, reward):
+    task = make_task(name, reward)
+    task.reset(seed=0)
+    info = task.step(np.zeros(6))[4]
+    stored = {key for key, value in info.items() if isinstance(value, np.ndarray)}
+    hold = {"cube_hold"} if task.has_cube else set()
+    shaping = "potentials" if task.has_cube else "grasp_point_before"
+    staged = {"reach_distance", "pinched", "cube_height", "cube_lost"} if task.has_cube else set()
+    assert stored == hold | {"sparse": set(), "sparse-reach": {shaping}, "staged": staged}[reward]
+    assert all(info[key].dtype == np.float32 for key in stored)
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_a_steps_hold_is_that_of_the_state_it_led_to(make_task, scenes, reward):
+    task = make_task("pick-place", reward)
+    task.reset(seed=0)
+    assert task.step(np.zeros(6))[4]["cube_hold"] == Hold.TABLE
+    scenes.put(task.sim, scenes.HOME, scenes.OPEN, (0.2, 0.2, 0.3))
+    assert task.step(np.zeros(6))[4]["cube_hold"] == Hold.NONE
+    scenes.put_between_pads(task.sim)
+    scenes.shut(task.sim)
+    assert task.step(np.zeros(6))[4]["cube_hold"] == Hold.GRIP
+
+
+# Stages
+
+
+@EVERY_TASK
+def test_every_step_tells_its_stages_in_their_order_and_the_last_is_success(make_task, name):
+    task = make_task(name)
+    task.reset(seed=0)
+    for met in (False, True):
+        place_goal(task, met)
+        info = task.step(np.zeros(6))[4]
+        assert tuple(info["stages"]) == task.stages
+        assert all(isinstance(value, (bool, np.bool_)) for value in info["stages"].values())
+        assert info["stages"][task.stages[-1]] == info["is_success"] == met
+
+
+def staged_so_far(task):
+    """The stages that the state is in after a step of doing nothing."""
+    stages = task.step(np.zeros(6))[4]["stages"]
+    return [name for name in task.stages if stages[name]]
+
+
+def test_stages_of_pick_place_one_by_one(make_task, scenes):
+    task = make_task("pick-place", goal="air")
+    task.reset(seed=0)
+    sim = task.sim
+    task.goal = np.array([0.2, 0.2, 0.15])
+    assert staged_so_far(task) == []
+    scenes.put_between_pads(sim, gripper=scenes.OPEN, shift=0.004)
+    assert staged_so_far(task) == ["reached"]
+    scenes.put_on_top_of_fingers(sim)
+    assert staged_so_far(task) == ["reached", "touched"]
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE)
+    scenes.shut(sim)
+    assert staged_so_far(task) == ["reached", "touched", "pinched"]
+    scenes.put_between_pads(sim)
+    scenes.shut(sim)
+    assert staged_so_far(task) == ["reached", "touched", "pinched", "lifted"]
+    task.goal = sim.cube_position + np.array([0, 0, 0.05])  # right below it
+    assert staged_so_far(task) == ["reached", "touched", "pinched", "lifted", "carried"]
+    task.goal = sim.cube_position + np.array([0, 0, 0.02])
+    assert staged_so_far(task) == list(task.stages)
+
+
+def test_lying_on_the_goal_a_cube_is_placed_without_having_been_carried(make_task):
+    task = make_task("pick-place", goal="table")
+    task.reset(seed=0)
+    place_goal(task, True)
+    assert staged_so_far(task) == ["placed"]
+
+
+def test_stages_of_push_one_by_one(make_task, scenes):
+    task = make_task("push")
+    task.reset(seed=0)
+    sim = task.sim
+    assert staged_so_far(task) == []
+    scenes.place_cube(sim, sim.cube_position, velocity=(0.5, 0, 0, 0, 0, 0))
+    assert staged_so_far(task) == []  # it moves, but by itself
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE, scenes.OPEN, shift=0.004)
+    assert staged_so_far(task) == ["reached"]
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE)
+    scenes.shut(sim)
+    assert staged_so_far(task) == ["reached", "touched"]
+    for _ in range(5):
+        stages = task.step(np.array([1.0, 0, 0, 0, 0, 0]))[4]["stages"]
+    assert stages == {"reached": True, "touched": True, "moved": True, "placed": False}
+    task.goal = sim.cube_position.copy()
+    stages = task.step(np.zeros(6))[4]["stages"]
+    assert stages["placed"]
+
+
+@pytest.mark.parametrize(("away", "stages"), [(0.06, []), (0.04, ["approached"]), (0.01, ["approached", "reached"])])
+def test_stages_of_reach_one_by_one(make_task, away, stages):
+    task = make_task("reach")
+    task.reset(seed=0)
+    task.goal = task.sim.grasp_point + np.array([0, away, 0])
+    assert staged_so_far(task) == stages
+
+
+def test_penetration_is_the_overlap_of_arm_and_cube_in_millimetres(make_task, scenes):
+    task = make_task("pick-place")
+    task.reset(seed=0)
+    assert task.step(np.zeros(6))[4]["metrics"]["penetration_mm_max"] == 0
+    scenes.put_between_pads(task.sim)
+    scenes.shut(task.sim)
+    for _ in range(10):
+        metrics = task.step(np.zeros(6))[4]["metrics"]
+    assert metrics["penetration_mm_max"] == 1e3 * task.sim.cube_contacts().overlap
+    assert 0.01 < metrics["penetration_mm_max"] < 1
 
 
 # Observations
@@ -284,21 +414,23 @@ def test_observations_are_float32_and_about_one(make_task, name):
 
 @EVERY_TASK
 @EVERY_REWARD
-def test_rewards_of_a_batch_are_those_of_its_steps(make_task, name, reward):
+def test_rewards_of_a_batch_are_those_of_its_steps(make_task, scenes, name, reward):
     task = make_task(name, reward)
     task.reset(seed=1)
     steps = episode(task, random_actions(60))
     if task.has_cube:
-        put_between_pads(task, np.zeros(5))  # so that every term is met
+        scenes.put_between_pads(task.sim)  # so that every term is met
         steps += episode(task, np.zeros((10, 6)) - [0, 0, 0, 0, 0, 1])
+    task.goal = task._achieved_goal() + np.array([0, 0.01, 0])
+    steps += episode(task, np.zeros((10, 6)))
     rewards = np.array([step[1] for step in steps], np.float32)
     achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
-    stored = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
-    info = {key: np.stack([step[4][key] for step in steps]) for key in stored}
+    info = stored_info(steps)
     np.testing.assert_array_equal(task.compute_reward(achieved, desired, info), rewards)
     assert task.compute_reward(achieved, desired, info).dtype == np.float32
     success = [step[4]["is_success"] for step in steps]
-    np.testing.assert_array_equal(task.is_success(achieved, desired), success)
+    assert {True, False} <= set(success)
+    np.testing.assert_array_equal(task.is_success(achieved, desired, info), success)
 
 
 @EVERY_TASK
@@ -323,10 +455,8 @@ def test_a_hindsight_goal_earns_what_reaching_it_would_have_earned(make_task, na
     relabelled.goal = hindsight.astype(np.float64)
     expected = [step[1] for step in episode(relabelled, random_actions(30))]
     achieved = np.stack([step[0]["achieved_goal"] for step in steps])
-    stored = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
-    info = {key: np.stack([step[4][key] for step in steps]) for key in stored}
     np.testing.assert_array_equal(
-        task.compute_reward(achieved, np.tile(hindsight, (30, 1)), info), np.array(expected, np.float32)
+        task.compute_reward(achieved, np.tile(hindsight, (30, 1)), stored_info(steps)), np.array(expected, np.float32)
     )
     assert expected[-1] > -0.5  # there, success
 
@@ -386,8 +516,10 @@ def test_a_step_that_ends_the_episode_leads_to_a_potential_of_0(make_task, name)
     task = make_task(name, "sparse-reach", terminate_on_success=True)
     task.reset(seed=0)
     place_goal(task, True)
-    before = task._before_step()
-    distance = before if task.has_cube else np.linalg.norm(before - task.goal)
+    if task.has_cube:
+        distance = np.mean([np.linalg.norm(pad - task.sim.cube_position) for pad in task.sim.pad_positions])
+    else:
+        distance = np.linalg.norm(task.sim.grasp_point - task.goal)
     _, _, terminated, _, info = task.step(np.zeros(6))
     assert terminated
     assert info["metrics"]["reward_shaping"] == pytest.approx(2.0 * (1 - np.exp(-distance / 0.1)), abs=1e-5)
@@ -397,8 +529,9 @@ def test_a_step_that_ends_the_episode_leads_to_a_potential_of_0(make_task, name)
 
 
 def staged_step(task, action=(0, 0, 0, 0, 0, 0)):
+    """The metrics and the stages of one step."""
     *_, info = task.step(np.array(action, float))
-    return info["metrics"]
+    return info["metrics"], info["stages"]
 
 
 @pytest.fixture
@@ -409,67 +542,79 @@ def pick_place(make_task):
 
 
 def test_staged_nothing_touched(pick_place):
-    metrics = staged_step(pick_place)
+    metrics, stages = staged_step(pick_place)
     distance = np.linalg.norm(pick_place.sim.grasp_point - pick_place.sim.cube_position)
     assert metrics["reward_reach"] == pytest.approx(-distance, rel=1e-5)
     rest = {name for name, value in metrics.items() if value != 0} - {"reward_reach"}
     assert rest == set()
+    assert not any(stages.values())
 
 
-def test_staged_one_jaw_touching_earns_nothing(pick_place):
-    task = pick_place
-    put(task, GRASP_ON_TABLE, OPEN, (1, 1, 1))
-    away = task.sim.gripper_axes[:2, 0].copy()  # from the fixed jaw to the moving one
-    cube = task.sim.grasp_point[:2] + 0.003 * away
-    turn = np.arctan2(away[1], away[0])
-    put(task, GRASP_ON_TABLE, OPEN, (*cube, CUBE_HALF), (np.cos(turn / 2), 0, 0, np.sin(turn / 2)))
+def test_staged_one_jaw_touching_earns_nothing(pick_place, scenes):
+    sim = pick_place.sim
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE, scenes.OPEN, shift=0.003)
     # Turn the shoulder so that the fixed jaw pushes the cube before it.
-    push = np.sign(np.cross(task.sim.data.joint("shoulder_pan").xaxis, [*(cube - PAN_AXIS), 0]) @ [*away, 0])
+    away, cube = sim.gripper_axes[:, 0], sim.cube_position - [*PAN_AXIS, 0]
+    push = np.sign(np.cross(sim.data.joint("shoulder_pan").xaxis, cube) @ away)
     for _ in range(20):
-        metrics = staged_step(task, [0.3 * push, 0, 0, 0, 0, 0])
-        assert metrics["pinched"] == metrics["reward_grasp"] == metrics["reward_lift"] == 0
-        if metrics["touched"]:
+        metrics, stages = staged_step(pick_place, [0.3 * push, 0, 0, 0, 0, 0])
+        assert not stages["pinched"]
+        assert metrics["reward_grasp"] == metrics["reward_lift"] == 0
+        if stages["touched"]:
             return
     pytest.fail("the jaw never met the cube")
 
 
-def test_staged_pinched_on_the_table_is_a_grasp_and_no_lift(pick_place):
-    put_between_pads(pick_place, GRASP_ON_TABLE)
-    metrics = staged_step(pick_place)
-    assert (metrics["touched"], metrics["pinched"], metrics["lifted"]) == (1, 1, 0)
+def test_staged_pinched_on_the_table_is_a_grasp_and_no_lift(pick_place, scenes):
+    scenes.put_on_table_between_pads(pick_place.sim, scenes.GRASP_ON_TABLE)
+    scenes.shut(pick_place.sim)
+    metrics, stages = staged_step(pick_place)
+    assert [stages[name] for name in ("touched", "pinched", "lifted")] == [True, True, False]
     assert metrics["reward_grasp"] == 1
     assert metrics["reward_lift"] == metrics["reward_place"] == 0
 
 
-def test_staged_pinched_in_the_air_is_a_lift(pick_place):
-    put_between_pads(pick_place, np.zeros(5))
-    metrics = staged_step(pick_place)
+def test_staged_pinched_in_the_air_is_a_lift(pick_place, scenes):
+    scenes.put_between_pads(pick_place.sim)
+    scenes.shut(pick_place.sim)
+    metrics, stages = staged_step(pick_place)
     height = pick_place.sim.cube_position[2] - CUBE_HALF
     assert height > 0.1
-    assert metrics["lifted"] == 1
+    assert stages["lifted"]
     assert metrics["reward_lift"] == pytest.approx(2 + 10 * height, rel=1e-5)
     to_goal = np.linalg.norm(pick_place.sim.cube_position - FIXED_GOAL)
     assert metrics["reward_place"] == pytest.approx(-2 * to_goal, rel=1e-5)
+    assert metrics["reward_success"] == 0
 
 
-def test_staged_thrown_up_is_no_lift(pick_place):
-    put(pick_place, np.zeros(5), OPEN, (0.2, 0.2, 0.3))
-    metrics = staged_step(pick_place)
+def test_staged_thrown_up_is_no_lift(pick_place, scenes):
+    scenes.put(pick_place.sim, scenes.HOME, scenes.OPEN, (0.2, 0.2, 0.3))
+    metrics, stages = staged_step(pick_place)
     assert pick_place.sim.cube_position[2] > CUBE_HALF + LIFT_HEIGHT
-    assert metrics["lifted"] == metrics["reward_lift"] == metrics["reward_place"] == 0
+    assert not stages["lifted"]
+    assert metrics["reward_lift"] == metrics["reward_place"] == 0
 
 
 @pytest.mark.parametrize(("beyond", "lost"), [(-0.005, 0), (0.005, 1)])
-def test_staged_out_of_reach_is_lost(pick_place, beyond, lost):
-    put(pick_place, np.zeros(5), OPEN, (PAN_AXIS[0] + LOST_RADIUS + beyond, 0, CUBE_HALF))
-    metrics = staged_step(pick_place)
+def test_staged_out_of_reach_is_lost(pick_place, scenes, beyond, lost):
+    scenes.put(pick_place.sim, scenes.HOME, scenes.OPEN, (PAN_AXIS[0] + LOST_RADIUS + beyond, 0, CUBE_HALF))
+    metrics, _ = staged_step(pick_place)
     assert metrics["cube_lost"] == lost
     assert metrics["reward_lost"] == -lost
 
 
-def test_staged_success_earns_its_weight(pick_place):
-    put(pick_place, np.zeros(5), OPEN, FIXED_GOAL)
-    assert staged_step(pick_place)["reward_success"] == 10
+def test_staged_success_earns_its_weight(pick_place, scenes):
+    scenes.put_between_pads(pick_place.sim)
+    scenes.shut(pick_place.sim)
+    pick_place.goal = pick_place.sim.cube_position.copy()
+    assert staged_step(pick_place)[0]["reward_success"] == 10
+
+
+def test_staged_flying_through_the_goal_earns_nothing(pick_place, scenes):
+    scenes.put(pick_place.sim, scenes.HOME, scenes.OPEN, FIXED_GOAL)
+    metrics, _ = staged_step(pick_place)
+    assert np.linalg.norm(pick_place.sim.cube_position - FIXED_GOAL) < pick_place.threshold
+    assert metrics["reward_success"] == 0
 
 
 # Goals

@@ -48,6 +48,7 @@ def test_each_environment_is_what_it_would_be_alone(make_vector, make_task):
             assert step.success[i] == info["is_success"]
             np.testing.assert_array_equal(step.info["grasp_point_before"][i], info["grasp_point_before"])
             assert {key: value[i] for key, value in step.metrics.items()} == info["metrics"]
+            assert {key: value[i] for key, value in step.stages.items()} == info["stages"]
             expected[i] = env.reset()[0] if truncated else obs
     assert not step.diverged.any()
 
@@ -71,18 +72,54 @@ def test_a_step_is_a_snapshot_that_later_steps_do_not_change(make_vector):
     assert_same(step.next_obs, before)
 
 
+def test_stages_are_told_for_each_environment_in_the_tasks_order(make_vector, scenes):
+    vector = make_vector(name="pick-place", reward="sparse")
+    scenes.put_between_pads(vector.envs[1].sim)
+    scenes.shut(vector.envs[1].sim)
+    step = vector.step(np.zeros((3, 6), np.float32))
+    assert tuple(step.stages) == vector.envs[0].stages
+    assert all(value.dtype == bool and value.shape == (3,) for value in step.stages.values())
+    assert step.stages["pinched"].tolist() == step.stages["lifted"].tolist() == [False, True, False]
+    assert step.info["cube_hold"].tolist() == [1, 2, 1]
+
+
+def test_stages_and_metrics_that_one_environment_alone_tells_are_none_of_the_others(point_env):
+    class Telling(point_env.PointEnv):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | {"stages": {"moved": True}, "metrics": {"speed": 2.0}}
+
+    envs = [point_env.PointEnv(), Telling(), point_env.PointEnv()]
+    vector = VectorEnv(envs, probe(envs[0], "point"))
+    vector.reset([0, 1, 2])
+    step = vector.step(np.zeros((3, 2)))
+    assert step.stages["moved"].tolist() == [False, True, False]
+    assert step.metrics["speed"].tolist() == [0.0, 2.0, 0.0]
+
+
+def test_environments_without_stages_make_steps_without(point_env):
+    envs = [point_env.PointEnv()]
+    vector = VectorEnv(envs, probe(envs[0], "point"))
+    vector.reset([0])
+    assert vector.step(np.zeros((1, 2))).stages == {}
+
+
 @pytest.mark.usefixtures("quiet_log")
-def test_a_diverged_environment_is_marked_and_reset_and_the_others_do_not_notice(make_vector):
-    vector, undisturbed = make_vector(), make_vector()
+@pytest.mark.parametrize(("name", "speed"), [("reach", 1e12), ("reach", np.nan), ("pick-place", np.nan)])
+def test_a_diverged_environment_is_marked_and_reset_and_the_others_do_not_notice(make_vector, name, speed):
+    vector, undisturbed = make_vector(name=name), make_vector(name=name)
     plan = actions(6, 3)
     for action in plan[:2]:
         vector.step(action)
         undisturbed.step(action)
-    vector.envs[1].sim.data.qvel[0] = 1e12
+    vector.envs[1].sim.data.qvel[0] = speed
     step, expected = vector.step(plan[2]), undisturbed.step(plan[2])
     assert step.diverged.tolist() == [False, True, False]
     assert not (step.terminated | step.truncated).any()
     assert vector.envs[1].steps == 0
+    assert not step.success[1]
+    assert not any(value[1] for value in step.stages.values())
+    assert all(np.isfinite(value).all() for value in (*step.next_obs.values(), *step.info.values(), step.reward))
     assert all(np.isfinite(vector.obs[key]).all() for key in KEYS)
     for i in (0, 2):
         assert_same(row(step.next_obs, i), row(expected.next_obs, i))
@@ -92,6 +129,12 @@ def test_a_diverged_environment_is_marked_and_reset_and_the_others_do_not_notice
         for i in (0, 2):
             assert_same(row(step.next_obs, i), row(expected.next_obs, i))
             assert step.reward[i] == expected.reward[i]
+            for key, value in step.info.items():
+                np.testing.assert_array_equal(value[i], expected.info[key][i])
+            assert {key: value[i] for key, value in step.stages.items()} == {
+                key: value[i] for key, value in expected.stages.items()
+            }
+    assert vector.envs[1].steps == 3
 
 
 def test_a_number_that_is_not_finite_is_named_before_anybody_stores_it(point_env):

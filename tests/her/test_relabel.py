@@ -12,17 +12,20 @@ MAX_STEPS, THRESHOLD = 8, 0.25
 STRATEGIES = ("future", "final", "episode")
 
 
-def is_success(achieved, desired):
+def near(achieved, desired, info=None):
     return np.linalg.norm(achieved - desired, axis=-1) <= THRESHOLD
 
 
-def compute_reward(achieved, desired, info):
+def is_success(achieved, desired, info):
     """Depends on goals and on the stored info, so that a mix-up of any of them shows."""
-    return is_success(achieved, desired).astype(np.float32) - 1 - info["cost"]
+    return near(achieved, desired) & (info["cost"] < 0.7)
 
 
-def compute_terminated(achieved, desired, info):
-    return is_success(achieved, desired)
+def compute_reward(achieved, desired, info):
+    return is_success(achieved, desired, info).astype(np.float32) - 1 - info["cost"]
+
+
+compute_terminated = is_success
 
 
 def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> ReplayBuffer:
@@ -39,7 +42,7 @@ def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> 
             place = place + rng.normal(0, 0.2, (1, 2)).astype(np.float32)
             next_obs = {"observation": np.full((1, 1), next(identity)), "achieved_goal": place, "desired_goal": goal}
             info = {"cost": rng.uniform(0, 1, 1).astype(np.float32)}
-            terminated = is_success(place, goal) & terminate
+            terminated = near(place, goal) & terminate
             buffer.add(
                 Transition(
                     obs=obs,
@@ -60,6 +63,13 @@ def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> 
     return buffer
 
 
+def met_at_start(buffer: ReplayBuffer, row: int, source: int) -> bool:
+    """Whether the goal that row `source` achieved held where the episode of `row` began."""
+    first = row - buffer.steps_before[row]
+    cost = buffer.rows["info/cost"][first]  # of the transition that leaves the start
+    return bool(is_success(buffer.rows["achieved_goal"][first], buffer.rows["achieved_goal"][source], {"cost": cost}))
+
+
 def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of) -> list[dict]:
     """What `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
     share = round(size * config.relabelled_share)
@@ -71,8 +81,7 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
         still = []
         for i, row, source in zip(waiting, rows, sources, strict=True):
             drawn[i] = (row, source)
-            first, goal = (buffer.rows["achieved_goal"][r] for r in (row - buffer.steps_before[row], source))
-            if config.skip_met_at_start and success_of is not None and success_of(first, goal):
+            if config.skip_met_at_start and success_of is not None and met_at_start(buffer, row, source):
                 still.append(i)
         waiting = still
     rows = [*(drawn[i][0] for i in range(share)), *buffer.sample_rows(size - share)]
@@ -84,12 +93,12 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
         goal, reward, terminated, relabelled = stored["desired_goal"], stored["reward"], stored["terminated"], False
         if i < share:
             hindsight = buffer.rows["achieved_goal"][sources[i]]
-            first = buffer.rows["achieved_goal"][row - buffer.steps_before[row]]
-            if not (config.skip_met_at_start and success_of is not None and is_success(first, hindsight)):
+            if not (config.skip_met_at_start and success_of is not None and met_at_start(buffer, row, sources[i])):
                 goal, relabelled = hindsight, True
-                reward = float(is_success(reached, goal)) - 1 - stored["info/cost"]
+                success = is_success(reached, goal, {"cost": stored["info/cost"]})
+                reward = float(success) - 1 - stored["info/cost"]
                 if terminated_of is not None:
-                    terminated = is_success(reached, goal)
+                    terminated = success
         batch.append(
             {
                 "observation": stored["observation"],
@@ -106,12 +115,22 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
     return batch
 
 
+def stand_still(buffer: ReplayBuffer, one_in: int) -> ReplayBuffer:
+    """The same buffer, in which nothing moves but in one episode of so many."""
+    for i, start in enumerate(np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after > 0))):
+        if i % one_in:
+            end = start + buffer.steps_after[start] + 1
+            buffer.rows["achieved_goal"][start:end] = buffer.rows["achieved_goal"][start]
+    return buffer
+
+
+@pytest.mark.parametrize("still", [False, True])
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("terminated_of", [None, compute_terminated])
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "none"])
-def test_batch_equals_one_relabelled_by_hand(strategy, terminated_of, skip):
+def test_batch_equals_one_relabelled_by_hand(strategy, terminated_of, skip, still):
     config = HERConfig(strategy=strategy, k=2, skip_met_at_start=skip)
-    fast, slow = filled_buffer(), filled_buffer()
+    fast, slow = (stand_still(filled_buffer(), 4) if still else filled_buffer() for _ in range(2))
     for size in (1, 7, 256):
         batch = sample(fast, size, config, compute_reward, terminated_of, is_success)
         for i, expected in enumerate(by_hand(slow, size, config, terminated_of, is_success)):
@@ -203,9 +222,11 @@ def test_transitions_that_keep_their_goal_keep_their_stored_reward():
 def test_success_that_ended_an_episode_is_judged_anew_for_the_new_goal():
     buffer = filled_buffer()
     batch = sample(buffer, 2000, HERConfig(ratio=1.0), compute_reward, compute_terminated)
-    np.testing.assert_array_equal(batch.terminated, is_success(batch.next_achieved_goal, batch.desired_goal))
     at = {float(observation): row for row, observation in enumerate(buffer.rows["observation"][: buffer.used, 0])}
-    stored = np.array([buffer.rows["terminated"][at[float(o)]] for o in batch.observation[:, 0]])
+    rows = np.array([at[float(o)] for o in batch.observation[:, 0]])
+    success = is_success(batch.next_achieved_goal, batch.desired_goal, {"cost": buffer.rows["info/cost"][rows]})
+    np.testing.assert_array_equal(batch.terminated, success)
+    stored = buffer.rows["terminated"][rows]
     assert (batch.terminated[~stored] == 1).any()  # reached something without ending the real episode
     assert (batch.terminated[~stored] == 0).any()
 
@@ -241,19 +262,16 @@ def test_goals_met_at_the_start_are_skipped_only_where_the_environment_can_tell(
         return batch.relabelled.mean()
 
     assert relabelled(HERConfig(ratio=1.0), None) == 1
-    assert relabelled(HERConfig(ratio=1.0, skip_met_at_start=False), is_success) == 1
-    assert 0.9 < relabelled(HERConfig(ratio=1.0), is_success) < 1  # drawn again and again, and a few in vain
+    assert relabelled(HERConfig(ratio=1.0, skip_met_at_start=False), near) == 1
+    assert 0.9 < relabelled(HERConfig(ratio=1.0), near) < 1  # drawn again and again, and a few in vain
 
 
 def test_hindsight_looks_for_the_few_episodes_in_which_the_goal_moved():
     buffer = filled_buffer()
-    first = np.flatnonzero(buffer.steps_before[: buffer.used] == 0)
-    for start in first[len(first) // 4 :]:  # three quarters stand still
-        end = start + buffer.steps_after[start] + 1
-        buffer.rows["achieved_goal"][start:end] = buffer.rows["achieved_goal"][start]
-    once = sample(buffer, 4000, HERConfig(ratio=1.0, skip_met_at_start=False), compute_reward, None, is_success)
+    stand_still(buffer, 4)
+    once = sample(buffer, 4000, HERConfig(ratio=1.0, skip_met_at_start=False), compute_reward, None, near)
     moved = (once.achieved_goal != once.desired_goal).any(1).mean()
-    found = sample(buffer, 4000, HERConfig(ratio=1.0), compute_reward, None, is_success).relabelled.mean()
+    found = sample(buffer, 4000, HERConfig(ratio=1.0), compute_reward, None, near).relabelled.mean()
     assert moved < 0.3
     assert found > 2 * moved
 
@@ -261,8 +279,48 @@ def test_hindsight_looks_for_the_few_episodes_in_which_the_goal_moved():
 def test_an_episode_that_moved_nothing_keeps_its_real_goals():
     buffer = filled_buffer()
     buffer.rows["achieved_goal"][:] = 0.1
-    batch = sample(buffer, 100, HERConfig(ratio=1.0), compute_reward, compute_terminated, is_success)
+    batch = sample(buffer, 100, HERConfig(ratio=1.0), compute_reward, compute_terminated, near)
     assert not batch.relabelled.any()
+
+
+def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
+    """Nothing moves, so every goal is where its episode starts; and yet it is met there only if the info says so."""
+    buffer = filled_buffer()
+    buffer.rows["achieved_goal"][:] = 0.1
+    first = np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after > 1))
+    met = np.arange(len(first)) % 2 == 0
+    for start, start_met in zip(first, met, strict=True):
+        rest = slice(start + 1, start + buffer.steps_after[start] + 1)
+        buffer.rows["info/cost"][start] = 0.0 if start_met else 1.0
+        buffer.rows["info/cost"][rest] = 1.0 if start_met else 0.0  # the other way round: no other row will do
+    useful = {
+        float(buffer.rows["observation"][row, 0])
+        for start in first[~met]
+        for row in range(start, start + buffer.steps_after[start])
+    }
+    only = np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after == 1))
+    buffer.rows["info/cost"][only] = 0.0
+    batch = sample(buffer, 4000, HERConfig(ratio=1.0), compute_reward, compute_terminated, is_success)
+    assert set(batch.observation[batch.relabelled, 0].tolist()) == useful
+    assert 0 < len(useful) < len(buffer)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_is_success_gets_the_starts_of_the_drawn_episodes_with_what_is_stored_of_them(strategy):
+    buffer = filled_buffer()
+    place_of = {float(buffer.rows["info/cost"][row]): row for row in range(buffer.used) if buffer.steps_after[row]}
+    calls = []
+
+    def recording(achieved, desired, info):
+        calls.append((achieved, info["cost"]))
+        return near(achieved, desired)
+
+    sample(buffer, 300, HERConfig(strategy, ratio=1.0), compute_reward, None, recording)
+    assert len(calls) > 1  # drawn again at least once
+    for achieved, cost in calls:
+        rows = np.array([place_of[float(value)] for value in cost])
+        assert (buffer.steps_before[rows] == 0).all()
+        np.testing.assert_array_equal(achieved, buffer.rows["achieved_goal"][rows])
 
 
 def test_policy_input_is_the_observation_and_the_way_to_the_goal():

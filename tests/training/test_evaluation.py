@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from env import TaskConfig, make_envs
+from env import SimulationDiverged, TaskConfig, make_envs
 from training.evaluation import Episode, mean_interval, record_episodes, run_episodes, summarise, wilson_interval
 
 
@@ -33,6 +33,79 @@ def test_the_summary_tells_held_from_once():
     assert summary["success"]["rate"] == pytest.approx(1 / 3)
     assert summary["success_once"]["rate"] == pytest.approx(2 / 3)
     assert summary["return"]["mean"] == pytest.approx(-3.0)
+    assert "funnel" not in summary
+    assert "largest" not in summary
+
+
+def info(success=False, depth=None, **stages):
+    metrics = {} if depth is None else {"depth_mm_max": depth, "speed": 1e6}
+    return {"is_success": success, "metrics": metrics, "stages": stages}
+
+
+def test_an_episode_is_the_sum_of_its_steps():
+    episode = Episode()
+    for reward, step in (
+        (-1.0, info(False, -3.0, touched=False, lifted=False)),
+        (0.0, info(True, -1.0, touched=True, lifted=False)),
+        (-1.0, info(False, -2.0, touched=False, lifted=False)),
+    ):
+        episode = episode.after(reward, step)
+    assert episode == Episode(False, True, -2.0, 3, {"touched": True, "lifted": False}, {"depth_mm": -1.0})
+
+
+def test_an_episode_without_stages_and_metrics_is_one_too():
+    assert Episode().after(-1.0, {"is_success": True}) == Episode(True, True, -1.0, 1, {}, {})
+
+
+def test_the_funnel_is_the_share_of_episodes_that_went_through_each_stage():
+    steps = (
+        [info(True, 0.5, touched=True, placed=True), info(True, 0.25, touched=False, placed=True)],
+        [info(True, 0.75, touched=True, placed=True), info(False, 0.0, touched=True, placed=False)],
+        [info(False, 0.125, touched=True, placed=False)],
+        [info(False, 0.0, touched=False, placed=False)],
+    )
+    episodes = []
+    for infos in steps:
+        episode = Episode()
+        for step in infos:
+            episode = episode.after(-1.0, step)
+        episodes.append(episode)
+    summary = summarise(episodes)
+    assert summary["funnel"] == {"touched": 0.75, "placed": 0.5, "held": 0.25}
+    assert list(summary["funnel"]) == ["touched", "placed", "held"]
+    assert summary["largest"] == {"depth_mm": 0.75}
+
+
+def test_the_largest_of_negative_values_is_negative_and_an_episode_cut_short_has_none():
+    episodes = [Episode().after(0.0, info(depth=-2.0)), Episode(), Episode().after(0.0, info(depth=-3.0))]
+    assert summarise(episodes)["largest"] == {"depth_mm": -2.0}
+
+
+def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed(monkeypatch):
+    (env,) = make_envs("pick-place", 1, TaskConfig(max_episode_steps=5), "sparse", 0.98)
+    step = env.step
+
+    def failing(action):
+        if env.steps == 3:
+            raise SimulationDiverged("on purpose")
+        obs, reward, terminated, truncated, told = step(action)
+        return obs, reward, terminated, truncated, told | {"is_success": True, "stages": {"reached": True}}
+
+    monkeypatch.setattr(env, "step", failing)
+    (episode,) = run_episodes([env], drift, 10.0, 1, seed=0)
+    assert (episode.success, episode.success_once, episode.length, episode.stages) == (
+        False,
+        True,
+        4,
+        {"reached": True},
+    )
+
+
+def test_run_episodes_tells_the_stages_and_the_largest_of_each_episode():
+    envs = make_envs("pick-place", 2, TaskConfig(max_episode_steps=5), "sparse", 0.98)
+    for episode in run_episodes(envs, drift, 10.0, 3, seed=0):
+        assert tuple(episode.stages) == envs[0].stages
+        assert episode.largest == {"penetration_mm": 0.0}
 
 
 def test_an_episode_depends_on_its_own_seed_alone():

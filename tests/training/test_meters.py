@@ -9,6 +9,7 @@ from training.meters import RolloutMeter, UpdateMeter
 
 
 def step(reward, ended, success=(False, False), diverged=(False, False), height=(0.0, 0.0)):
+    """The stage "lifted" is a height of more than 1."""
     return VectorStep(
         next_obs={},
         reward=np.array(reward, np.float32),
@@ -17,7 +18,8 @@ def step(reward, ended, success=(False, False), diverged=(False, False), height=
         success=np.array(success),
         diverged=np.array(diverged),
         info={},
-        metrics={"height": np.array(height)},
+        metrics={"height": np.array(height), "height_max": np.array(height)},
+        stages={"lifted": np.array(height) > 1},
     )
 
 
@@ -41,6 +43,70 @@ def test_a_diverged_episode_is_counted_and_enters_no_mean():
     assert meter.values()["rollout/ep_rew_mean"] == pytest.approx((-1 - 3) / 2)
 
 
+GOES_ON, ENDS = [False, False], [True, True]
+
+
+def test_a_maximum_is_the_largest_of_an_episodes_steps_and_the_curve_their_mean():
+    meter = RolloutMeter(2)
+    meter.add(step([0, 0], GOES_ON, height=(2.0, 0.5)))
+    meter.add(step([0, 0], GOES_ON, height=(5.0, 0.25)))
+    meter.add(step([0, 0], ENDS, height=(3.0, 0.125)))
+    assert meter.values()["env/height_max"] == pytest.approx((5.0 + 0.5) / 2)
+    assert meter.values()["env/height"] == pytest.approx((10.0 / 3 + 0.875 / 3) / 2)
+
+
+def test_a_maximum_may_be_negative():
+    meter = RolloutMeter(2)
+    meter.add(step([0, 0], GOES_ON, height=(-2.0, -7.0)))
+    meter.add(step([0, 0], [True, False], height=(-3.0, -6.0)))
+    assert meter.values()["env/height_max"] == -2.0
+    meter.add(step([0, 0], ENDS, height=(-4.0, -8.0)))  # of the first, a new episode: the old -2 is forgotten
+    assert meter.values()["env/height_max"] == pytest.approx((-2.0 - 4.0 - 6.0) / 3)
+
+
+def test_a_stage_counts_where_it_happened_at_any_step_of_the_episode():
+    meter = RolloutMeter(2)
+    meter.add(step([0, 0], GOES_ON, height=(2.0, 0.0)))  # lifted here, and let fall again
+    meter.add(step([0, 0], GOES_ON))
+    meter.add(step([0, 0], ENDS))
+    assert meter.values()["funnel/lifted"] == 0.5
+    meter.add(step([0, 0], ENDS, height=(0.0, 2.0)))
+    assert meter.values()["funnel/lifted"] == 0.5  # 2 of 4: what an episode went through does not pass to the next
+    meter.add(step([0, 0], ENDS))
+    assert meter.values()["funnel/lifted"] == pytest.approx(2 / 6)
+
+
+def test_held_is_success_at_the_last_step():
+    meter = RolloutMeter(2)
+    meter.add(step([0, 0], GOES_ON, success=(True, True)))
+    meter.add(step([0, 0], ENDS, success=(True, False)))
+    assert meter.values()["funnel/held"] == meter.values()["rollout/success_rate"] == 0.5
+
+
+def test_the_funnel_looks_at_the_last_hundred_episodes():
+    meter = RolloutMeter(2)
+    for lifted in [True] * 30 + [False] * 40:
+        meter.add(step([0, 0], ENDS, success=(lifted, lifted), height=(2.0 * lifted, 2.0 * lifted)))
+    assert meter.values()["funnel/lifted"] == meter.values()["funnel/held"] == 20 / 100
+
+
+def test_divergence_forgets_what_the_episode_went_through():
+    meter = RolloutMeter(2)
+    meter.add(step([0, 0], GOES_ON, height=(9.0, 0.0)))
+    meter.add(step([0, 0], GOES_ON, diverged=(True, False), height=(0.0, 2.0)))
+    assert "funnel/lifted" not in meter.values()
+    meter.add(step([0, 0], ENDS, height=(-3.0, -3.0)))
+    assert meter.values()["funnel/lifted"] == 0.5
+    assert meter.values()["env/height_max"] == pytest.approx((-3.0 + 2.0) / 2)
+    assert meter.values()["env/height"] == pytest.approx((-3.0 - 1.0 / 3) / 2)
+
+
+def test_a_task_without_stages_has_no_funnel():
+    meter = RolloutMeter(2)
+    meter.add(step([0, 0], ENDS)._replace(stages={}, metrics={}))
+    assert not any(name.startswith(("funnel/", "env/height")) for name in meter.values())
+
+
 def test_moved_goals_are_counted_from_one_centimetre():
     meter = RolloutMeter(1)
     for metres in (0.0, 0.009, 0.011, 0.2):
@@ -51,12 +117,15 @@ def test_moved_goals_are_counted_from_one_centimetre():
 
 def test_a_restored_meter_goes_on_as_the_old_one():
     meter, restored = RolloutMeter(2), RolloutMeter(2)
-    meter.add(step([-1, -1], [False, True]))
+    meter.add(step([-1, -1], [False, True], height=(-2.0, 0.0)))
+    meter.add(step([-1, -1], GOES_ON, height=(2.0, -2.0)))
     meter.add_displacement(0.02)
     restored.load_state_dict(meter.state_dict())
     for each in (meter, restored):
-        each.add(step([-1, -1], [True, True]))
+        each.add(step([-1, -1], ENDS, height=(0.0, -3.0)))
     assert restored.values() == meter.values()
+    assert meter.values()["funnel/lifted"] == pytest.approx(1 / 3)
+    assert meter.values()["env/height_max"] == pytest.approx((0.0 + 2.0 - 2.0) / 3)
 
 
 def test_update_metrics_are_means_since_the_last_point():

@@ -4,7 +4,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from training.video import VideoError, write_video
+from env.video import VideoError, write_video
 
 GOOD = np.zeros((48, 64, 3), np.uint8)
 

@@ -38,7 +38,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
     if path.suffix == ".gif":
         images = [Image.fromarray(frame) for frame in thinned]
         # One palette and no dithering: what does not move stays the same to the bit, and costs nothing in the file.
-        palette = images[0].quantize(256)
+        # From frames throughout, with k-means: what is small or comes late would lose its colour to the floor's greys.
+        seen = np.concatenate([np.asarray(images[i]) for i in np.linspace(0, len(images) - 1, 8).astype(int)])
+        palette = Image.fromarray(seen).quantize(256, kmeans=3)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
         images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0)
         return
