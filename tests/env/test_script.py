@@ -1,0 +1,70 @@
+"""Following waypoints within the agent's limits."""
+
+import numpy as np
+import pytest
+
+from env.script import Script, Waypoint, ease
+from env.simulation import MAX_TARGET_CHANGE
+
+ARM = np.array([0.3, -0.6, 0.1, 0.0, 0.2])
+
+
+def follow(script, steps, start=None):
+    """Servo targets (steps + 1, 6) as the simulation would move them."""
+    targets = [np.zeros(6) if start is None else start]
+    for _ in range(steps):
+        action = script.act(targets[-1])
+        assert np.abs(action).max() <= 1 + 1e-12
+        targets.append(targets[-1] + MAX_TARGET_CHANGE * action)
+    return np.array(targets)
+
+
+def test_ease_starts_and_ends_slowly():
+    progress = [ease(time) for time in np.linspace(0, 1, 101)]
+    speed = np.diff(progress)
+    assert (progress[0], progress[50], progress[-1]) == pytest.approx((0, 0.5, 1))
+    assert (speed >= 0).all()
+    assert max(speed[0], speed[-1]) < 1e-4
+    assert speed.max() == pytest.approx(0.01 * 1.875, rel=1e-2)  # minimum jerk's peak
+    assert ease(1.5) == 1
+
+
+def test_it_gets_there_in_the_steps_it_was_given_on_a_straight_line():
+    targets = follow(Script([Waypoint("go", ARM, 0.5, steps=20)]), 20)
+    np.testing.assert_allclose(targets[-1, :5], ARM, atol=1e-9)
+    shares = targets[:, :5] @ ARM / (ARM @ ARM)
+    np.testing.assert_allclose(targets[:, :5], shares[:, None] * ARM, atol=1e-9)
+    np.testing.assert_allclose(shares, [ease(i / 20) for i in range(21)], atol=1e-9)
+
+
+def test_a_joint_that_would_be_late_hurries_at_the_limit():
+    far = np.array([0.1, 0, 0, 0, 1.55])
+    targets = follow(Script([Waypoint("go", far, 0.0, steps=10)]), 16)
+    np.testing.assert_allclose(np.diff(targets[:, 4])[:15], MAX_TARGET_CHANGE)
+    np.testing.assert_allclose(targets[10, 0], 0.1, atol=1e-9)  # the other is in time all the same
+    np.testing.assert_allclose(targets[16, :5], far, atol=1e-9)
+
+
+def test_the_gripper_keeps_to_its_own_speed():
+    targets = follow(Script([Waypoint("pinch", np.zeros(5), -0.17, steps=30, gripper_speed=0.02)]), 30)
+    assert np.abs(np.diff(targets[:, 5])).max() == pytest.approx(0.02)
+    assert targets[-1, 5] == pytest.approx(-0.17)
+
+
+def test_waypoints_come_in_turn_and_the_last_is_held():
+    script = Script([Waypoint("one", ARM, 0.1, steps=8), Waypoint("two", -ARM, 0.0, steps=16)])
+    phases = []
+    targets = [np.zeros(6)]
+    for _ in range(40):
+        targets.append(targets[-1] + MAX_TARGET_CHANGE * script.act(targets[-1]))
+        phases.append(script.phase)
+    assert phases == ["one"] * 8 + ["two"] * 32
+    np.testing.assert_allclose(targets[8][:5], ARM, atol=1e-9)
+    np.testing.assert_allclose(targets[24:], np.tile([*-ARM, 0.0], (17, 1)), atol=1e-9)
+
+
+def test_a_target_that_was_held_up_is_waited_for():
+    script = Script([Waypoint("one", ARM, 0.0, steps=4), Waypoint("two", -ARM, 0.0, steps=4)])
+    for _ in range(10):
+        script.act(np.zeros(6))  # as if something kept the targets where they are
+    assert script.phase == "one"
