@@ -26,9 +26,6 @@ BACK_OFF = 0.035
 """How far behind the cube, along the fingers, the gripper begins to come in, m."""
 ASIDE = 0.005
 """How far the fixed finger keeps from the cube while it comes in, m: a finger that meets the cube pushes it away."""
-MAX_BEND = 0.7
-"""How far a joint may turn while the gripper comes in, rad: near the end of its reach the elbow can bend either way,
-and the way in must not lead from the one to the other."""
 LIFT = 0.04
 """How far the cube is lifted before it travels, m."""
 ABOVE = 0.03
@@ -109,7 +106,7 @@ def _approach(ik: InverseKinematics, cube: np.ndarray) -> tuple[float, np.ndarra
         aside = centre - ASIDE * axes[:, 0]
         beside = ik.solve(aside, slant, around)
         behind = None if beside is None else ik.solve(aside + BACK_OFF * axes[:, 2], slant, beside)
-        if behind is not None and np.abs(behind - beside).max() < MAX_BEND:
+        if behind is not None:
             return slant, behind, beside, around
     raise Unreachable(f"no slant of the gripper reaches the cube at {_place(cube)}")
 
