@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from env.kinematics import TOLERANCE, InverseKinematics
 from env.model import ArmModel
+from env.oracle.kinematics import TOLERANCE, InverseKinematics
 
 ROLLED = -np.pi / 2  # the wrist, so that the gripper closes horizontally
 

@@ -9,13 +9,14 @@ import math
 import numpy as np
 
 from env.cube_task import AIR_GOAL
-from env.kinematics import InverseKinematics
 from env.model import CUBE_HALF
-from env.script import Script, Waypoint
+from env.oracle.kinematics import InverseKinematics
+from env.oracle.script import Script, Waypoint
 from env.simulation import CONTROL_STEP
 from env.task import ArmTask
 from env.workspace import PAN_AXIS
 
+CARRY_PHASE = "carry"
 OPEN, SHUT = 0.22, -0.17
 """Gripper angles, rad. Open, its pads are 35 mm apart; told to shut, they squeeze the cube with all their force."""
 STEEPEST, FLATTEST = math.radians(60), math.radians(-10)
@@ -79,13 +80,13 @@ def plan_grasp(ik: InverseKinematics, cube: np.ndarray, goal: np.ndarray) -> lis
     ]
     if goal[2] > AIR_GOAL:
         there = _pose(ik, goal, lifted, slant, "carry the cube to")
-        return [*waypoints, Waypoint("carry", there, SHUT, _duration(ik, lifted, there, CARRY))]
+        return [*waypoints, Waypoint(CARRY_PHASE, there, SHUT, _duration(ik, lifted, there, CARRY))]
     above = _pose(ik, goal + np.array([0, 0, ABOVE]), lifted, slant, "carry the cube above")
     drop = DROP + CUBE_HALF * math.sin(abs(ik.slant(above) - slant))  # a tilted cube's edge is lower than its face
     down = _pose(ik, goal + np.array([0, 0, drop]), above, ik.slant(above), "lower the cube to")
     return [
         *waypoints,
-        Waypoint("carry", above, SHUT, _duration(ik, lifted, above, CARRY)),
+        Waypoint(CARRY_PHASE, above, SHUT, _duration(ik, lifted, above, CARRY)),
         Waypoint("lower", down, SHUT, _duration(ik, above, down, LOWER) + SETTLE),
         Waypoint("let go", down, OPEN),
     ]

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from env import TASKS, TaskConfig, make_envs
-from env.kinematics import InverseKinematics
-from env.oracle import OracleConfig, all_attempts, attempt, attempts_from, figures, make_task, run
-from env.plan import Unreachable, plan, plan_grasp
+from env.oracle import (
+    InverseKinematics,
+    Unreachable,
+    all_attempts,
+    attempt,
+    attempts_from,
+    figures,
+    make_task,
+    plan,
+)
+from env.oracle.__main__ import OracleConfig, run
+from env.oracle.plan import plan_grasp
 
 PICK_PLACE = ("reached", "touched", "pinched", "lifted", "carried", "placed", "held")
 EVERY_GOAL = pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""The scripted policy: what the arm can do through the agent's own actions, known before anything is learnt.
+
+`attempt` plays one episode: `plan` turns its first state into waypoints, whose poses `InverseKinematics` finds, and
+`Script` follows them.
+"""
+
+from env.oracle.attempt import Attempt, all_attempts, attempt, attempts_from, make_task
+from env.oracle.kinematics import InverseKinematics
+from env.oracle.plan import Unreachable, plan
+from env.oracle.report import figures
+from env.oracle.script import Script, Waypoint
+
+__all__ = [
+    "Attempt",
+    "InverseKinematics",
+    "Script",
+    "Unreachable",
+    "Waypoint",
+    "all_attempts",
+    "attempt",
+    "attempts_from",
+    "figures",
+    "make_task",
+    "plan",
+]

@@ -1,0 +1,155 @@
+"""Episodes of the scripted policy, and what is measured of each."""
+
+import math
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from env.contacts import arm_overlap
+from env.oracle.kinematics import InverseKinematics
+from env.oracle.plan import CARRY_PHASE, Unreachable, plan
+from env.oracle.script import Script
+from env.registry import DEFAULT_REWARD, make_envs
+from env.simulation import CONTROL_STEP, SimulationDiverged
+from env.task import ArmTask, GoalKind, TaskConfig
+
+HOLD_SECONDS = 3.0
+"""How long a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
+PART = 10
+"""Episodes that a process takes on at a time."""
+
+
+@dataclass
+class Attempt:
+    """What became of one episode.
+
+    stages: those it went through; success, success_once: as everywhere; steps: control steps until the goal was first
+    met; penetration: of arm and cube, the deepest of all physics steps, m; slip: how far the cube moved in the gripper
+    while it was held on, m; where: cube and goal at the start; why: of a failure.
+    """
+
+    seed: int
+    stages: dict[str, bool]
+    where: str
+    success: bool = False
+    success_once: bool = False
+    steps: int | None = None
+    penetration: float | None = None
+    slip: float | None = None
+    why: str = ""
+
+
+def attempt(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
+    """One episode of the script, drawn from `seed`; where the cube is in the grip at its end, 3 s more of holding."""
+    task.reset(seed=seed)
+    one = Attempt(seed, dict.fromkeys(task.stages, False), describe_start(task))
+    try:
+        script = plan(task, ik)
+    except Unreachable as error:
+        one.why = str(error)
+        return one
+    if task.has_cube:
+        one.penetration = 0.0
+        task.sim.after_physics_step = lambda: look_for_overlap(task, one)
+    try:
+        pinched = follow(task, script, one)["stages"].get("pinched")
+        # A cube on the table is about to be let go: only one that is carried can be held on.
+        if pinched and script.phase == CARRY_PHASE:
+            one.slip = slip_while_held(task, script)
+    except SimulationDiverged as error:
+        one.success, one.why = False, f"{error}, in phase '{script.phase}'"
+    return one
+
+
+def follow(task: ArmTask, script: Script, one: Attempt) -> dict[str, Any]:
+    """Plays the episode to its end; returns the last step's info. Raises SimulationDiverged."""
+    for step in range(1, task.max_episode_steps + 1):
+        info = advance(task, script)
+        one.success = info["is_success"]
+        if one.success and not one.success_once:
+            one.success_once, one.steps = True, step
+        one.stages = {name: one.stages[name] or met for name, met in info["stages"].items()}
+    if not one.success:
+        missed = [name for name, met in one.stages.items() if not met]
+        what = f"never {missed[0]}" if missed else "the goal was met and not held"
+        one.why = f"{what}; the episode ended in phase '{script.phase}'"
+    return info
+
+
+def advance(task: ArmTask, script: Script) -> dict[str, Any]:
+    """One control step of the script; returns the step's info. Raises SimulationDiverged."""
+    info = task.step(script.act(task.sim.servo_target))[4]
+    if task.sim.after_physics_step:  # which is not called for the last of a control step's contacts
+        task.sim.after_physics_step()
+    return info
+
+
+def look_for_overlap(task: ArmTask, one: Attempt) -> None:
+    one.penetration = max(one.penetration, arm_overlap(task.sim.model, task.sim.data))
+
+
+def slip_while_held(task: ArmTask, script: Script) -> float:
+    """Holds on for 3 s; how far the cube's centre moved in the gripper's frame at most, m. A lost cube moved far."""
+    start, slip = in_gripper(task), 0.0
+    for _ in range(round(HOLD_SECONDS / CONTROL_STEP)):
+        advance(task, script)
+        slip = max(slip, math.dist(in_gripper(task), start))
+    return slip
+
+
+def in_gripper(task: ArmTask) -> np.ndarray:
+    """The cube's centre from the grasp point, (3,) m along the gripper's axes."""
+    sim = task.sim
+    return sim.gripper_axes.T @ (sim.cube_position - sim.grasp_point)
+
+
+def describe_start(task: ArmTask) -> str:
+    def place(point: np.ndarray) -> str:
+        return f"({point[0]:.3f}, {point[1]:.3f}, {point[2]:.3f})"
+
+    goal = f"goal {place(task.goal)}"
+    return f"cube at {place(task.sim.cube_position)}, {goal}" if task.has_cube else goal
+
+
+def make_task(env: str, goal: GoalKind | None) -> ArmTask:
+    return make_envs(env, 1, TaskConfig(goal=goal), DEFAULT_REWARD, gamma=0.98)[0]
+
+
+def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
+    """One attempt for each of `seeds`."""
+    task = make_task(env, goal)
+    ik = InverseKinematics(task.sim.model)
+    return [attempt(task, ik, seed) for seed in seeds]
+
+
+def all_attempts(env: str, goals: list[GoalKind], seeds: range) -> dict[GoalKind, list[Attempt]]:
+    """Attempts at each kind of goal, spread over the cores: an attempt depends on its seed alone."""
+    parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
+    # Ctrl-C reaches every process of a terminal; the parent alone should answer it.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(initializer=signal.signal, initargs=ignore) as pool:
+        jobs = {goal: [pool.submit(attempts_from, env, goal, part) for part in parts] for goal in goals}
+        try:
+            return {goal: [done for job in jobs[goal] for done in job.result()] for goal in goals}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def record(task: ArmTask, episodes: int, seed: int) -> Iterator[np.ndarray]:
+    """The frames (H, W, 3) uint8 of the first episodes, one a step, the start included."""
+    ik = InverseKinematics(task.sim.model)
+    for i in range(episodes):
+        task.reset(seed=seed + i)
+        yield task.render()
+        try:
+            script = plan(task, ik)
+            for _ in range(task.max_episode_steps):
+                advance(task, script)
+                yield task.render()
+        except (Unreachable, SimulationDiverged):
+            continue
