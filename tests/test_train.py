@@ -79,8 +79,8 @@ def test_curves_go_on_over_the_steps_of_the_whole_run(tmp_path, monkeypatch):
     tags = set(events.Tags()["scalars"])
     assert {"rollout/ep_len_mean", "rollout/success_rate", "train/actor_loss", "train/critic_loss", "train/ent_coef",
             "train/n_updates", "time/fps", "eval/mean_reward", "eval/success_rate", "her/goal_moved_rate",
-            "env/reward_sparse", "env/reward_shaping", "funnel/approached", "funnel/reached", "funnel/held",
-            "eval_funnel/approached", "eval_funnel/reached", "eval_funnel/held"} <= tags  # fmt: skip
+            "env/reward_sparse", "env/reward_shaping", "funnel/1_approached", "funnel/2_reached", "funnel/3_held",
+            "eval_funnel/1_approached", "eval_funnel/2_reached", "eval_funnel/3_held"} <= tags  # fmt: skip
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path, monkeypatch):

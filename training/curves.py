@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training.config import TrainConfig
+from training.meters import funnel_curves
 
 
 class Curves:
@@ -38,7 +39,7 @@ class Curves:
             "eval/mean_reward": result["return"]["mean"],
             "eval/mean_ep_length": result["length"]["mean"],
         }
-        values |= {f"eval_funnel/{stage}": rate for stage, rate in result.get("funnel", {}).items()}
+        values |= funnel_curves("eval_funnel", result.get("funnel", {}))
         self.log(values, env_steps)
         self._writer.flush()
         self._bar.set_postfix_str(f"success {success:.0%}")

@@ -17,7 +17,12 @@ MOVED = 0.01
 def per_step_values(step: VectorStep) -> dict[str, np.ndarray]:
     """The task's numbers by the curve that they feed, each (N,)."""
     metrics = {f"env/{name}": value for name, value in step.metrics.items()}
-    return metrics | {f"funnel/{name}": value.astype(float) for name, value in step.stages.items()}
+    return metrics | funnel_curves("funnel", {name: value.astype(float) for name, value in step.stages.items()})
+
+
+def funnel_curves(group: str, stages: dict[str, Any]) -> dict[str, Any]:
+    """Stages in their order by the curve that each feeds, numbered: TensorBoard sorts curves by name."""
+    return {f"{group}/{i}_{name}": value for i, (name, value) in enumerate(stages.items(), 1)}
 
 
 def takes_largest(curve: str) -> bool:
@@ -56,7 +61,7 @@ class RolloutMeter:
             for name in per_step_values(step):
                 self._push(name, self.running[name][env] / (1 if takes_largest(name) else length))
             if step.stages:
-                self._push("funnel/held", float(step.success[env]))
+                self._push(f"funnel/{len(step.stages) + 1}_held", float(step.success[env]))
             self.episodes += 1
         self.diverged += int(step.diverged.sum())
         self.forget(step.terminated | step.truncated | step.diverged)

@@ -69,34 +69,34 @@ def test_a_stage_counts_where_it_happened_at_any_step_of_the_episode():
     meter.add(step([0, 0], GOES_ON, height=(2.0, 0.0)))  # lifted here, and let fall again
     meter.add(step([0, 0], GOES_ON))
     meter.add(step([0, 0], ENDS))
-    assert meter.values()["funnel/lifted"] == 0.5
+    assert meter.values()["funnel/1_lifted"] == 0.5
     meter.add(step([0, 0], ENDS, height=(0.0, 2.0)))
-    assert meter.values()["funnel/lifted"] == 0.5  # 2 of 4: what an episode went through does not pass to the next
+    assert meter.values()["funnel/1_lifted"] == 0.5  # 2 of 4: what an episode went through does not pass to the next
     meter.add(step([0, 0], ENDS))
-    assert meter.values()["funnel/lifted"] == pytest.approx(2 / 6)
+    assert meter.values()["funnel/1_lifted"] == pytest.approx(2 / 6)
 
 
 def test_held_is_success_at_the_last_step():
     meter = RolloutMeter(2)
     meter.add(step([0, 0], GOES_ON, success=(True, True)))
     meter.add(step([0, 0], ENDS, success=(True, False)))
-    assert meter.values()["funnel/held"] == meter.values()["rollout/success_rate"] == 0.5
+    assert meter.values()["funnel/2_held"] == meter.values()["rollout/success_rate"] == 0.5
 
 
 def test_the_funnel_looks_at_the_last_hundred_episodes():
     meter = RolloutMeter(2)
     for lifted in [True] * 30 + [False] * 40:
         meter.add(step([0, 0], ENDS, success=(lifted, lifted), height=(2.0 * lifted, 2.0 * lifted)))
-    assert meter.values()["funnel/lifted"] == meter.values()["funnel/held"] == 20 / 100
+    assert meter.values()["funnel/1_lifted"] == meter.values()["funnel/2_held"] == 20 / 100
 
 
 def test_divergence_forgets_what_the_episode_went_through():
     meter = RolloutMeter(2)
     meter.add(step([0, 0], GOES_ON, height=(9.0, 0.0)))
     meter.add(step([0, 0], GOES_ON, diverged=(True, False), height=(0.0, 2.0)))
-    assert "funnel/lifted" not in meter.values()
+    assert "funnel/1_lifted" not in meter.values()
     meter.add(step([0, 0], ENDS, height=(-3.0, -3.0)))
-    assert meter.values()["funnel/lifted"] == 0.5
+    assert meter.values()["funnel/1_lifted"] == 0.5
     assert meter.values()["env/height_max"] == pytest.approx((-3.0 + 2.0) / 2)
     assert meter.values()["env/height"] == pytest.approx((-3.0 - 1.0 / 3) / 2)
 
@@ -124,7 +124,7 @@ def test_a_restored_meter_goes_on_as_the_old_one():
     for each in (meter, restored):
         each.add(step([-1, -1], ENDS, height=(0.0, -3.0)))
     assert restored.values() == meter.values()
-    assert meter.values()["funnel/lifted"] == pytest.approx(1 / 3)
+    assert meter.values()["funnel/1_lifted"] == pytest.approx(1 / 3)
     assert meter.values()["env/height_max"] == pytest.approx((0.0 + 2.0 - 2.0) / 3)
 
 
