@@ -18,6 +18,7 @@ import tyro
 import checkpoints
 import her
 from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, SimulationDiverged, is_custom
+from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
 from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
 from training.config import ConfigError, config_from_dict
@@ -108,7 +109,10 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
-    """What would fail after the last episode fails before the first. Raises EvaluationError, VideoError."""
+    """What would fail after the last episode fails before the first.
+
+    Raises EvaluationError, OutputError, VideoError, RenderingUnavailable.
+    """
     if config.video is not None:
         if not hasattr(env, "render"):
             raise EvaluationError(f"--video: {name} has no render()")
@@ -117,20 +121,6 @@ def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
     for option, path in (("--json", config.json), ("--video", config.video)):
         if path is not None:
             check_writable(option, path)
-
-
-def check_writable(option: str, path: Path) -> None:
-    """Makes the directory of the file `path`, and tries to write there. Raises EvaluationError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        existed = path.exists()
-        open(path, "ab").close()  # what os.access allows, the disk may still refuse
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise EvaluationError(
-            f"{option} {path}: cannot be written ({error.filename}: {error.strerror}); name another file"
-        ) from error
 
 
 def find_checkpoint(name: str) -> Path:
@@ -153,11 +143,6 @@ def find_checkpoint(name: str) -> Path:
         f"{name}: no such run directory or checkpoint, and no pretrained policy "
         f"({', '.join(pretrained) or 'none came with the code'})"
     )
-
-
-def os_error_sentence(error: OSError) -> str:
-    """One line: the file and what is wrong with it, as far as the error knows (ffmpeg's are pages of text)."""
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error).partition("\n")[0]
 
 
 def print_summary(summary: dict) -> None:
@@ -218,14 +203,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output has left (| head): no reason to complain, not at the interpreter's last flush either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)  # what a program gets that SIGPIPE ends
+        leave_quietly()
     except (
         EvaluationError,
         ConfigError,
         EnvError,
         DeviceError,
+        OutputError,
         VideoError,
         RenderingUnavailable,
         checkpoints.CheckpointError,

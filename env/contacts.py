@@ -13,17 +13,17 @@ MAX_OVERLAP = 1e-3
 """Metres by which the cube may enter a finger or the table: deeper is interpenetration, and holds nothing."""
 FLAT = math.cos(math.radians(8))
 """Cosine of the tilt up to which a cube stands on a face and not on an edge."""
-RESTING_SPEED = 0.15
-"""m/s that no corner of a cube at rest exceeds."""
+RESTING_SPEED, HELD_SPEED = 0.15, 0.5
+"""m/s that no corner of a cube at rest exceeds, and none of a cube that is held: a faster one is being flung."""
 CLEARANCE = 5e-3
 """Metres from the table to the lowest corner of a cube that is in the air: one that is dragged hops by less."""
 
 
 class Hold(IntEnum):
-    """What keeps the cube where it is, in order: a goal in the air asks for more than one on the table does."""
+    """What keeps the cube where it is. A goal on the table takes TABLE, one in the air the next, GRIP."""
 
     NONE = 0
-    """Nothing: it flies, slides, tumbles, leans on an edge, or is crushed into a finger or the table."""
+    """Nothing: it flies, slides, tumbles, leans on an edge, is flung, or crushed into a finger or the table."""
     TABLE = 1
     """It lies still on a face on the table, or is pinched there."""
     GRIP = 2
@@ -31,8 +31,8 @@ class Hold(IntEnum):
 
 
 class CubeContacts(NamedTuple):
-    """touched: any part of the arm meets the cube; pinched: both pads do, from opposite sides; overlap, table_overlap:
-    how deep arm and table enter it, m."""
+    """touched: any part of the arm meets the cube; pinched: both pads do, from opposite sides and without entering it
+    deeper than MAX_OVERLAP; overlap, table_overlap: how deep arm and table enter it, m."""
 
     touched: bool
     pinched: bool
@@ -60,7 +60,9 @@ def cube_contacts(model: ArmModel, data: mujoco.MjData) -> CubeContacts:
         touched, overlap = True, max(overlap, -distance)
         if other in pad_rows:
             pad_rows[other].append(row)
-    pinched = all(pad_rows.values()) and _opposed(*(_push(contact, rows, cube) for rows in pad_rows.values()))
+    pinched = all(pad_rows.values()) and overlap <= MAX_OVERLAP
+    if pinched:
+        pinched = _opposed(*(_push(contact, rows, cube) for rows in pad_rows.values()))
     return CubeContacts(touched, pinched, on_table, overlap, table_overlap)
 
 
@@ -86,7 +88,7 @@ def _push(contact: Any, rows: list[int], cube: int) -> list[float]:
 
 
 def _opposed(first: list[float], second: list[float]) -> bool:
-    """Whether two normals point against each other, within 60 degrees: those of pads under a cube do not."""
+    """Whether two mean normals (3,) point against each other: those of pads on the same side of a cube do not."""
     return sum(a * b for a, b in zip(first, second, strict=True)) < -0.5
 
 
@@ -97,7 +99,7 @@ def cube_hold(contacts: CubeContacts, height: float, uprightness: list[float], c
     """
     if max(contacts.overlap, contacts.table_overlap) > MAX_OVERLAP:
         return Hold.NONE
-    if contacts.pinched:
+    if contacts.pinched and corner_speed <= HELD_SPEED:
         lowest_corner = height - CUBE_HALF * sum(uprightness)
         return Hold.GRIP if lowest_corner >= CLEARANCE else Hold.TABLE
     lies_still = contacts.on_table and max(uprightness) >= FLAT and corner_speed <= RESTING_SPEED

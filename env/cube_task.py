@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from env import rewards
-from env.contacts import CubeContacts, Hold
+from env.contacts import CLEARANCE, CubeContacts, Hold
 from env.model import CUBE_HALF
 from env.task import ARM_FIELDS, ArmTask, ObservationField
 from env.workspace import PAN_AXIS
@@ -15,8 +15,9 @@ from env.workspace import PAN_AXIS
 SPAWN = np.array([0.40, -0.10, CUBE_HALF])
 SPAWN_SPREAD = 0.03
 """The cube starts anywhere in SPAWN ± SPAWN_SPREAD in x and y, m."""
-AIR_GOAL = 2 * CUBE_HALF
-"""A goal higher than this, m, lies in the air: a cube on the table does not meet it, however near it comes."""
+AIR_GOAL = CUBE_HALF + CLEARANCE
+"""A goal higher than this, m, lies in the air: a cube on the table does not meet it, however near it comes, and one in
+the air meets no goal on the table."""
 REACHED = 0.03
 """Metres between grasp point and cube from which the gripper counts as being there."""
 LIFT_HEIGHT = 0.02
@@ -93,8 +94,9 @@ class CubeTask(ArmTask):
         )
 
     def _met(self, distance, desired, info):
-        """Near the goal and held there: lying still or pinched, and in the air pinched clear of the table."""
-        return (distance <= self.threshold) & (info["cube_hold"] > (desired[..., 2] > AIR_GOAL))
+        """Near the goal and held there: on the table lying still or pinched, in the air pinched clear of the table."""
+        in_air = desired[..., 2] > AIR_GOAL
+        return (distance <= self.threshold) & (info["cube_hold"] == Hold.TABLE + in_air)
 
     def _before_step(self):
         return self._potential() if self.reward == "sparse-reach" else 0.0

@@ -140,7 +140,10 @@ def _probe(env: GoalEnv, name: str) -> EnvSpec:
     )
     for optional in ("compute_terminated", "is_success"):
         if function := getattr(env, optional, None):
-            shape = np.shape(function(*goals, pair))
+            try:
+                shape = np.shape(function(*goals, pair))
+            except TypeError as error:
+                require(False, f"{optional} must take (achieved_goal, desired_goal, info): {error}")
             require(shape == (2,), f"{optional} of 2 transitions must return shape (2,), and returned {shape}")
     for key, value in arrays.items():
         require(value.dtype.kind in "biuf", f"info's array {key!r} must hold numbers, and is of type {value.dtype}")

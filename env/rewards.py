@@ -16,9 +16,9 @@ class StagedConfig:
     reach: float = 1.0
     """Per metre between grasp point and cube, as a penalty."""
     grasp: float = 1.0
-    """While both jaws touch the cube."""
+    """While both pads pinch the cube."""
     lift: float = 2.0
-    """While the cube is pinched and off the table."""
+    """While the cube is pinched and 2 cm above its rest."""
     height: float = 10.0
     """Per metre that a pinched cube is above where it rests."""
     place: float = 2.0

@@ -42,7 +42,8 @@ class Simulation:
         self._control_low, self._control_high = model.control_range.T
         self._state_size = mujoco.mj_stateSize(model.mj, STATE)
         self.after_physics_step: Callable[[], None] | None = None
-        """Called after each physics step of 2 ms, by whoever wants to see more than the end of a control step."""
+        """Called after each physics step of 2 ms but a control step's last, by whoever wants to see more than its end.
+        The contacts are then those that the physics step began with."""
         data = self.data
         # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
         self._warnings = data.warning.number

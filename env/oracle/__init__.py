@@ -4,10 +4,10 @@
 `Script` follows them.
 """
 
-from env.oracle.attempt import Attempt, all_attempts, attempt, attempts_from, make_task
 from env.oracle.kinematics import InverseKinematics
-from env.oracle.plan import Unreachable, plan
+from env.oracle.planning import Unreachable, plan
 from env.oracle.report import figures
+from env.oracle.rollout import Attempt, all_attempts, attempt, attempts_from, make_task
 from env.oracle.script import Script, Waypoint
 
 __all__ = [

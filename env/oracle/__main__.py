@@ -9,6 +9,7 @@ what success means and what the stages are, see docs/environments.md.
 """
 
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Literal
 
 import tyro
 
-from env.oracle.attempt import all_attempts, make_task, record
 from env.oracle.report import figures, print_failures, print_table
+from env.oracle.rollout import all_attempts, make_task, record
+from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
+from env.protocol import EnvError
 from env.registry import TASKS
 from env.rendering import RenderingUnavailable
-from env.task import GoalKind
+from env.task import ArmTask, GoalKind
 from env.video import VideoError, check_video_path, write_video
 
 VIDEO_EPISODES = 5
@@ -28,7 +31,11 @@ VIDEO_EPISODES = 5
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """Roll the scripted policy out: what fails here cannot be learnt either, what works here can be done."""
+    """Roll a scripted policy out through the agent's own step() and limits: what works here can be done.
+
+    The funnel is the share of episodes that went through each stage. Its last line, held, is the success of
+    evaluate.py. For what each stage means see docs/environments.md.
+    """
 
     env: Literal["reach", "push", "pick-place"] = "pick-place"
     """Which task."""
@@ -44,15 +51,18 @@ class OracleConfig:
     """Record the first episodes to this .mp4 or .gif."""
 
 
+class OracleError(ValueError):
+    """Something that was asked for and cannot be."""
+
+
 def run(config: OracleConfig) -> None:
+    """Raises OracleError, EnvError, VideoError, RenderingUnavailable, OSError."""
     if config.episodes < 1 or config.seed < 0:
-        raise ValueError(f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up")
-    if config.video is not None:
-        check_video_path(config.video)
-    if config.json is not None:
-        config.json.parent.mkdir(parents=True, exist_ok=True)
+        raise OracleError(f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up")
     known = TASKS[config.env].goal_kinds
     kinds = [kind for kind in known if kind != "mix"] if config.goal is None else [config.goal]
+    task = make_task(config.env, kinds[-1])
+    check_outputs(config, task)
     print(f"{config.env}, {config.episodes} episodes of each kind of goal from seed {config.seed:,}, by script")
     tried = all_attempts(config.env, kinds, range(config.seed, config.seed + config.episodes))
     columns = [figures(config.env, kind, attempts) for kind, attempts in tried.items()]
@@ -66,20 +76,36 @@ def run(config: OracleConfig) -> None:
         config.json.write_text(json.dumps(content, indent=2) + "\n")
     if config.video is not None:
         count = min(config.episodes, VIDEO_EPISODES)
-        write_video(config.video, record(make_task(config.env, kinds[-1]), count, config.seed))
+        write_video(config.video, record(task, count, config.seed))
         print(f"video of the first {count} episodes with {kinds[-1]} goals: {config.video}")
 
 
+def check_outputs(config: OracleConfig, task: ArmTask) -> None:
+    """What would fail after the last episode fails before the first."""
+    if config.video is not None:
+        check_video_path(config.video)
+        task.reset(seed=config.seed)
+        task.render()
+    for option, path in (("--json", config.json), ("--video", config.video)):
+        if path is not None:
+            check_writable(option, path)
+
+
 def main() -> None:
-    config = tyro.cli(OracleConfig, prog="python -m env.oracle", description=__doc__)
+    config = tyro.cli(OracleConfig, prog="python -m env.oracle")
+    # As an exception, it takes the worker processes down as well.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         run(config)
-    except (ValueError, VideoError, RenderingUnavailable) as error:
-        sys.exit(f"env.oracle: {error}")
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        leave_quietly()
+    except (OracleError, EnvError, OutputError, VideoError, RenderingUnavailable) as error:
+        sys.exit(f"env.oracle: {error}")
     except OSError as error:
-        sys.exit(f"env.oracle: {error.filename}: {error.strerror}")
+        sys.exit(f"env.oracle: {os_error_sentence(error)}")
 
 
 if __name__ == "__main__":

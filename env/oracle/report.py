@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from env.oracle.attempt import Attempt
+from env.oracle.rollout import Attempt
 
 FAILURES_SHOWN = 10
 

@@ -9,6 +9,7 @@ import pytest
 
 from env.contacts import (
     FLAT,
+    HELD_SPEED,
     MAX_OVERLAP,
     RESTING_SPEED,
     CubeContacts,
@@ -43,9 +44,13 @@ DEEP = 1.001 * MAX_OVERLAP
         (LYING, LEANING, STILL, Hold.NONE),
         (LYING, TUMBLING, STILL, Hold.NONE),
         (PINCHED, UPRIGHT, STILL, Hold.GRIP),
-        (PINCHED, TUMBLING, FAST, Hold.GRIP),
+        (PINCHED, TUMBLING, HELD_SPEED, Hold.GRIP),
+        (PINCHED, UPRIGHT, 1.001 * HELD_SPEED, Hold.NONE),
+        (PINCHED, TUMBLING, FAST, Hold.NONE),
         (PINCHED_ON_TABLE, UPRIGHT, STILL, Hold.TABLE),
-        (PINCHED_ON_TABLE, TUMBLING, FAST, Hold.TABLE),
+        (PINCHED_ON_TABLE, TUMBLING, HELD_SPEED, Hold.TABLE),
+        (PINCHED_ON_TABLE, UPRIGHT, 1.001 * HELD_SPEED, Hold.NONE),
+        (PINCHED_ON_TABLE, TUMBLING, FAST, Hold.NONE),
         (PINCHED._replace(overlap=MAX_OVERLAP), UPRIGHT, STILL, Hold.GRIP),
         (PINCHED._replace(overlap=DEEP), UPRIGHT, STILL, Hold.NONE),
         (PINCHED_ON_TABLE._replace(overlap=DEEP), UPRIGHT, STILL, Hold.NONE),
@@ -156,6 +161,13 @@ def test_a_pad_presses_where_its_contacts_press_on_average():
     assert not pads((-1, 0, 0), (0, 0, 1), (0, 0, 1))
 
 
+@pytest.mark.parametrize("part", [FIXED, MOVING, PALM])
+@pytest.mark.parametrize(("overlap", "pinched"), [(MAX_OVERLAP, True), (DEEP, False)])
+def test_two_pads_do_not_pinch_a_cube_that_the_arm_is_sunk_into(part, overlap, pinched):
+    pads = [(FIXED, CUBE, 0.0, (1, 0, 0)), (MOVING, CUBE, 0.0, (-1, 0, 0))]
+    assert listed(*pads, (part, CUBE, -overlap, (-1 if part == MOVING else 1, 0, 0))).pinched == pinched
+
+
 def test_a_pad_and_the_other_jaws_back_are_no_pinch():
     assert not listed((FIXED, CUBE, 0.0, (1, 0, 0)), (PALM, CUBE, 0.0, (-1, 0, 0))).pinched
 
@@ -203,6 +215,14 @@ def test_pinched_on_the_table_is_both(simulation, scenes):
     scenes.put_on_table_between_pads(simulation, scenes.GRASP_ON_TABLE, scenes.AROUND_CUBE - 0.005)
     assert found(simulation) == (True, True, True)
     assert simulation.cube_hold(simulation.cube_contacts()) == Hold.TABLE
+
+
+@pytest.mark.parametrize(("speed", "hold"), [(0.4, Hold.GRIP), (0.6, Hold.NONE), (2.0, Hold.NONE)])
+def test_a_pinched_cube_that_is_flung_is_not_held(simulation, scenes, speed, hold):
+    scenes.put_between_pads(simulation, gripper=scenes.AROUND_CUBE - 0.005)
+    simulation.cube_velocity[0] = speed
+    assert simulation.cube_contacts().pinched
+    assert simulation.cube_hold(simulation.cube_contacts()) == hold
 
 
 def test_on_top_of_the_shut_fingers_both_pads_touch_and_do_not_pinch(simulation, scenes):
@@ -259,7 +279,8 @@ def test_table_overlap_is_how_deep_the_cube_is_in_the_table(simulation, scenes, 
 def test_a_finger_sunk_into_a_pinched_cube_holds_nothing(simulation, scenes, depth):
     scenes.put_between_pads(simulation, gripper=scenes.AROUND_CUBE - depth / 0.08)  # the jaw is 8 cm long
     contacts = simulation.cube_contacts()
-    assert contacts.pinched
+    assert contacts.touched
+    assert not contacts.pinched
     assert contacts.overlap == pytest.approx(depth, rel=0.1)
     assert simulation.cube_hold(contacts) == Hold.NONE
 

@@ -95,6 +95,15 @@ def test_a_function_that_is_not_vectorised_is_named(point_env, function):
         probe(env, "point")
 
 
+@pytest.mark.parametrize("function", ["compute_terminated", "is_success"])
+def test_a_function_that_does_not_take_the_info_is_named_with_what_it_must_take(point_env, function):
+    env = point_env.PointEnv()
+    setattr(env, function, lambda achieved, desired: np.zeros(len(achieved), bool))
+    sentence = rf"--env point: {function} must take \(achieved_goal, desired_goal, info\): .*3 were given"
+    with pytest.raises(EnvError, match=sentence):
+        probe(env, "point")
+
+
 # Finding it
 
 

@@ -55,6 +55,16 @@ def test_a_maximum_is_the_largest_of_an_episodes_steps_and_the_curve_their_mean(
     assert meter.values()["env/height"] == pytest.approx((10.0 / 3 + 0.875 / 3) / 2)
 
 
+def test_only_a_name_that_ends_in_max_is_a_maximum():
+    meter = RolloutMeter(2)
+    for value, ended in ((1.0, GOES_ON), (3.0, ENDS)):
+        values = np.full(2, value)
+        metrics = {"max_height": values, "maximum": values, "height_max_mm": values, "height_max": values}
+        meter.add(step([0, 0], ended)._replace(metrics=metrics))
+    curves = {name: value for name, value in meter.values().items() if "max" in name}
+    assert curves == {"env/max_height": 2.0, "env/maximum": 2.0, "env/height_max_mm": 2.0, "env/height_max": 3.0}
+
+
 def test_a_maximum_may_be_negative():
     meter = RolloutMeter(2)
     meter.add(step([0, 0], GOES_ON, height=(-2.0, -7.0)))

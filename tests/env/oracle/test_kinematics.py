@@ -64,6 +64,22 @@ def test_without_a_slant_the_place_alone_counts(ik):
         np.testing.assert_allclose(ik.forward(found)[0], point, atol=TOLERANCE)
 
 
+def test_no_pose_is_beyond_what_the_joints_can_do(model, ik):
+    """Near the base and steep: solved without the joints' ranges, a fifth of these poses would be beyond them."""
+    low, high = model.control_range[:5].T
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(100):
+        pan, point, slant = rng.uniform(-0.8, 0.8), rng.uniform((0.12, 0.01), (0.4, 0.25)), rng.uniform(-0.2, 1.5)
+        place = np.array([0.04 + point[0] * np.cos(pan), -point[0] * np.sin(pan), point[1]])
+        joints = ik.solve(place, slant, np.array([pan, 0.3, 0.3, 0.2, ROLLED]))
+        if joints is not None:
+            assert (low <= joints).all()
+            assert (joints <= high).all()
+            found.append(joints)
+    assert 20 < len(found) < 100
+
+
 @pytest.mark.parametrize(
     ("point", "slant"),
     [

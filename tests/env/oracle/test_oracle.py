@@ -1,14 +1,21 @@
 """The scripted policy does every task, within the agent's limits, and says where it fails and why."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from env import TASKS, TaskConfig, make_envs
+from env.model import CUBE_HALF
 from env.oracle import (
+    Attempt,
     InverseKinematics,
     Unreachable,
     all_attempts,
@@ -18,8 +25,11 @@ from env.oracle import (
     make_task,
     plan,
 )
-from env.oracle.__main__ import OracleConfig, run
-from env.oracle.plan import plan_grasp
+from env.oracle.__main__ import OracleConfig, main, run
+from env.oracle.planning import _pose, plan_grasp
+from env.oracle.report import print_failures
+from env.oracle.rollout import advance, follow, slip_while_held
+from env.simulation import CONTROL_STEP
 
 PICK_PLACE = ("reached", "touched", "pinched", "lifted", "carried", "placed", "held")
 EVERY_GOAL = pytest.mark.parametrize(
@@ -78,6 +88,54 @@ def test_the_planned_poses_keep_the_fingers_off_the_table():
         task.reset(seed=seed)
         for waypoint in plan_grasp(ik, task.sim.cube_position, task.goal):
             assert ik.forward(waypoint.arm)[0][2] > 0.0105, waypoint.phase
+
+
+def plans(goal, count=30):
+    """(ik, cube, goal, waypoints by phase) of `count` episodes of pick-place."""
+    task = make_task("pick-place", goal)
+    ik = InverseKinematics(task.sim.model)
+    for seed in range(count):
+        task.reset(seed=seed)
+        cube = task.sim.cube_position.copy()
+        yield ik, cube, task.goal, {waypoint.phase: waypoint for waypoint in plan_grasp(ik, cube, task.goal)}
+
+
+@pytest.mark.parametrize("goal", ["air", "table"])
+def test_every_planned_pose_is_within_the_servos_ranges(goal):
+    low, high = make_task("pick-place", goal).sim.model.control_range.T
+    for _, _, _, waypoints in plans(goal):
+        for waypoint in waypoints.values():
+            target = np.append(waypoint.arm, waypoint.gripper)
+            assert (low <= target).all(), waypoint.phase
+            assert (target <= high).all(), waypoint.phase
+
+
+def test_no_edge_of_a_tilted_cube_is_lowered_into_the_table():
+    tilts = []
+    for ik, _, goal, waypoints in plans("table"):
+        tilt = abs(ik.slant(waypoints["lower"].arm) - ik.slant(waypoints["pinch"].arm))
+        height = ik.forward(waypoints["lower"].arm)[0][2] - goal[2] + CUBE_HALF
+        lowest_edge = height - CUBE_HALF * (np.cos(tilt) + np.sin(tilt))
+        assert 0.0018 < lowest_edge < 0.005
+        tilts.append(tilt)
+    assert max(tilts) > np.radians(5)  # or the tilt would not matter
+
+
+@pytest.mark.parametrize("goal", ["air", "table"])
+def test_no_movement_near_the_cube_is_a_jerk(goal):
+    """A quick stop makes the arm bounce: 0.18 s at least, however short the way."""
+    for _, _, _, waypoints in plans(goal, 10):
+        moves = {"come in", "lift", "carry", "lower"} & set(waypoints)
+        assert min(waypoints[phase].steps for phase in moves) * CONTROL_STEP >= 0.18
+
+
+@pytest.mark.parametrize("degrees", [-5, 12, 28])
+def test_of_all_slants_that_reach_a_place_the_arm_takes_the_one_that_it_has(degrees):
+    ik = InverseKinematics(make_task("pick-place", "air").sim.model)
+    place, slant = np.array([0.3, 0.05, 0.1]), np.radians(degrees)
+    joints = ik.solve(place, slant, np.array([-0.2, 0.3, 0.3, 0.2, -np.pi / 2]))
+    assert ik.solve(place, np.radians(50), joints) is not None  # it could do otherwise
+    np.testing.assert_allclose(_pose(ik, place, joints, slant, "stay at"), joints, atol=0.01)
 
 
 def test_a_cube_out_of_reach_is_told_before_anything_moves(monkeypatch):
@@ -145,6 +203,107 @@ def test_a_diverged_simulation_is_a_failure_with_a_reason(monkeypatch):
     assert failed.why.endswith("in phase 'pinch'")
 
 
+class Played:
+    """A task whose every step does what a function of its number says; the gripper turns all the time."""
+
+    max_episode_steps = 6
+    has_cube = True
+
+    def __init__(self, in_gripper=lambda number: np.zeros(3), met=lambda number: False):
+        self._in_gripper, self._met, self.number = in_gripper, met, 0
+        self.sim = SimpleNamespace(servo_target=np.zeros(6), after_physics_step=None)
+        self._place()
+
+    def _place(self):
+        turn = 0.3 + 0.1 * self.number
+        self.sim.gripper_axes = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+        self.sim.grasp_point = np.array([0.3, 0.01 * self.number, 0.1])
+        self.sim.cube_position = self.sim.grasp_point + self.sim.gripper_axes @ self._in_gripper(self.number)
+
+    def step(self, action):
+        self.number += 1
+        self._place()
+        success = self._met(self.number)
+        return None, 0.0, False, False, {"is_success": success, "stages": {"placed": success}}
+
+
+HANDS_OFF = SimpleNamespace(act=lambda servo_target: np.zeros(6), phase="carry")
+
+
+def test_a_cube_that_turns_with_the_gripper_does_not_slip():
+    assert slip_while_held(Played(lambda number: np.array([0.004, -0.002, 0.001])), HANDS_OFF) < 1e-12
+
+
+def test_slip_is_the_farthest_that_the_cube_was_from_where_it_was_gripped():
+    """Along the gripper's own axes, and be it for one step only, the last of the 3 s included."""
+    for moved in (1, 70, 150):
+        task = Played(lambda number, moved=moved: np.array([0.001, 0.0, 0.003 * (number == moved)]))
+        assert slip_while_held(task, HANDS_OFF) == pytest.approx(0.003)
+        assert task.number * CONTROL_STEP == pytest.approx(3)
+    assert slip_while_held(Played(lambda number: np.array([0.001, 0.0, 0.003 * (number == 151)])), HANDS_OFF) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("met", "steps", "success"), [({1}, 1, False), ({3, 5}, 3, False), ({6}, 6, True), ({2, 6}, 2, True)]
+)
+def test_an_attempt_counts_the_steps_until_its_goal_was_first_met(met, steps, success):
+    one = Attempt(0, {"placed": False}, "")
+    follow(Played(met=lambda number: number in met), HANDS_OFF, one)
+    assert (one.steps, one.success, one.success_once, one.stages) == (steps, success, True, {"placed": True})
+
+
+def test_the_contacts_of_every_physics_step_are_looked_at():
+    """The last of a control step's, which the simulation itself leaves out, included."""
+    task = make_task("pick-place", "fixed")
+    task.reset(seed=0)
+    looks = []
+    task.sim.after_physics_step = lambda: looks.append(task.sim.data.time)
+    for steps in (1, 2):
+        advance(task, HANDS_OFF)
+        assert len(looks) == steps * task.sim.substeps
+    task.sim.after_physics_step = None
+    advance(task, HANDS_OFF)
+    assert len(looks) == 2 * task.sim.substeps
+
+
+def test_an_attempt_leaves_nobody_looking_at_the_contacts():
+    task = make_task("pick-place", "fixed")
+    attempt(task, InverseKinematics(task.sim.model), 0)
+    assert task.sim.after_physics_step is None
+
+
+def by_hand(seed, success, **measured):
+    return Attempt(seed, {"reached": True, "placed": success}, f"cube {seed}", success, success, **measured)
+
+
+def test_figures_of_attempts_by_hand():
+    attempts = [
+        by_hand(0, True, steps=10, penetration=1e-4, slip=3e-4),
+        by_hand(1, True, steps=20, penetration=5e-4, slip=1e-4),
+        by_hand(2, True, steps=90, penetration=2e-4),
+        by_hand(3, False, penetration=3e-4, why="never placed"),
+    ]
+    assert figures("pick-place", "air", attempts) == {
+        "env": "pick-place",
+        "goal": "air",
+        "episodes": 4,
+        "funnel": {"reached": 1.0, "placed": 0.75, "held": 0.75},
+        "success": 0.75,
+        "success_once": 0.75,
+        "penetration_max_m": 5e-4,
+        "slip_max_m": 3e-4,
+        "steps_median": 20,
+    }
+
+
+@pytest.mark.parametrize(("failures", "last"), [(10, "  failed: seed 9, cube 9: why 9"), (13, "  … and 3 more")])
+def test_the_first_ten_failures_are_shown_and_the_others_counted(capsys, failures, last):
+    print_failures([by_hand(99, True), *(by_hand(i, False, why=f"why {i}") for i in range(failures))])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:10] == [f"  failed: seed {i}, cube {i}: why {i}" for i in range(10)]
+    assert lines[-1] == last
+
+
 KEYS = {
     "env",
     "goal",
@@ -195,3 +354,67 @@ def test_a_users_mistake_gets_one_sentence(arguments, sentence):
     assert done.returncode != 0
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_json_onto_a_directory_fails_before_the_first_episode(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["env.oracle", "--json", str(tmp_path)])
+    monkeypatch.setattr("env.oracle.__main__.all_attempts", None)  # whoever gets as far as this fails
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code.startswith(f"env.oracle: --json {tmp_path}: cannot be written (")
+    assert "\n" not in leaving.value.code
+    assert capsys.readouterr().out == ""
+    assert tmp_path.is_dir()
+
+
+def start(*arguments):
+    """python -m env.oracle in a process group of its own."""
+    line = [sys.executable, "-m", "env.oracle", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(line, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def test_a_reader_that_leaves_is_no_error():
+    with start("--env", "reach", "--episodes", "1") as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def members(group):
+    """The living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it ended in this moment
+            continue
+        if int(its_group) == group and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_a_signal_to_end_takes_the_workers_down_as_well():
+    process = start("--episodes", "400")
+    try:
+        assert wait_until(lambda: len(members(process.pid)) > 1, 30)  # the workers are there
+        time.sleep(0.3)  # and at work
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+        assert wait_until(lambda: not members(process.pid), 10)
+        assert process.stderr.read() == ""
+    finally:
+        if members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()

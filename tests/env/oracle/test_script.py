@@ -63,6 +63,14 @@ def test_waypoints_come_in_turn_and_the_last_is_held():
     np.testing.assert_allclose(targets[24:], np.tile([*-ARM, 0.0], (17, 1)), atol=1e-9)
 
 
+@pytest.mark.parametrize(("off", "phase"), [(5e-3, "one"), (1e-4, "one"), (0.0, "two")])
+def test_the_next_waypoint_waits_until_the_targets_are_at_the_last_one(off, phase):
+    script = Script([Waypoint("one", ARM, 0.0, steps=4), Waypoint("two", -ARM, 0.0, steps=4)])
+    for _ in range(10):
+        script.act(np.append(ARM + off, 0.0))
+    assert script.phase == phase
+
+
 def test_a_target_that_was_held_up_is_waited_for():
     script = Script([Waypoint("one", ARM, 0.0, steps=4), Waypoint("two", -ARM, 0.0, steps=4)])
     for _ in range(10):

@@ -1,6 +1,7 @@
 """Episodes of the scripted policy, and what is measured of each."""
 
 import math
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +12,7 @@ import numpy as np
 
 from env.contacts import arm_overlap
 from env.oracle.kinematics import InverseKinematics
-from env.oracle.plan import CARRY_PHASE, Unreachable, plan
+from env.oracle.planning import CARRY_PHASE, Unreachable, plan
 from env.oracle.script import Script
 from env.registry import DEFAULT_REWARD, make_envs
 from env.simulation import CONTROL_STEP, SimulationDiverged
@@ -44,7 +45,10 @@ class Attempt:
 
 
 def attempt(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
-    """One episode of the script, drawn from `seed`; where the cube is in the grip at its end, 3 s more of holding."""
+    """One episode of the script, drawn from `seed`; where the cube is in the grip at its end, 3 s more of holding.
+
+    A simulation that diverges makes it a failure, in those 3 s too.
+    """
     task.reset(seed=seed)
     one = Attempt(seed, dict.fromkeys(task.stages, False), describe_start(task))
     try:
@@ -62,6 +66,8 @@ def attempt(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
             one.slip = slip_while_held(task, script)
     except SimulationDiverged as error:
         one.success, one.why = False, f"{error}, in phase '{script.phase}'"
+    finally:
+        task.sim.after_physics_step = None
     return one
 
 
@@ -131,7 +137,8 @@ def all_attempts(env: str, goals: list[GoalKind], seeds: range) -> dict[GoalKind
     parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
     # Ctrl-C reaches every process of a terminal; the parent alone should answer it.
     ignore = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(initializer=signal.signal, initargs=ignore) as pool:
+    processes = min(os.cpu_count() or 1, len(parts) * len(goals))
+    with ProcessPoolExecutor(processes, initializer=signal.signal, initargs=ignore) as pool:
         jobs = {goal: [pool.submit(attempts_from, env, goal, part) for part in parts] for goal in goals}
         try:
             return {goal: [done for job in jobs[goal] for done in job.result()] for goal in goals}

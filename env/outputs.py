@@ -1,0 +1,35 @@
+"""What a program that writes files and prints tables owes its user when it cannot."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+
+class OutputError(ValueError):
+    """A file that was asked for and cannot be written."""
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Makes the directory of the file `path`, and tries to write there. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        open(path, "ab").close()  # what os.access allows, the disk may still refuse
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{option} {path}: cannot be written ({error.filename}: {error.strerror}); name another file"
+        ) from error
+
+
+def os_error_sentence(error: OSError) -> str:
+    """One line: the file and what is wrong with it, as far as the error knows (ffmpeg's are pages of text)."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error).partition("\n")[0]
+
+
+def leave_quietly() -> NoReturn:
+    """Whoever read the output has left (| head): no reason to complain, not at the interpreter's last flush either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)  # what a program gets that SIGPIPE ends
