@@ -95,8 +95,10 @@ def draw_hindsight(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of `size` transitions (size,), a hindsight goal for each (size, G), and whether it is one to learn from.
 
-    A goal that held at its episode's start already is none: it teaches a policy to leave alone what it has not learnt
-    to move. Such a transition is drawn again, REDRAWS times at most; so where few episodes move what should be moved,
+    Hindsight supposes that the state a goal comes from meets it (the paper's section 3.2). Where success takes more
+    than a place, as of a cube that is to be held, a cube in flight does not: no goal is taken from it. And a goal that
+    held at its episode's start already is none either: it teaches a policy to leave alone what it has not learnt to
+    move. Such a transition is drawn again, REDRAWS times at most; so where few episodes move what should be moved,
     those few are seen more often (Zhao & Tresp 2018, "Energy-based hindsight experience prioritization", to this end).
     """
     achieved, before, after = buffer.rows["achieved_goal"], buffer.steps_before, buffer.steps_after
@@ -111,14 +113,19 @@ def draw_hindsight(
             break
         drawn = buffer.sample_rows(missing.size)
         rows[missing] = drawn
-        goals[missing] = achieved[hindsight_rows(config.strategy, drawn, before[drawn], after[drawn], buffer.rng)]
-        if not config.skip_met_at_start or is_success is None:
+        sources = hindsight_rows(config.strategy, drawn, before[drawn], after[drawn], buffer.rng)
+        goals[missing] = achieved[sources]
+        if is_success is None:
             useful[:] = True
-        else:
+            break
+        # What a state was like, its goal apart, is stored with the transition that led to it.
+        useful[missing] = is_success(achieved[sources], achieved[sources], stored_info(buffer, sources - 1))
+        if config.skip_met_at_start:
             first = drawn - before[drawn]
-            # What else the start was like is known from the first transition, which leads out of it.
-            met = is_success(achieved[first], goals[missing], stored_info(buffer, first))
-            useful[missing] = ~np.asarray(met, bool)
+            # None leads to the start: the one that leads out of it must do.
+            useful[missing] &= ~np.asarray(
+                is_success(achieved[first], goals[missing], stored_info(buffer, first)), bool
+            )
     return rows, goals, useful
 
 
@@ -137,7 +144,7 @@ def sample(
     and the other way round); an environment without it ends episodes for reasons that no goal changes, and the stored
     flag stands. A time limit is in neither: terminated is stored without it, so the target bootstraps past it.
 
-    config.skip_met_at_start needs is_success, of the same signature; without it nothing is skipped.
+    is_success, of the same signature, tells which goals hindsight can use (draw_hindsight); without it, it uses all.
     """
     # The first rows of a batch are as good as any: all are drawn independently.
     n = round(size * config.relabelled_share)

@@ -70,6 +70,15 @@ def met_at_start(buffer: ReplayBuffer, row: int, source: int) -> bool:
     return bool(is_success(buffer.rows["achieved_goal"][first], buffer.rows["achieved_goal"][source], {"cost": cost}))
 
 
+def useful(buffer: ReplayBuffer, row: int, source: int, config: HERConfig, success_of) -> bool:
+    """Whether the goal that row `source` achieved is one to learn from: met there, and not at the start already."""
+    if success_of is None:
+        return True
+    achieved, cost = buffer.rows["achieved_goal"][source], buffer.rows["info/cost"][source - 1]
+    met = bool(is_success(achieved, achieved, {"cost": cost}))
+    return met and not (config.skip_met_at_start and met_at_start(buffer, row, source))
+
+
 def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of) -> list[dict]:
     """What `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
     share = round(size * config.relabelled_share)
@@ -81,7 +90,7 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
         still = []
         for i, row, source in zip(waiting, rows, sources, strict=True):
             drawn[i] = (row, source)
-            if config.skip_met_at_start and success_of is not None and met_at_start(buffer, row, source):
+            if not useful(buffer, row, source, config, success_of):
                 still.append(i)
         waiting = still
     rows = [*(drawn[i][0] for i in range(share)), *buffer.sample_rows(size - share)]
@@ -93,7 +102,7 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
         goal, reward, terminated, relabelled = stored["desired_goal"], stored["reward"], stored["terminated"], False
         if i < share:
             hindsight = buffer.rows["achieved_goal"][sources[i]]
-            if not (config.skip_met_at_start and success_of is not None and met_at_start(buffer, row, sources[i])):
+            if useful(buffer, row, sources[i], config, success_of):
                 goal, relabelled = hindsight, True
                 success = is_success(reached, goal, {"cost": stored["info/cost"]})
                 reward = float(success) - 1 - stored["info/cost"]
@@ -293,7 +302,7 @@ def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
         rest = slice(start + 1, start + buffer.steps_after[start] + 1)
         buffer.rows["info/cost"][start] = 0.0 if start_met else 1.0
         buffer.rows["info/cost"][rest] = 1.0 if start_met else 0.0  # the other way round: no other row will do
-    useful = {
+    expected = {
         float(buffer.rows["observation"][row, 0])
         for start in first[~met]
         for row in range(start, start + buffer.steps_after[start])
@@ -301,8 +310,24 @@ def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
     only = np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after == 1))
     buffer.rows["info/cost"][only] = 0.0
     batch = sample(buffer, 4000, HERConfig(ratio=1.0), compute_reward, compute_terminated, is_success)
-    assert set(batch.observation[batch.relabelled, 0].tolist()) == useful
-    assert 0 < len(useful) < len(buffer)
+    assert set(batch.observation[batch.relabelled, 0].tolist()) == expected
+    assert 0 < len(expected) < len(buffer)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("skip", [True, False])
+def test_no_goal_is_taken_from_a_state_that_does_not_meet_it(strategy, skip):
+    buffer = filled_buffer()
+    config = HERConfig(strategy, ratio=1.0, skip_met_at_start=skip)
+    batch = sample(buffer, 4000, config, compute_reward, compute_terminated, is_success)
+    held = {
+        tuple(buffer.rows["achieved_goal"][row + 1])
+        for row in np.flatnonzero(buffer.steps_after[: buffer.used])
+        if buffer.rows["info/cost"][row] < 0.7
+    }
+    goals = {tuple(goal) for goal in batch.desired_goal[batch.relabelled]}
+    assert len(goals) >= 5
+    assert goals <= held
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -317,7 +342,7 @@ def test_is_success_gets_the_starts_of_the_drawn_episodes_with_what_is_stored_of
 
     sample(buffer, 300, HERConfig(strategy, ratio=1.0), compute_reward, None, recording)
     assert len(calls) > 1  # drawn again at least once
-    for achieved, cost in calls:
+    for achieved, cost in calls[1::2]:  # every other call asks for the states that the goals come from
         rows = np.array([place_of[float(value)] for value in cost])
         assert (buffer.steps_before[rows] == 0).all()
         np.testing.assert_array_equal(achieved, buffer.rows["achieved_goal"][rows])
