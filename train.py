@@ -144,8 +144,11 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> None
     try:
         fresh = state.load_state_dict(content)
     except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise checkpoints.CheckpointError(f"{checkpoint} does not fit {config.env} as it is now: {reason}") from error
+        reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise checkpoints.CheckpointError(
+            f"{checkpoint} does not fit {config.env} as it is now: {reason}; continue it with the code that wrote it, "
+            "or give a new --run"
+        ) from error
     if fresh:
         print(f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact")
 

@@ -18,7 +18,7 @@ from env.workspace import PAN_AXIS
 
 CARRY_PHASE = "carry"
 OPEN, SHUT = 0.22, -0.17
-"""Gripper angles, rad. Open, its pads are some 34 mm apart; told to shut, they squeeze the cube with all their force."""
+"""Gripper angles, rad. Open, its pads are 34 mm apart; told to shut, they squeeze with all their force."""
 STEEPEST, FLATTEST = math.radians(60), math.radians(-10)
 """Slants of the fingers that are tried, rad below the horizontal."""
 GRASP_HEIGHT = 0.011
