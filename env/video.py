@@ -1,5 +1,6 @@
 """Frames to a file that a person can open."""
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,12 +32,23 @@ def check_frame(frame: np.ndarray) -> np.ndarray:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending. Raises VideoError."""
+    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending. Raises VideoError.
+
+    The file gets its name when it is complete: whatever ends the writing leaves none, or the one that was there.
+    """
     check_video_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    thinned = itertools.islice(map(check_frame, frames), 0, None, STRIDE)
+    partial = path.with_suffix(f".partial{path.suffix}")  # writers go by the ending
+    try:
+        _write(partial, itertools.islice(map(check_frame, frames), 0, None, STRIDE))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, frames: Iterable[np.ndarray]) -> None:
     if path.suffix == ".gif":
-        images = [Image.fromarray(frame) for frame in thinned]
+        images = [Image.fromarray(frame) for frame in frames]
         # One palette and no dithering: what does not move stays the same to the bit, and costs nothing in the file.
         # From frames throughout, with k-means: what is small or comes late would lose its colour to the floor's greys.
         seen = np.concatenate([np.asarray(images[i]) for i in np.linspace(0, len(images) - 1, 8).astype(int)])
@@ -44,6 +56,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
         images[0].save(path, save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0)
         return
-    with imageio.get_writer(path, fps=FPS, macro_block_size=16) as writer:
-        for frame in thinned:
+    # The writer's own `with` leaves ffmpeg running where the block raises, and that brings the file back.
+    with contextlib.closing(imageio.get_writer(path, fps=FPS, macro_block_size=16)) as writer:
+        for frame in frames:
             writer.append_data(frame)

@@ -1,5 +1,9 @@
 """Frames of environments that are not ours: written where they are frames, refused in one sentence where not."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -7,13 +11,13 @@ import pytest
 from env.video import VideoError, write_video
 
 GOOD = np.zeros((48, 64, 3), np.uint8)
+RAMP = np.arange(64, dtype=np.uint8)[None, :, None] * np.full_like(GOOD, 4)
+MOVING = [np.roll(RAMP, 8 * i, axis=1) for i in range(6)]
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.gif"])
 def test_every_second_frame_is_written(name, tmp_path):
-    ramp = np.arange(64, dtype=np.uint8)[None, :, None] * np.full_like(GOOD, 4)
-    frames = [np.roll(ramp, 8 * i, axis=1) for i in range(6)]
-    write_video(tmp_path / name, frames)
+    write_video(tmp_path / name, MOVING)
     assert iio.imread(tmp_path / name).shape == (3, 48, 64, 3)
 
 
@@ -32,3 +36,49 @@ def test_what_is_no_frame_is_refused_wherever_it_comes(bad, named, name, tmp_pat
     for frames in ([bad], [GOOD, bad]):
         with pytest.raises(VideoError, match=rf"must return \(H, W, 3\) uint8, and returned {named}$"):
             write_video(tmp_path / name, frames)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.gif"])
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, None])
+def test_a_video_that_is_not_finished_leaves_the_one_that_was_there_and_nothing_else(failure, name, tmp_path):
+    def frames():
+        yield from MOVING
+        if failure is not None:
+            raise failure
+        yield None  # refused by write_video itself
+
+    write_video(tmp_path / name, [GOOD] * 2)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(failure or VideoError):
+        write_video(tmp_path / name, frames())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.gif"])
+def test_a_killed_writer_leaves_no_half_video_under_the_name_and_its_rest_is_overwritten(name, tmp_path):
+    code = f"""
+import os, sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+import env.video
+
+def frames():
+    for _ in range(60):
+        yield np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    if {name!r} == "v.mp4":
+        os.kill(os.getpid(), 9)
+
+def save_half(self, path, **_):
+    Path(path).write_bytes(b"GIF89a")
+    os.kill(os.getpid(), 9)
+
+env.video.Image.Image.save = save_half
+env.video.write_video(Path({str(tmp_path / name)!r}), frames())
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -9
+    assert not (tmp_path / name).exists()
+    write_video(tmp_path / name, MOVING)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert iio.imread(tmp_path / name).shape == (3, 48, 64, 3)
