@@ -1,8 +1,10 @@
 """The compiled robot and scene, with every name resolved to an index once."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -14,6 +16,14 @@ CUBE_HALF = 0.01  # m
 
 def scene_path(with_cube: bool) -> Path:
     return ASSETS / ("scene.xml" if with_cube else "reach.xml")
+
+
+def source_files(path: Path) -> list[Path]:
+    """An MJCF file and every file that it includes, in the order in which they are read."""
+    files = [path]
+    for include in ElementTree.parse(path).iter("include"):
+        files += source_files(path.parent / include.attrib["file"])
+    return files
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,14 @@ class ArmModel:
     def drawn(self) -> mujoco.MjModel:
         """The same model with everything that is only looked at; positions mean the same in both."""
         return mujoco.MjModel.from_xml_path(str(scene_path(self.has_cube)))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the MJCF files that the model was read from: another model is another task."""
+        sha256 = hashlib.sha256()
+        for file in source_files(scene_path(self.has_cube)):
+            sha256.update(file.read_bytes().replace(b"\r\n", b"\n"))
+        return sha256.hexdigest()
 
     @cached_property
     def joint_qpos(self) -> np.ndarray:

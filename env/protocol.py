@@ -29,7 +29,8 @@ class GoalEnv(Protocol):
     `render` (no videos), `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
     `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
     `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range()` (None: lowest and highest
-    possible discounted return).
+    possible discounted return), `fingerprint` (None: a string that is another where the simulated model is another; a
+    run is not continued with it).
     """
 
     obs_dim: int
@@ -56,6 +57,7 @@ class EnvSpec:
     max_episode_steps: int
     info_shapes: dict[str, tuple[int, ...]]
     goal_scale: float
+    fingerprint: str | None
 
 
 def info_arrays(info: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -157,6 +159,10 @@ def _probe(env: GoalEnv, name: str) -> EnvSpec:
             np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1],
             f"return_range() must be None or two finite numbers, the lower first, and is {bounds!r}",
         )
+    fingerprint = getattr(env, "fingerprint", None)
+    require(
+        fingerprint is None or isinstance(fingerprint, str), f"fingerprint must be a string, and is {fingerprint!r:.80}"
+    )
     return EnvSpec(
         obs_dim=int(env.obs_dim),
         goal_dim=int(env.goal_dim),
@@ -164,4 +170,5 @@ def _probe(env: GoalEnv, name: str) -> EnvSpec:
         max_episode_steps=int(env.max_episode_steps),
         info_shapes={key: value.shape for key, value in arrays.items()},
         goal_scale=float(goal_scale),
+        fingerprint=fingerprint,
     )

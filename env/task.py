@@ -94,6 +94,7 @@ class ArmTask(ABC):
         if self.max_episode_steps < 1:
             raise ValueError(f"an episode needs at least 1 step, not {self.max_episode_steps}")
         self.obs_dim = sum(field.size for field in self.fields)
+        self.fingerprint = model.fingerprint
         self.sim = Simulation(model)
         self.rng = np.random.default_rng(0)
         self.goal = np.zeros(self.goal_dim)
