@@ -1,13 +1,14 @@
 """The replay buffer against a slow reference that keeps whole episodes in a list."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from her import EpisodeTooLong, ReplayBuffer, Transition
+from her import EpisodeTooLong, ReplayBuffer, RowLog, Transition
+from her.buffer import CHUNK
 
 MAX_STEPS, DIMS, INFO = 6, {"observation": 3, "goal": 2, "action": 1}, {"speed": (2,), "mass": ()}
 FLAGS = ("terminated", "truncated", "diverged")
@@ -50,7 +51,7 @@ class Reference:
     """What a ring of whole episodes must hold: a list of (first row, steps), the oldest first."""
 
     def __init__(self, capacity: int, num_envs: int):
-        self.capacity, self.head = capacity, 0
+        self.capacity, self.position = capacity, 0
         self.running: list[list[Step]] = [[] for _ in range(num_envs)]
         self.stored: list[tuple[int, list[Step]]] = []
 
@@ -64,13 +65,19 @@ class Reference:
                 self.running[env] = []
 
     def _store(self, steps: list[Step]) -> None:
-        if self.head + len(steps) + 1 > self.capacity:
-            self.stored = [(start, old) for start, old in self.stored if start < self.head]
-            self.head = 0
-        rows = set(range(self.head, self.head + len(steps) + 1))
-        self.stored = [(start, old) for start, old in self.stored if not rows & set(range(start, start + len(old) + 1))]
-        self.stored.append((self.head, steps))
-        self.head += len(steps) + 1
+        left = self.capacity - self.position % self.capacity
+        if len(steps) + 1 > left:
+            self._write(left)
+        start = self._write(len(steps) + 1)
+        self.stored.append((start, steps))
+
+    def _write(self, count: int) -> int:
+        """So many rows, before the ring's end, in which no older episode survives."""
+        start = self.position % self.capacity
+        rows = set(range(start, start + count))
+        self.stored = [(at, old) for at, old in self.stored if not rows & set(range(at, at + len(old) + 1))]
+        self.position += count
+        return start
 
 
 def random_steps(num_envs: int, rng: np.random.Generator, first: int = 1) -> Iterator[list[Step]]:
@@ -89,26 +96,52 @@ def random_steps(num_envs: int, rng: np.random.Generator, first: int = 1) -> Ite
         yield steps
 
 
+def put_episode(columns: dict[str, np.ndarray], start: int, steps: list[Step]) -> None:
+    """Writes an episode's rows, from row `start` on, as they must be."""
+    for row, step in enumerate(steps, start):
+        columns["action"][row] = -step.identity
+        columns["reward"][row] = 2 * step.identity
+        columns["terminated"][row] = step.terminated
+        columns["info/speed"][row] = [step.identity, -step.identity]
+        columns["info/mass"][row] = 3 * step.identity
+        for key in GOAL_KEYS:
+            columns[key][row : row + 2] = [[step.identity], [step.identity + 0.5]]
+
+
 def assert_holds(buffer: ReplayBuffer, reference: Reference) -> None:
-    before, after = np.zeros(buffer.capacity, int), np.zeros(buffer.capacity, int)
+    """Every array of the buffer, row by row: what no episode holds is zero."""
+    expected = {key: np.zeros_like(column) for key, column in columns_of(buffer).items()}
     for start, steps in reference.stored:
         length = len(steps)
-        before[start : start + length + 1] = np.arange(length + 1)
-        after[start : start + length + 1] = np.arange(length, -1, -1)
-        rows = buffer.rows
-        for row, step in enumerate(steps, start):
-            np.testing.assert_array_equal(rows["action"][row], [-step.identity])
-            assert rows["reward"][row] == 2 * step.identity
-            assert rows["terminated"][row] == step.terminated
-            np.testing.assert_array_equal(rows["info/speed"][row], [step.identity, -step.identity])
-            assert rows["info/mass"][row] == 3 * step.identity
-            for key in GOAL_KEYS:
-                assert (rows[key][row] == step.identity).all()
-        for key in GOAL_KEYS:
-            assert (rows[key][start + length] == steps[-1].identity + 0.5).all()
-    np.testing.assert_array_equal(buffer.steps_before, before)
-    np.testing.assert_array_equal(buffer.steps_after, after)
-    assert len(buffer) == buffer.num_transitions == np.count_nonzero(after)
+        put_episode(expected, start, steps)
+        expected["steps_before"][start : start + length + 1] = np.arange(length + 1)
+        expected["steps_after"][start : start + length + 1] = np.arange(length, -1, -1)
+    assert_equal(columns_of(buffer), expected)
+    staging = {key: np.zeros_like(column) for key, column in buffer.staging.items()}
+    for env, steps in enumerate(reference.running):
+        put_episode({key: column[env] for key, column in staging.items()}, 0, steps)
+    assert_equal(buffer.staging, staging)
+    assert buffer.staged.tolist() == [len(steps) for steps in reference.running]
+    assert buffer.position == reference.position
+    assert len(buffer) == buffer.num_transitions == sum(len(steps) for _, steps in reference.stored)
+
+
+def columns_of(buffer: ReplayBuffer) -> dict[str, np.ndarray]:
+    return buffer.rows | {"steps_before": buffer.steps_before, "steps_after": buffer.steps_after}
+
+
+def assert_equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+    assert left.keys() == right.keys()
+    for key, column in left.items():
+        np.testing.assert_array_equal(column, right[key], err_msg=key)
+
+
+def assert_same(left: ReplayBuffer, right: ReplayBuffer) -> None:
+    """The same arrays and counters, all of them, and the same draws from here on."""
+    assert_equal(columns_of(left), columns_of(right))
+    assert_equal(left.staging | {"staged": left.staged}, right.staging | {"staged": right.staged})
+    assert (left.position, len(left)) == (right.position, len(right))
+    assert left.rng.bit_generator.state == right.rng.bit_generator.state
 
 
 @pytest.mark.parametrize(("capacity", "num_envs"), [(MAX_STEPS + 1, 1), (11, 2), (23, 3), (40, 5)])
@@ -119,6 +152,7 @@ def test_holds_what_a_list_of_episodes_would_hold(capacity, num_envs):
             buffer.add(transition(steps))
             reference.add(steps)
             assert_holds(buffer, reference)
+        assert buffer.position > 2 * capacity
 
 
 def test_next_obs_is_the_next_row_of_the_same_episode():
@@ -166,6 +200,7 @@ def test_discarding_one_environments_episode_keeps_the_others():
     buffer = make(num_envs=2)
     buffer.add(transition([Step(1), Step(2)]))
     buffer.discard_staged(0)
+    assert not any(column[0].any() for column in buffer.staging.values())
     buffer.add(transition([Step(3, truncated=True), Step(4, truncated=True)]))
     kept = buffer.rows["reward"][buffer.steps_after > 0]
     assert kept.tolist() == [6.0, 4.0, 8.0]
@@ -188,35 +223,10 @@ def test_half_full_buffer_draws_no_row_that_was_never_written():
     buffer = make(capacity=1000, num_envs=1)
     buffer.add(transition([Step(1, truncated=True)]))
     assert set(buffer.sample_rows(100)) == {0}
-
-
-@pytest.mark.parametrize("rounds", [0, 2, 37])
-def test_restored_in_mid_episode_it_goes_on_bit_by_bit(rounds):
-    original, restored = make(), make(seed=99)
-    for steps in islice(random_steps(3, np.random.default_rng(2), first=1000), 50):
-        restored.add(transition(steps))  # what it held before must not show
-    future = random_steps(3, np.random.default_rng(1))
-    for steps in islice(future, rounds):
-        original.add(transition(steps))
-    restored.load_state_dict(original.state_dict())
-    for steps in islice(future, 30):
-        for buffer in (original, restored):
-            buffer.add(transition(steps))
-    for name in ("steps_before", "steps_after", "staged"):
-        np.testing.assert_array_equal(getattr(original, name), getattr(restored, name))
-    stored = original.steps_after > 0
-    for key, column in original.rows.items():
-        np.testing.assert_array_equal(column[stored], restored.rows[key][stored], err_msg=key)
-    assert (len(original), original.head, original.used) == (len(restored), restored.head, restored.used)
-    np.testing.assert_array_equal(original.sample_rows(100), restored.sample_rows(100))
-
-
-def test_state_holds_used_rows_alone():
-    buffer = make(capacity=1000, num_envs=1)
-    buffer.add(transition([Step(1)]))
-    buffer.add(transition([Step(2, truncated=True)]))
-    state = buffer.state_dict()
-    assert {len(column) for column in [*state["rows"].values(), state["steps_after"]]} == {3}
+    twin, missing = np.random.default_rng(0), 100
+    while missing:  # over the episode's two rows, of which the last has no transition
+        missing = np.count_nonzero(twin.integers(2, size=missing))
+    assert buffer.rng.bit_generator.state == twin.bit_generator.state
 
 
 def test_empty_buffer_says_so():
@@ -236,5 +246,374 @@ def test_an_episode_that_never_ends_is_named():
     buffer = make(num_envs=1)
     for identity in range(MAX_STEPS):
         buffer.add(transition([Step(identity)]))
-    with pytest.raises(EpisodeTooLong, match=f"max_episode_steps = {MAX_STEPS}"):
-        buffer.add(transition([Step(100)]))
+    restored = make(num_envs=1)
+    restored.load_state_dict(buffer.state_dict())
+    for endless in (buffer, restored):
+        with pytest.raises(EpisodeTooLong, match=f"max_episode_steps = {MAX_STEPS}"):
+            endless.add(transition([Step(100)]))
+
+
+# Saved and restored
+
+SHAPES = [(MAX_STEPS + 1, 1), (11, 2), (23, 3), (40, 5), (150, 4)]
+SEEDS = range(4)
+
+
+class Shelf:
+    """What a checkpoint keeps of a journal: chunks of 64 rows, written once, but for one that was not full then."""
+
+    def __init__(self):
+        self.chunks: dict[int, tuple[int, dict[str, np.ndarray]]] = {}
+        """{chunk: (the first of its rows that was there when it was written, and its columns from there on)}."""
+        self.first = self.last = 0
+
+    def put(self, log: RowLog) -> None:
+        for chunk in range(self.last // 64, -(-log.last // 64)):
+            a, b = max(chunk * 64, log.first), min(chunk * 64 + 64, log.last)
+            if a < b:
+                self.chunks[chunk] = a, log.read(a, b)
+        self.first, self.last = log.first, log.last
+
+    def read(self, a: int, b: int) -> dict[str, np.ndarray]:
+        pieces = []
+        for chunk in range(a // 64, -(-b // 64)):
+            begin, columns = self.chunks[chunk]
+            pieces.append({key: column[max(a - begin, 0) : b - begin] for key, column in columns.items()})
+        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+
+
+def live(buffer: ReplayBuffer, rounds: Iterable[list[Step]]) -> list[np.ndarray]:
+    """Goes through the steps, and draws after each; returns what it drew."""
+    drawn = []
+    for steps in rounds:
+        buffer.add(transition(steps))
+        if len(buffer):
+            drawn.append(buffer.sample_rows(5))
+    return drawn
+
+
+def used_buffer(capacity: int, num_envs: int) -> ReplayBuffer:
+    """A buffer that has held other things, of which nothing must be left where others are loaded over them."""
+    buffer = make(capacity, num_envs, seed=99)
+    live(buffer, islice(random_steps(num_envs, np.random.default_rng(2), first=100_000), 3 * capacity))
+    return buffer
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("capacity", "num_envs"), SHAPES)
+def test_restored_at_any_instant_it_goes_on_bit_by_bit(capacity, num_envs, seed):
+    rounds = list(islice(random_steps(num_envs, np.random.default_rng(seed)), 330))
+    used = used_buffer(capacity, num_envs)
+    for instant in [0, *np.random.default_rng([seed, 1]).integers(1, 300, 5)]:
+        original, fresh = make(capacity, num_envs), make(capacity, num_envs, seed=98)
+        live(original, rounds[:instant])
+        for restored in (fresh, used):
+            restored.load_state_dict(original.state_dict())
+            assert_same(restored, original)
+        drawn = live(original, rounds[instant:])
+        for restored in (fresh, used):
+            np.testing.assert_array_equal(live(restored, rounds[instant:]), drawn)
+            assert_same(restored, original)
+    assert original.position > 2 * capacity
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("capacity", "num_envs"), SHAPES)
+def test_restored_from_rows_that_were_stored_once_and_for_all_it_is_the_same(capacity, num_envs, seed):
+    pauses = np.random.default_rng([seed, 2])
+    rounds = random_steps(num_envs, np.random.default_rng(seed))
+    original, restored, shelf = make(capacity, num_envs), used_buffer(capacity, num_envs), Shelf()
+    while original.position < 4 * capacity + 300:
+        live(original, islice(rounds, pauses.integers(1, 30)))
+        state = original.state_dict()
+        shelf.put(state["rows"])
+        restored.load_state_dict(state | {"rows": shelf})
+        assert_same(restored, original)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("capacity", "num_envs"), SHAPES)
+def test_a_journal_row_never_changes_until_its_episode_loses_its_first(capacity, num_envs, seed):
+    buffer = make(capacity, num_envs)
+    known = {key: np.zeros((3000, *column.shape[1:]), column.dtype) for key, column in columns_of(buffer).items()}
+    seen = 0
+    for steps in islice(random_steps(num_envs, np.random.default_rng(seed)), 330):
+        buffer.add(transition(steps))
+        log = buffer.state_dict()["rows"]
+        assert (log.first, log.last) == (max(0, buffer.position - capacity), buffer.position)
+        seen = max(seen, log.first)
+        for key, column in log.read(seen, log.last).items():
+            known[key][seen : log.last] = column
+        seen = log.last
+        expected = {key: column[log.first : log.last].copy() for key, column in known.items()}
+        headless = np.arange(log.first, log.last) - expected["steps_before"] < log.first
+        for column in expected.values():
+            column[headless] = 0
+        assert_equal(log.read(log.first, log.last), expected)
+    assert 2 * capacity < buffer.position < 3000
+
+
+def test_a_long_journal_is_read_in_chunks():
+    buffer, rounds = make(9000, 16), random_steps(16, np.random.default_rng(0))
+    while buffer.position < 2 * 9000:
+        buffer.add(transition(next(rounds)))
+    state, calls = buffer.state_dict(), []
+    log = state["rows"]
+
+    def read(a, b):
+        calls.append((a, b))
+        return log.read(a, b)
+
+    restored = make(9000, 16, seed=1)
+    restored.load_state_dict(state | {"rows": RowLog(log.first, log.last, read)})
+    assert_same(restored, buffer)
+    inner = range(log.first // CHUNK * CHUNK + CHUNK, log.last, CHUNK)
+    assert len(inner) > 1
+    assert calls == list(zip([log.first, *inner], [*inner, log.last], strict=True))
+
+
+# A small buffer of which every row is known: 20 rows, written once around and two rows further, so that the journal
+# begins with rows 2, 3 and 4, which are left of the oldest episode. Its ring's end lies between rows 19 and 20.
+LENGTHS = [4, 4, 4, 4, 1]
+FIRST, LAST = 2, 22
+
+
+def small_buffer(capacity: int = 20) -> ReplayBuffer:
+    """Episodes of LENGTHS, and one of two steps in progress."""
+    buffer, identity = make(capacity, num_envs=1), count(1)
+    for length in LENGTHS:
+        for t in range(1, length + 1):
+            buffer.add(transition([Step(next(identity), truncated=t == length)]))
+    for _ in range(2):
+        buffer.add(transition([Step(next(identity))]))
+    return buffer
+
+
+def small_state(changes: dict[int, tuple[int, int]] | None = None) -> dict:
+    """What small_buffer saves, the oldest rows as they were stored before they were freed: {row: (steps_before,
+    steps_after)} that are otherwise, if any."""
+    state = small_buffer().state_dict()
+    columns = state["rows"].read(FIRST, LAST)
+    for row, steps in ({2: (2, 2), 3: (3, 1), 4: (4, 0)} | (changes or {})).items():
+        columns["steps_before"][row - FIRST], columns["steps_after"][row - FIRST] = steps
+    return state | {"rows": journal_of(columns)}
+
+
+def journal_of(columns: dict[str, np.ndarray]) -> RowLog:
+    def read(a, b):
+        return {key: column[a - FIRST : b - FIRST] for key, column in columns.items()}
+
+    return RowLog(FIRST, LAST, read)
+
+
+def test_what_is_read_from_the_journal_is_a_copy():
+    buffer = small_buffer()
+    for a, b in ((FIRST, LAST), (5, 10)):  # round the ring's end, and not
+        for column in buffer.state_dict()["rows"].read(a, b).values():
+            column[:] = 1
+    assert_same(buffer, small_buffer())
+
+
+def test_journal_rows_that_are_not_there_are_refused():
+    buffer = small_buffer()
+    log = buffer.state_dict()["rows"]
+    assert (log.first, log.last) == (FIRST, LAST)
+    assert {len(column) for column in log.read(LAST, LAST).values()} == {0}
+    for a, b in ((FIRST - 1, LAST), (FIRST, LAST + 1), (7, 6), (0, 1), (-1, 1)):
+        with pytest.raises(IndexError, match=f"rows {a} … {b - 1} are not all there: 2 … 21 are"):
+            log.read(a, b)
+    later = log.read(10, LAST)
+    buffer.add(transition([Step(100, truncated=True)]))  # four rows
+    with pytest.raises(IndexError, match="rows 2 … 21 are not all there: 6 … 21 are"):
+        log.read(FIRST, LAST)
+    with pytest.raises(IndexError):
+        log.read(10, LAST + 1)  # there by now, but not when it was saved
+    assert_equal(log.read(10, LAST), later)
+
+
+# Saved states are not trusted
+
+
+def assert_refused(state: dict, message: str) -> None:
+    """Not loaded, over a buffer that was used before; and it is empty then, as good as new."""
+    buffer = used_buffer(20, 1)
+    with pytest.raises(ValueError, match=message):
+        buffer.load_state_dict(state)
+    with pytest.raises(IndexError, match="no complete episode yet"):
+        buffer.sample_rows(1)
+    buffer.rng = np.random.default_rng(0)
+    assert_same(buffer, make(20, 1))
+
+
+def test_the_saved_state_that_others_are_made_from_is_good():
+    buffer = make(20, 1)
+    buffer.load_state_dict(small_state())
+    assert_same(buffer, small_buffer())
+
+
+@pytest.mark.parametrize("freed", [[4], [3, 4], [2, 3, 4], [2], [2, 3]])
+def test_what_is_left_of_the_oldest_episode_may_have_been_stored_before_or_after_it_was_freed(freed):
+    buffer = make(20, 1)
+    buffer.load_state_dict(small_state(dict.fromkeys(freed, (0, 0))))
+    assert_same(buffer, small_buffer())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {9: (4, 1)},  # the transition would lead into the next episode
+        {8: (3, 2)},  # hindsight would
+        {6: (1, 4)},
+        {6: (1, 2)},
+        {7: (1, 2)},  # hindsight would count from another start
+        {5: (1, 4)},
+        {6: (-1, 3)},
+        {9: (4, -1)},
+        {5: (0, 0)},
+        {6: (0, 0)},
+        {9: (0, 0)},
+        {21: (1, 1)},  # after the newest row
+        {20: (0, 4), 21: (1, 3)},  # the oldest would follow on the newest
+        {15 + i: (i, 5 - i) for i in range(5)},  # beyond the ring's end
+        {15 + i: (i, 6 - i) for i in range(7)},
+        {20: (5, 1), 21: (6, 0)},  # from before its beginning
+        {5: (0, -1)} | dict.fromkeys(range(6, 10), (0, 0)),
+        {2: (2, 3)},  # what is left of the oldest would end in the next
+        {2: (2, 7)},
+        {2: (2, 7), 3: (3, 6), 4: (4, 5)},
+        {2: (2, 1)},  # or too early
+        {2: (2, -1)},
+        {2: (2, -5)},
+        {2: (2, 18)},  # or beyond the ring's end
+        {2: (2, 2**31 - 1)},
+        {2: (2**31 - 1, 2)},
+        {2: (-1, 2)},
+        {2: (-1, 2), 3: (0, 1), 4: (1, 0)},
+        {2: (0, 0), 3: (1, 1), 4: (2, 0)},
+        {4: (5, 0)},
+    ],
+)
+def test_episodes_that_are_not_whole_are_refused(changes):
+    assert_refused(small_state(changes), "the saved buffer's episodes are not whole")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_is_accepted_can_be_sampled(seed):
+    rng, accepted = np.random.default_rng(seed), 0
+    for _ in range(500):
+        rows = rng.integers(FIRST, LAST, rng.integers(1, 5))
+        state = small_state({int(row): tuple(rng.integers(-1, 6, 2)) for row in rows})
+        buffer = make(20, 1)
+        try:
+            buffer.load_state_dict(state)
+        except ValueError:
+            continue
+        accepted += 1
+        held = np.zeros(20, int)
+        for start in np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after > 0)):
+            length = buffer.steps_after[start]
+            rows = slice(start, start + length + 1)
+            assert not start < FIRST <= start + length  # the ring's newest row is not followed by its oldest
+            np.testing.assert_array_equal(buffer.steps_before[rows], np.arange(length + 1))
+            np.testing.assert_array_equal(buffer.steps_after[rows], np.arange(length, -1, -1))
+            held[rows] += 1
+        np.testing.assert_array_equal(held, (buffer.steps_before > 0) | (buffer.steps_after > 0))
+        assert len(buffer) == np.count_nonzero(buffer.steps_after)
+    assert accepted > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda columns: columns.pop("steps_after"), "journal rows 2 … 21: .* instead of .*steps_after"),
+        (lambda columns: columns.update(code=np.zeros(20)), "journal rows 2 … 21: .*code"),
+        (lambda columns: columns.update(reward=np.zeros(20)), r"reward is float64\(20,\) instead of float32\(20,\)"),
+        (lambda columns: columns.update(steps_before=np.zeros(20, np.int64)), "steps_before is int64"),
+        (lambda columns: columns.update(terminated=np.zeros(20, np.uint8)), "terminated is uint8"),
+        (lambda columns: columns.update(action=np.zeros((20, 2), np.float32)), r"action is float32\(20, 2\)"),
+        (lambda columns: columns.update(action=np.zeros(20, np.float32)), r"action is float32\(20,\)"),
+        (lambda columns: columns.update(reward=np.zeros(19, np.float32)), r"reward is float32\(19,\)"),
+        (lambda columns: columns.update(reward=b"0123"), "reward is bytes"),
+    ],
+)
+def test_rows_of_another_form_are_refused(change, message):
+    state = small_state()
+    columns = state["rows"].read(FIRST, LAST)
+    change(columns)
+    assert_refused(state | {"rows": journal_of(columns)}, f"the saved buffer's .*{message}")
+
+
+def with_read(read) -> dict:
+    return small_state() | {"rows": RowLog(FIRST, LAST, read)}
+
+
+def test_a_journal_that_returns_no_columns_is_refused():
+    assert_refused(with_read(lambda a, b: [1, 2]), "the saved buffer's journal rows 2 … 21: list instead of")
+
+
+def test_a_journal_that_cannot_be_read_to_its_end_leaves_the_buffer_empty():
+    buffer, rounds = make(9000, 16), random_steps(16, np.random.default_rng(0))
+    while buffer.position < 9000:
+        buffer.add(transition(next(rounds)))
+    state = buffer.state_dict()
+    log = state["rows"]
+
+    def read(a, b):
+        if b == log.last:
+            raise OSError("the disk is gone")
+        return log.read(a, b)
+
+    restored = make(9000, 16)
+    with pytest.raises(OSError, match="the disk is gone"):
+        restored.load_state_dict(state | {"rows": RowLog(log.first, log.last, read)})
+    assert_same(restored, make(9000, 16))
+
+
+STAGED = small_buffer().staged
+STAGING = small_buffer().staging
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("position", -1, "position is -1 and no count of rows"),
+        ("position", 22.0, "position is 22.0"),
+        ("position", "22", "position is '22'"),
+        ("position", True, "position is True"),
+        ("position", 23, "the rows from 2 to 22; a buffer of 20 rows at position 23 has those from 3 to 23"),
+        ("rows", RowLog(0, 22, None), "the rows from 0 to 22; .* from 2 to 22"),
+        ("rows", RowLog(2, 21, None), "the rows from 2 to 21"),
+        ("rows", {"observation": np.zeros((20, 3))}, "rows are no journal but dict"),
+        ("rows", None, "rows are no journal but NoneType"),
+        ("staging", None, "staging area: NoneType instead of"),
+        ("staging", {}, "staging area:  instead of achieved_goal, action"),
+        ("staging", STAGING | {"more": np.zeros(1)}, "staging area: .*more"),
+        ("staging", make(num_envs=2).staging, r"observation is float32\(2, 7, 3\) instead of float32\(1, 7, 3\)"),
+        ("staging", STAGING | {"reward": np.zeros((1, 7))}, "staging area: reward is float64"),
+        ("staged", STAGED.astype(np.int32), "staging area: staged is int32"),
+        ("staged", np.append(STAGED, 0), r"staging area: staged is int64\(2,\)"),
+        ("staged", [2], "staging area: staged is list"),
+        ("staged", STAGED - 3, "in progress have -1 to -1 steps, and 0 to 6 can be"),
+        ("staged", STAGED + 5, "in progress have 7 to 7 steps, and 0 to 6 can be"),
+        ("rng", None, "generator cannot be restored"),
+        ("rng", np.random.MT19937(0).state, "generator cannot be restored .*PCG64"),
+        ("rng", {"bit_generator": "PCG64"}, "generator cannot be restored .*state"),
+        ("rng", {"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}, "has_uint32": 0, "uinteger": 0},
+         "generator cannot be restored"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_buffer_is_refused(part, value, message):
+    assert_refused(small_state() | {part: value}, f"the saved buffer's .*{message}")
+
+
+@pytest.mark.parametrize("part", ["rows", "position", "staging", "staged", "rng"])
+def test_a_part_that_is_missing_is_named(part):
+    state = small_state()
+    del state[part]
+    assert_refused(state, f"the saved buffer holds no {part}")
+
+
+def test_a_buffer_of_another_capacity_is_refused():
+    for capacity in (19, 21, 30):
+        with pytest.raises(ValueError, match=f"a buffer of {capacity} rows at position 22"):
+            make(capacity, 1).load_state_dict(small_state())
