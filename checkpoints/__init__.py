@@ -2,33 +2,45 @@
 
 from pathlib import Path
 
+from checkpoints.disk import make_directory, sync_directory, write_file
+from checkpoints.export import export_policy
+from checkpoints.manifest import CheckpointError, FormatError, Manifest, read_manifest
+from checkpoints.retention import prune
 from checkpoints.store import (
-    CheckpointError,
-    Manifest,
-    export_policy,
+    About,
     list_checkpoints,
     list_unfinished,
     load,
     newest_valid,
-    prune,
-    read_manifest,
     save,
+    step_of,
     verify,
 )
+from checkpoints.tree import digest, not_finite
+from checkpoints.writer import CheckpointWriter
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 __all__ = [
     "PRETRAINED",
+    "About",
     "CheckpointError",
+    "CheckpointWriter",
+    "FormatError",
     "Manifest",
+    "digest",
     "export_policy",
     "list_checkpoints",
     "list_unfinished",
     "load",
+    "make_directory",
     "newest_valid",
+    "not_finite",
     "prune",
     "read_manifest",
     "save",
+    "step_of",
+    "sync_directory",
     "verify",
+    "write_file",
 ]

@@ -6,14 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-from checkpoints.store import MANIFEST, CheckpointError, export_policy, list_checkpoints, read_manifest, verify
+from checkpoints.export import export_policy
+from checkpoints.manifest import MANIFEST, CheckpointError, Manifest, read_manifest
+from checkpoints.store import list_checkpoints, verify
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m checkpoints", description="Look after the checkpoints of a run.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, description in (
-        ("list", "list a run's checkpoints: steps, success, size, age"),
+        ("list", "list a run's checkpoints: steps, success, size, age, verdict"),
         ("verify", "read every byte of one checkpoint, or of all of a run's"),
     ):
         command = commands.add_parser(name, help=description, description=description)
@@ -60,27 +62,67 @@ def _checkpoints(path: Path) -> list[Path]:
 
 
 def _list(paths: list[Path]) -> int:
-    print(f"{'checkpoint':<18}{'env steps':>12}{'success':>10}{'size':>12}{'age':>10}")
+    """One line for each checkpoint; every byte is read, what several share once."""
+    print(f"{'checkpoint':<16}{'env steps':>12}{'success':>9}{'own':>11}{'buffer':>11}{'age':>10}  verdict")
+    verified: set[str] = set()
+    bad = 0
     for path in paths:
         try:
             manifest = read_manifest(path)
         except CheckpointError as error:
-            print(f"{path.name:<18}{error}")
+            if _was_removed(path):
+                continue
+            bad += 1
+            print(f"{path.name:<16}{'':>53}  BAD: {error}")
             continue
-        size = sum(file.stat().st_size for file in path.iterdir()) / 2**20
-        age = (time.time() - (path / MANIFEST).stat().st_mtime) / 60
+        verdict = "good"
+        try:
+            status = (path / MANIFEST).stat()
+            verify(path, verified=verified)
+        except (CheckpointError, FileNotFoundError) as error:
+            if _was_removed(path):
+                continue
+            bad += 1
+            verdict = f"BAD: {error}"
         success = "–" if manifest.success is None else f"{manifest.success:.0%}"
-        print(f"{path.name:<18}{manifest.step:>12,}{success:>10}{size:>8.1f} MiB{age:>6.0f} min")
-    return 0
+        own, shared = _sizes(status.st_size, manifest)
+        age = _age(time.time() - status.st_mtime)
+        print(f"{path.name:<16}{manifest.step:>12,}{success:>9}{_mib(own)}{_mib(shared)}{age:>10}  {verdict}")
+    return 1 if bad else 0
+
+
+def _was_removed(path: Path) -> bool:
+    """Whether the run that is going on has pruned a checkpoint while it was read: no damage, then."""
+    return not os.path.lexists(path / MANIFEST)
+
+
+def _sizes(manifest_size: int, manifest: Manifest) -> tuple[int, int]:
+    """Bytes of the checkpoint's own files, and of the segments that it names and may share with others."""
+    own = manifest_size + sum(file.size for file in manifest.files.values())
+    return own, sum(segment.size for log in manifest.logs.values() for segment in log.segments)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:>7.1f} MiB"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def _verify(paths: list[Path]) -> int:
     bad = 0
+    verified: set[str] = set()
     for path in paths:
         try:
-            verify(path)
+            verify(path, verified=verified)
             print(f"good  {path}")
         except CheckpointError as error:
+            if _was_removed(path):
+                continue
             bad += 1
             print(f"BAD   {error}")
     return 1 if bad else 0

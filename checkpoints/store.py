@@ -1,145 +1,194 @@
-"""Checkpoints on disk: nested dicts of arrays and numbers, written so that a half-written one never counts.
+"""Checkpoints on disk: states written so that a half-written one never counts, and read so that no damage passes.
 
-A checkpoint is a directory `step_000010000/`: one safetensors file for each entry of the state that holds arrays, and
-`manifest.json`, which carries everything that is not an array, and the size and SHA-256 of each file, its own included.
-The manifest is renamed into place last: a directory without one is no checkpoint. Nothing in it can run code.
+    checkpoints/
+        segments/                       rows of the logs, each in one file for all checkpoints that need it
+        step_000010000/
+            agent.safetensors           one file for each part of the state that holds arrays
+            manifest.json               names all of them, with size and hash; and holds everything that is no array
+
+The manifest is renamed into place last, and nothing else makes a directory a checkpoint. Nothing in it can run code.
 """
 
 import hashlib
-import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from operator import itemgetter
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-_SEPARATOR = "|"
-_NAME = re.compile(r"step_([0-9]{9,})")  # nine digits or more: what :09d writes
+from checkpoints.disk import (
+    UnexpectedFile,
+    make_directory,
+    read_verified,
+    remove_directory,
+    sync_directory,
+    verify_file,
+    write_file,
+)
+from checkpoints.manifest import (
+    MANIFEST,
+    CheckpointError,
+    File,
+    FormatError,
+    LogEntry,
+    Manifest,
+    Segment,
+    part_file,
+    read_manifest,
+)
+from checkpoints.segments import SEGMENTS, LogSnapshot, StoredLog, snapshot
+from checkpoints.tensors import decode, encode
+from checkpoints.tree import SEPARATOR, join, split
 
 State = Mapping[str, Mapping[str, Any]]
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, damaged or of another format; the message names the file and what to do."""
+_NAME = re.compile(r"step_([0-9]{9,})")  # nine digits or more: what :09d writes
+_SLACK = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint says of itself.
+class About:
+    """What a checkpoint tells of its run, besides the state; see Manifest."""
 
-    step: environment steps of the run so far; success: the evaluation's success rate at this very step, or None;
-    config, versions: of the run that wrote it;
-    values: the state's numbers and strings; files: {name: {"size": bytes, "sha256": hex}}.
-    """
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state at one instant, in memory of its own: the run may go on while it is written."""
 
     step: int
     success: float | None
-    config: dict[str, Any]
-    versions: dict[str, str]
+    about: About
+    arrays: dict[str, dict[str, np.ndarray]]
     values: dict[str, Any]
-    files: dict[str, dict[str, Any]]
-    format: int = FORMAT
+    logs: dict[str, LogSnapshot]
 
 
-def save(
+def take_snapshot(
     root: Path,
     step: int,
     state: State,
-    config: Mapping[str, Any],
-    versions: Mapping[str, str],
+    about: About,
     success: float | None = None,
-) -> Path:
-    """Writes `state` as root/step_… and returns that path. Raises OSError with nothing half-written counted."""
+    known: Mapping[str, LogEntry] | None = None,
+) -> Snapshot:
+    """Copies `state`, but for the rows that `known` logs in `root` hold already."""
+    known = known or {}
+    arrays, values, logs = {}, {}, {}
+    for part, tree in state.items():
+        found, part_logs, numbers = split(tree)
+        values[part] = deepcopy(numbers)  # lists are as live as arrays
+        arrays[part] = {key: np.array(array, order="C") for key, array in found.items()}
+        for key, log in part_logs.items():
+            name = f"{part}{SEPARATOR}{key}"
+            logs[name] = snapshot(log, name, known[name].segments if name in known else [], root / SEGMENTS)
+    return Snapshot(step, success, about, arrays, values, logs)
+
+
+def write(root: Path, taken: Snapshot) -> Manifest:
+    """Writes a snapshot as root/step_…, and returns its manifest. Raises OSError with nothing half-written counted."""
     # All of it as bytes before the disk is touched: a state that cannot be written must not cost an older checkpoint.
-    contents, files, values = {}, {}, {}
-    for name, tree in state.items():
-        arrays, values[name] = _split(tree)
-        if arrays:
-            data = contents[f"{name}.safetensors"] = save_tensors(arrays)
-            files[f"{name}.safetensors"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    manifest = {
-        "format": FORMAT,
-        "step": step,
-        "success": success,
-        "config": config,
-        "versions": versions,
-        "files": files,
-        "values": values,
+    parts = {part: encode(arrays) for part, arrays in taken.arrays.items() if arrays}
+    rows = {name: {span: encode(columns) for span, columns in log.new.items()} for name, log in taken.logs.items()}
+    segments = {
+        name: {span: Segment(*span, len(data), _sha256(data)) for span, data in new.items()}
+        for name, new in rows.items()
     }
-    manifest = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1, allow_nan=False).encode()
+    manifest = Manifest(
+        step=taken.step,
+        success=taken.success,
+        fingerprint=taken.about.fingerprint,
+        config=dict(taken.about.config),
+        versions=dict(taken.about.versions),
+        files={part: File(len(data), _sha256(data)) for part, data in parts.items()},
+        logs={
+            name: LogEntry(log.first, [log.old.get(span) or segments[name][span] for span in log.ranges])
+            for name, log in taken.logs.items()
+        },
+        values=taken.values,
+    )
+    encoded = manifest.encode()
+    names = {part: part_file(part) for part in taken.values}
 
-    path = root / f"step_{step:09d}"
+    path = root / f"step_{taken.step:09d}"
     if path.exists():
-        # Left by a crash, or the same step saved again: either way the new one replaces it, manifest first out.
-        (path / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
-    for name, data in contents.items():
-        _write(path / name, data)
-    _write(path / MANIFEST, manifest)
-    _sync_directory(root)
-    return path
+        # Left by a crash, or damaged and passed over: the new one replaces it.
+        remove_directory(path, MANIFEST)
+    make_directory(path)
+    sync_directory(root.parent)  # `root` may be the work of a process that was killed before it came to this
+    if rows:
+        make_directory(root / SEGMENTS)
+        for name, new in rows.items():
+            for span, data in new.items():
+                write_file(root / SEGMENTS / segments[name][span].name(name), data)
+        sync_directory(root / SEGMENTS)
+    for part, data in parts.items():
+        write_file(path / names[part], data)
+    sync_directory(path)
+    write_file(path / MANIFEST, encoded)
+    sync_directory(path)
+    return manifest
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of the checkpoint directory `path`. Raises CheckpointError."""
-    file = path / MANIFEST
-    try:
-        content = json.loads(file.read_bytes())
-        if content["format"] != FORMAT:
-            raise CheckpointError(
-                f"{file} has format {content['format']}, and this code reads format {FORMAT}; "
-                "use the code that wrote it"
-            )
-        if content.pop("sha256") != _digest(content):
-            raise ValueError("its SHA-256 is not the one it states")
-        return Manifest(**content)
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}") from None
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error.strerror}); use an older checkpoint") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}); use an older checkpoint") from error
+def save(root: Path, step: int, state: State, about: About, success: float | None = None) -> Path:
+    """take_snapshot and write in one; returns the checkpoint's path. Raises OSError."""
+    write(root, take_snapshot(root, step, state, about, success))
+    return root / f"step_{step:09d}"
 
 
-def load(path: Path, only: Iterable[str] | None = None) -> tuple[dict[str, Any], Manifest]:
-    """The state (all of it, or the entries named in `only`) and the manifest. Raises CheckpointError.
+def load(path: Path, only: Iterable[str] | None = None, expected: State | None = None) -> tuple[dict, Manifest]:
+    """The state (all of it, or the parts named in `only`) and the manifest. Raises CheckpointError.
 
-    Every byte that is returned has been checked against the manifest.
+    Every byte that is returned has been checked against the manifest. Logs come back as StoredLog, which reads its
+    files when it is asked for rows. expected: a state of the same run; a part that is far larger than it is refused
+    before it is read.
     """
     manifest = read_manifest(path)
     wanted = set(manifest.values) if only is None else set(only)
     if missing := wanted - set(manifest.values):
         raise CheckpointError(f"{path} holds no {', '.join(sorted(missing))}; it may be a policy without its training")
     state = {}
-    for name in sorted(wanted):
-        file = f"{name}.safetensors"
-        arrays = {}
-        if file in manifest.files:
-            try:
-                arrays = load_tensors(_read_verified(path / file, manifest.files[file]))
-            except SafetensorError as error:
-                raise CheckpointError(f"{path / file} is damaged ({error}); use an older checkpoint") from error
-        state[name] = _join(arrays, manifest.values[name])
+    for part in sorted(wanted):
+        _, expected_logs, _ = split((expected or {}).get(part, {}))
+        leaves: dict[str, Any] = {}
+        if part in manifest.files:
+            limit = None if expected is None else _limit(expected.get(part, {}))
+            leaves |= _load_part(path / part_file(part), manifest.files[part], limit)
+        for name, entry in manifest.logs.items():
+            owner, _, key = name.partition(SEPARATOR)
+            if owner == part:
+                leaves[key] = StoredLog(path.parent / SEGMENTS, name, entry, expected_logs.get(key))
+        try:
+            state[part] = join(leaves, manifest.values[part])
+        except ValueError as error:
+            raise CheckpointError(f"{path / MANIFEST} is damaged ({error}); use an older checkpoint") from error
     return state, manifest
 
 
-def verify(path: Path) -> Manifest:
-    """Reads every byte of a checkpoint. Raises CheckpointError with the first file that is not what was written."""
+def verify(path: Path, only: Iterable[str] | None = None, verified: set[str] | None = None) -> Manifest:
+    """Reads every byte of a checkpoint, or of the parts named in `only`.
+
+    Raises CheckpointError with the first file that is not what was written. verified: names of segments that need not
+    be read again; those that were read are added to it.
+    """
     manifest = read_manifest(path)
-    for file, entry in manifest.files.items():
-        _read_verified(path / file, entry)
+    wanted = set(manifest.values) if only is None else set(only)
+    for part, entry in manifest.files.items():
+        if part in wanted:
+            _verify(path / part_file(part), entry)
+    verified = set() if verified is None else verified
+    for log, logged in manifest.logs.items():
+        for segment in logged.segments if log.partition(SEPARATOR)[0] in wanted else ():
+            name = segment.name(log)
+            if name not in verified:
+                _verify(path.parent / SEGMENTS / name, segment)
+                verified.add(name)
     return manifest
 
 
@@ -156,12 +205,17 @@ def list_unfinished(root: Path) -> list[Path]:
     return [path for path in _directories(root) if not _is_finished(path)]
 
 
-def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies (None where there is none), and what was wrong with newer ones."""
+def newest_valid(root: Path, only: Iterable[str] | None = None) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies (None where there is none), and what was wrong with newer ones.
+
+    only: the parts that are to be used. Raises FormatError where the newest is not damaged but other code's.
+    """
     problems = []
     for path in reversed(list_checkpoints(root)):
         try:
-            verify(path)
+            verify(path, only)
+        except FormatError:
+            raise
         except CheckpointError as error:
             problems.append(str(error))
         else:
@@ -169,40 +223,10 @@ def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def prune(root: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints and the one with the highest success (the latest of equals).
-
-    What was never finished goes, too: only the one process that writes into `root` may call this.
-    """
-    paths = list_checkpoints(root)
-    rated = [(success, path) for path in reversed(paths) if (success := _success(path)) is not None]
-    kept = {*paths[-keep:], *([max(rated, key=itemgetter(0))[1]] if rated else [])}
-    for path in paths:
-        if path not in kept:
-            (path / MANIFEST).unlink()  # first: what is half removed must not look like a checkpoint
-            shutil.rmtree(path)
-    for path in list_unfinished(root):
-        shutil.rmtree(path)
-
-
-def export_policy(source: Path, target: Path, command: str) -> None:
-    """Writes the policy alone of checkpoint `source` into the directory `target`, with its configuration, its
-    success and the command that made it: what checkpoints/pretrained/ holds.
-
-    Replaces an older export. Raises CheckpointError where `target` is anything else, and leaves it as it is.
-    """
-    if os.path.lexists(target) and not _is_export(target):
-        raise CheckpointError(f"{target} is there already and is no exported policy; name another directory")
-    state, manifest = load(source, only=["agent"])
-    policy = {"agent": {"actor": state["agent"]["actor"]}}
-    config = dict(manifest.config) | {"command": command}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # In a directory of its own: beside the target could lie the very checkpoint that it comes from.
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        saved = save(Path(scratch), manifest.step, policy, config, manifest.versions, manifest.success)
-        if target.exists():
-            shutil.rmtree(target)
-        saved.rename(target)
+def step_of(path: Path) -> int | None:
+    """The step of a checkpoint's name; None for every other name, `step_000000300.bak` among them."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def _directories(root: Path) -> list[Path]:
@@ -210,18 +234,12 @@ def _directories(root: Path) -> list[Path]:
     # Not Path.glob, which takes a directory that it may not read for an empty one.
     try:
         with os.scandir(root) as entries:
-            steps = {root / entry.name: _step(entry.name) for entry in entries if entry.is_dir()}
+            steps = {root / entry.name: step_of(root / entry.name) for entry in entries if entry.is_dir()}
     except FileNotFoundError:
         return []
     except OSError as error:
         raise CheckpointError(f"{root} cannot be read ({error.strerror}); make it readable and try again") from error
     return sorted((path for path, step in steps.items() if step is not None), key=steps.__getitem__)
-
-
-def _step(name: str) -> int | None:
-    """The step of a checkpoint's name; None for every other name, `step_000000300.bak` among them."""
-    match = _NAME.fullmatch(name)
-    return int(match[1]) if match else None
 
 
 def _is_finished(path: Path) -> bool:
@@ -235,82 +253,32 @@ def _is_finished(path: Path) -> bool:
     return True
 
 
-def _is_export(path: Path) -> bool:
-    """Whether `path` is what export_policy wrote: nobody's other directory, and no run's checkpoint."""
+def _load_part(path: Path, entry: File, limit: int | None) -> dict[str, np.ndarray]:
     try:
-        return "command" in read_manifest(path).config
-    except CheckpointError:
-        return False
+        if limit is not None and entry.size > limit:
+            raise UnexpectedFile(f"has {entry.size} bytes, far more than this run's can have")
+        return decode(read_verified(path, entry.size, entry.sha256))
+    except (OSError, UnexpectedFile) as error:
+        raise CheckpointError(_problem(path, error)) from error
 
 
-def _success(path: Path) -> float | None:
-    """A checkpoint's success rate; None where it has none, or is damaged: that must not end a run that goes on."""
+def _verify(path: Path, entry: File | Segment) -> None:
     try:
-        return read_manifest(path).success
-    except CheckpointError:
-        return None
+        verify_file(path, entry.size, entry.sha256)
+    except (OSError, UnexpectedFile) as error:
+        raise CheckpointError(_problem(path, error)) from error
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest's content, the digest itself left out: the same before writing and after reading."""
-    return hashlib.sha256(json.dumps(manifest, allow_nan=False).encode()).hexdigest()
+def _problem(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{path} cannot be read ({error.strerror}); use an older checkpoint"
+    return f"{path} {error}; use an older checkpoint"
 
 
-def _split(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A nested dict as its arrays, by joined keys, and the same nesting with everything else."""
-    arrays, values = {}, {}
-    for key, value in tree.items():
-        if _SEPARATOR in key:
-            raise ValueError(f"the state's key {key!r} holds the separator {_SEPARATOR!r}")
-        if isinstance(value, np.ndarray):
-            arrays[prefix + key] = np.asarray(value, order="C")  # np.ascontiguousarray would make () into (1,)
-        elif isinstance(value, Mapping):
-            inner, values[key] = _split(value, f"{prefix}{key}{_SEPARATOR}")
-            arrays |= inner
-        else:
-            values[key] = value.item() if isinstance(value, np.generic) else value
-    return arrays, values
+def _limit(part: Mapping[str, Any]) -> int:
+    """Bytes that a part's file may have: an optimiser that has begun holds two arrays more for each weight."""
+    return 4 * sum(array.nbytes for array in split(part)[0].values()) + _SLACK
 
 
-def _join(arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
-    tree = json.loads(json.dumps(values))  # a deep copy
-    for joined, array in arrays.items():
-        *parents, key = joined.split(_SEPARATOR)
-        node = tree
-        for parent in parents:
-            node = node[parent]
-        node[key] = array
-    return tree
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    """A rename survives a power cut only once the directory itself is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); use an older checkpoint") from error
-    if len(data) != entry["size"]:
-        raise CheckpointError(
-            f"{path} is cut short or too long: {len(data)} bytes instead of {entry['size']}; use an older checkpoint"
-        )
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the manifest's; use an older checkpoint")
-    return data
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

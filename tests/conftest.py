@@ -8,6 +8,17 @@ import pytest
 import env  # noqa: F401  it chooses MuJoCo's OpenGL, which must happen before any test imports mujoco
 
 
+def pytest_addoption(parser):
+    counts = parser.getgroup("counts", "how much the slow suite does")
+    counts.addoption("--truncations", type=int, default=200, help="places at which each file of a checkpoint is cut")
+    counts.addoption("--bit-flips", type=int, default=1000, help="bits flipped in each file of a checkpoint")
+    counts.addoption("--kills", type=int, default=100, help="processes killed at random instants of their training")
+    counts.addoption(
+        "--save-kills", type=int, default=100, help="processes killed in the middle of saving or restoring"
+    )
+    counts.addoption("--kills-of-one-run", type=int, default=30, help="how often one and the same run is killed")
+
+
 @pytest.fixture(scope="session")
 def point_env():
     """The module tests/point_env.py: environments that are not ours."""

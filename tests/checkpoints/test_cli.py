@@ -1,124 +1,238 @@
 """python -m checkpoints: what it prints, and the exit code that a script can rely on."""
 
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pytest
 
-from checkpoints import load, save
+from checkpoints import __main__ as cli
+from checkpoints import load, prune
 
 ROOT = Path(__file__).parents[2]
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "checkpoints", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture
-def run(tmp_path) -> Path:
-    """A run directory with two checkpoints, the first of them evaluated."""
-    for step, success in ((1000, 0.25), (2000, None)):
-        state = {"agent": {"actor": {"weight": np.ones(3, np.float32)}}}
-        save(tmp_path / "checkpoints", step, state, {}, {}, success)
+def command(capsys, monkeypatch):
+    """command("list", run): the code that `python -m checkpoints list run` exits with, and what it prints."""
+
+    def command(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["checkpoints", *map(str, arguments)])
+        try:
+            code = cli.main()
+        except SystemExit as error:
+            code = error.code
+        return Result(code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def run(samples, tmp_path, short_segments) -> Path:
+    """A run directory with two checkpoints, the first of them evaluated; two segments belong to both."""
+    samples.store(tmp_path / "checkpoints", 1000, 0.25, last=20)
+    samples.store(tmp_path / "checkpoints", 2000, None, last=21)
     return tmp_path
 
 
+def checkpoint(run: Path, step: int) -> Path:
+    return run / f"checkpoints/step_{step:09d}"
+
+
 def damage(run: Path, step: int) -> Path:
-    path = run / f"checkpoints/step_{step:09d}"
-    (path / "agent.safetensors").write_bytes(b"short")
-    return path
+    (checkpoint(run, step) / "agent.safetensors").write_bytes(b"short")
+    return checkpoint(run, step)
 
 
-def test_list_shows_each_checkpoint_with_steps_and_success(run):
+# list
+
+
+def test_list_shows_each_checkpoint_with_steps_success_sizes_age_and_verdict(run, command):
     result = command("list", run)
-    assert (result.returncode, result.stderr) == (0, "")
-    header, first, second = result.stdout.splitlines()
-    assert header.split() == ["checkpoint", "env", "steps", "success", "size", "age"]
+    assert (result.code, result.err) == (0, "")
+    header, first, second = result.out.splitlines()
+    assert header.split() == ["checkpoint", "env", "steps", "success", "own", "buffer", "age", "verdict"]
+    assert re.fullmatch(r"step_000001000 +1,000 +25% +0\.0 MiB +0\.0 MiB +[0-9]+ s  good", first)
+    assert re.fullmatch(r"step_000002000 +2,000 +– +0\.0 MiB +0\.0 MiB +[0-9]+ s  good", second)
+    assert len({header.index("verdict"), first.index("good"), second.index("good")}) == 1
+
+
+def test_own_files_and_the_buffers_are_counted_apart(samples, tmp_path, command):
+    path = samples.store(tmp_path / "checkpoints", last=200_000)
+    own = sum(file.stat().st_size for file in path.iterdir())
+    buffer = sum(file.stat().st_size for file in (path.parent / "segments").iterdir())
+    assert own < 2**15
+    assert buffer > 3 * 2**20
+    line = command("list", tmp_path).out.splitlines()[1]
+    assert f" 0.0 MiB {buffer / 2**20:>6.1f} MiB " in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"),
+    [
+        (-5, "0 s"),
+        (119, "119 s"),
+        (121, "2 min"),
+        (7_199, "120 min"),
+        (7_260, "2 h"),
+        (47 * 3_600, "47 h"),
+        (49 * 3_600, "2 d"),
+        (400 * 86_400, "400 d"),
+    ],
+)
+def test_an_age_is_told_in_the_unit_that_one_thinks_in(seconds, age):
+    assert cli._age(seconds) == age
+
+
+def test_the_age_is_the_time_since_the_checkpoint_was_finished(run, command):
+    then = time.time() - 3 * 3600
+    os.utime(checkpoint(run, 1000) / "manifest.json", (then, then))
+    first, second = command("list", run).out.splitlines()[1:]
+    assert " 3 h  good" in first
+    assert " s  good" in second
+
+
+def test_list_exits_with_1_where_one_is_bad_and_goes_on_with_the_next(run, command):
+    bad = damage(run, 1000)
+    result = command("list", run)
+    assert (result.code, result.err) == (1, "")
+    first, second = result.out.splitlines()[1:]
+    assert f"BAD: {bad / 'agent.safetensors'} is cut short" in first
     assert first.split()[:3] == ["step_000001000", "1,000", "25%"]
-    assert second.split()[:3] == ["step_000002000", "2,000", "–"]
+    assert second.endswith("  good")
 
 
-def test_list_goes_on_past_a_damaged_manifest(run):
-    (run / "checkpoints/step_000001000/manifest.json").write_text("{")
+def test_list_goes_on_past_a_damaged_manifest(run, command):
+    (checkpoint(run, 1000) / "manifest.json").write_text("{")
     result = command("list", run)
-    assert result.returncode == 0
-    assert "is damaged" in result.stdout.splitlines()[1]
-    assert "step_000002000" in result.stdout.splitlines()[2]
+    assert result.code == 1
+    header, first, second = result.out.splitlines()
+    assert re.search(r"BAD: .*step_000001000/manifest\.json is damaged", first)
+    assert first.index("BAD") == header.index("verdict")
+    assert second.endswith("  good")
 
 
-def test_verify_reads_all_of_a_runs_checkpoints(run):
+def test_a_segment_that_both_need_makes_both_bad(run, command):
+    for path in (run / "checkpoints/segments").glob("*-000000000000-000000000008-*"):
+        path.write_bytes(b"short")
+    for verb in ("list", "verify"):
+        result = command(verb, run)
+        assert result.code == 1
+        assert len(re.findall(r"BAD.*segments/buffer-rows-000000000000-000000000008-", result.out)) == 2
+
+
+@pytest.mark.parametrize(("verb", "when"), [("list", "read_manifest"), ("list", "verify"), ("verify", "verify")])
+def test_a_checkpoint_that_the_run_prunes_meanwhile_is_no_damage(samples, run, command, monkeypatch, verb, when):
+    function = getattr(cli, when)
+
+    def late(path, **options):
+        prune(path.parent, keep=1, newest=2000)
+        return function(path, **options)
+
+    samples.store(run / "checkpoints", 1000, None)  # none that is kept for its success
+    monkeypatch.setattr(cli, when, late)
+    result = command(verb, run)
+    assert (result.code, result.err) == (0, "")
+    assert "step_000002000" in result.out
+    assert "step_000001000" not in result.out
+
+
+# verify
+
+
+def test_verify_reads_all_of_a_runs_checkpoints(run, command):
     result = command("verify", run)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["good", "good"]
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"good  {checkpoint(run, 1000)}\ngood  {checkpoint(run, 2000)}\n"
 
 
-def test_verify_names_the_bad_file_and_exits_with_1(run):
+def test_verify_names_the_bad_file_and_exits_with_1(run, command):
     bad = damage(run, 1000)
     result = command("verify", run)
-    assert result.returncode == 1
-    first, second = result.stdout.splitlines()
-    assert first.startswith("BAD")
-    assert str(bad / "agent.safetensors") in first
+    assert result.code == 1
+    first, second = result.out.splitlines()
+    assert first.startswith(f"BAD   {bad / 'agent.safetensors'} ")
     assert second.startswith("good")
 
 
-def test_verify_takes_one_checkpoint(run):
+@pytest.mark.parametrize("verb", ["list", "verify"])
+def test_one_checkpoint_can_be_named(run, command, verb):
     bad = damage(run, 1000)
-    assert command("verify", bad).returncode == 1
-    assert command("verify", run / "checkpoints/step_000002000").returncode == 0
+    assert command(verb, bad).code == 1
+    result = command(verb, checkpoint(run, 2000))
+    assert result.code == 0
+    assert "step_000001000" not in result.out
 
 
 @pytest.mark.parametrize("verb", ["list", "verify"])
-def test_a_path_that_holds_no_checkpoint_is_named(tmp_path, verb):
+def test_a_path_that_holds_no_checkpoint_is_named(tmp_path, command, verb):
     result = command(verb, tmp_path / "nowhere")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert f"{tmp_path / 'nowhere'} is neither a checkpoint nor a run directory" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result == (
+        1,
+        "",
+        f"checkpoints: {tmp_path}/nowhere is neither a checkpoint nor a run directory that holds one\n",
+    )
 
 
-def test_export_writes_the_policy(run, tmp_path):
-    source = run / "checkpoints/step_000001000"
-    result = command("export", source, tmp_path / "policy", "--made-by", "python train.py")
-    assert result.returncode == 0, result.stderr
+def test_a_file_is_neither_checkpoint_nor_run(tmp_path, command):
+    (tmp_path / "file").touch()
+    assert "file is neither a checkpoint nor a run directory" in command("list", tmp_path / "file").err
+
+
+# export
+
+
+def test_export_writes_the_policy(run, tmp_path, command):
+    result = command("export", checkpoint(run, 1000), tmp_path / "policy", "--made-by", "python train.py")
+    assert result == (0, f"wrote {tmp_path / 'policy'}\n", "")
     state, manifest = load(tmp_path / "policy")
     assert set(state["agent"]) == {"actor"}
     assert manifest.config["command"] == "python train.py"
 
 
-def test_export_of_what_is_no_checkpoint_exits_with_1(tmp_path):
+def test_export_of_what_is_no_checkpoint_exits_with_1(tmp_path, command):
     result = command("export", tmp_path, tmp_path / "policy", "--made-by", "x")
-    assert result.returncode == 1
-    assert "is no checkpoint" in result.stderr
+    assert result.code == 1
+    assert "is no checkpoint" in result.err
     assert not (tmp_path / "policy").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
-def test_export_does_not_write_over_what_is_no_policy(run, tmp_path, kind):
+def test_export_does_not_write_over_what_is_no_policy(run, tmp_path, command, kind):
     target = tmp_path / "precious"
     thesis = target if kind == "file" else target / "thesis.tex"
     thesis.parent.mkdir(exist_ok=True)
     thesis.write_text("years of work")
-    result = command("export", run / "checkpoints/step_000001000", target, "--made-by", "x")
-    assert result.returncode == 1
-    assert (
-        result.stderr == f"checkpoints: {target} is there already and is no exported policy; name another directory\n"
-    )
+    result = command("export", checkpoint(run, 1000), target, "--made-by", "x")
+    complaint = f"checkpoints: {target} is there already and is no exported policy; name another directory\n"
+    assert result == (1, "", complaint)
     assert thesis.read_text() == "years of work"
 
 
-def test_what_the_disk_refuses_is_one_sentence(run, tmp_path):
+def test_what_the_disk_refuses_is_one_sentence(run, tmp_path, command):
     (tmp_path / "file").touch()
-    result = command("export", run / "checkpoints/step_000001000", tmp_path / "file" / "policy", "--made-by", "x")
-    assert result.returncode == 1
-    assert result.stderr == f"checkpoints: {tmp_path / 'file'}: File exists\n"
+    result = command("export", checkpoint(run, 1000), tmp_path / "file" / "policy", "--made-by", "x")
+    assert result == (1, "", f"checkpoints: {tmp_path / 'file'}: File exists\n")
 
 
-def test_a_file_is_neither_checkpoint_nor_run(tmp_path):
-    (tmp_path / "file").touch()
-    assert "file is neither a checkpoint nor a run directory" in command("list", tmp_path / "file").stderr
+# As a command
+
+
+def test_it_is_a_command(run):
+    line = [sys.executable, "-m", "checkpoints", "verify", str(run)]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("good") == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")
@@ -130,7 +244,7 @@ def test_a_reader_that_leaves_is_no_error(run):
     assert process.returncode == 141
 
 
-def test_no_verb_is_a_usage_error():
+def test_no_verb_is_a_usage_error(command):
     result = command()
-    assert result.returncode == 2
-    assert "usage: python -m checkpoints" in result.stderr
+    assert result.code == 2
+    assert "usage: python -m checkpoints" in result.err

@@ -1,0 +1,69 @@
+"""Which checkpoints stay."""
+
+import re
+from operator import itemgetter
+from pathlib import Path
+
+from checkpoints.disk import TEMPORARY, remove_directory, sync_directory
+from checkpoints.manifest import MANIFEST, CheckpointError, Manifest, read_manifest
+from checkpoints.segments import SEGMENTS
+from checkpoints.store import list_checkpoints, list_unfinished, step_of
+
+ARCHIVE_EVERY = 100_000
+"""Environment steps: the first checkpoint after each multiple stays for good."""
+_SEGMENT = re.compile(r"[a-z0-9_-]+-[0-9]{12}-[0-9]{12}-[0-9a-f]{16}\.safetensors(" + re.escape(TEMPORARY) + ")?")
+
+
+def kept(manifests: dict[Path, Manifest], keep: int) -> set[Path]:
+    """Of checkpoints in the order of their steps: the newest `keep`, the best by success (the latest of equals), and
+    the first after each multiple of ARCHIVE_EVERY steps."""
+    paths = list(manifests)
+    rated = [(m.success, path) for path, m in reversed(manifests.items()) if m.success is not None]
+    best = [max(rated, key=itemgetter(0))[1]] if rated else []
+    archived: dict[int, Path] = {}
+    for path, manifest in manifests.items():
+        if manifest.step >= ARCHIVE_EVERY:
+            archived.setdefault(manifest.step // ARCHIVE_EVERY, path)
+    return {*paths[-keep:], *best, *archived.values()}
+
+
+def prune(root: Path, keep: int, newest: int) -> None:
+    """Removes what need not be kept, and the segments that no kept checkpoint names.
+
+    newest: the step that has just been saved. Checkpoints of later steps, which a run that fell back to an older one
+    has left behind, are none of the newest; they are left alone until the run has passed them. What was never finished
+    goes: only the one process that writes into `root` may call this. Raises OSError, CheckpointError.
+    """
+    manifests, later, unreadable = {}, {}, []
+    for path in list_checkpoints(root):
+        try:
+            manifest = read_manifest(path)
+        except CheckpointError:
+            unreadable.append(path)
+        else:
+            (manifests if step_of(path) <= newest else later)[path] = manifest
+    stay = kept(manifests, keep)
+    oldest = min((step_of(path) for path in list(manifests)[-keep:]), default=0)
+    gone = [path for path in manifests if path not in stay]
+    gone += [path for path in unreadable if step_of(path) < oldest]
+    for path in gone:
+        remove_directory(path, MANIFEST)
+    if not set(unreadable) - set(gone):  # one that cannot be read just now may name any segment
+        _remove_segments(root / SEGMENTS, [manifests[path] for path in stay] + list(later.values()))
+    # Last: what was begun is how one tells a run whose first save failed from one that has lost its checkpoints.
+    unfinished = list_unfinished(root)
+    for path in unfinished:
+        remove_directory(path, MANIFEST)
+    if gone or unfinished:
+        sync_directory(root)
+
+
+def _remove_segments(directory: Path, manifests: list[Manifest]) -> None:
+    named = {s.name(log) for m in manifests for log, entry in m.logs.items() for s in entry.segments}
+    paths = list(directory.iterdir()) if directory.is_dir() else []
+    useless = [path for path in paths if path.name not in named and _SEGMENT.fullmatch(path.name)]
+    for path in useless:
+        path.unlink()
+    if paths == useless and directory.is_dir():
+        directory.rmdir()
+        sync_directory(directory.parent)

@@ -1,0 +1,125 @@
+"""A log on the disk: immutable files of up to SEGMENT_ROWS rows, shared by all checkpoints that need them.
+
+The rows are cut at multiples of SEGMENT_ROWS, so which file a row comes to lie in does not depend on when the run was
+saved. A checkpoint adds the files that have filled up since the last one, and one for the rows begun: nothing older is
+written again.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints.disk import UnexpectedFile, read_verified
+from checkpoints.manifest import CheckpointError, LogEntry, Segment
+from checkpoints.tensors import decode
+from checkpoints.tree import Columns, Log
+
+SEGMENTS = "segments"
+SEGMENT_ROWS = 4096
+_SLACK = 2**20
+"""Bytes that a file may have beyond twice its arrays': its header's, mostly."""
+
+
+def cuts(first: int, last: int) -> list[tuple[int, int]]:
+    """The rows first … last - 1 as ranges that end at multiples of SEGMENT_ROWS, the last one apart."""
+    inner = range((first // SEGMENT_ROWS + 1) * SEGMENT_ROWS, last, SEGMENT_ROWS)
+    edges = [first, *inner, last]
+    return [(a, b) for a, b in pairwise(edges) if a < b]
+
+
+@dataclass(frozen=True)
+class LogSnapshot:
+    """What has to be on the disk for a log to be: the segments that are there already, and copies of the rows still to
+    be written, both by the range of rows that they are for."""
+
+    first: int
+    old: dict[tuple[int, int], Segment]
+    new: dict[tuple[int, int], Columns]
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        return sorted([*self.old, *self.new])
+
+
+def snapshot(log: Log, name: str, known: list[Segment], directory: Path) -> LogSnapshot:
+    """Copies the rows of `log` that no segment of `known` in `directory` holds."""
+    by_end = {segment.last: segment for segment in known}
+    old, new = {}, {}
+    for first, last in cuts(log.first, log.last):
+        segment = by_end.get(last)
+        # One that begins earlier does as well: the rows before `first` have been given up since it was written.
+        if segment and first - SEGMENT_ROWS < segment.first <= first and _is_there(directory, name, segment):
+            old[first, last] = segment
+        else:
+            new[first, last] = log.read(first, last)
+    return LogSnapshot(log.first, old, new)
+
+
+class StoredLog:
+    """A log in a checkpoint; reads one file at a time, each byte checked.
+
+    expected: the log that it is to replace, by which no segment may be larger than such rows can be; None trusts it.
+    """
+
+    def __init__(self, directory: Path, name: str, entry: LogEntry, expected: Log | None):
+        self.first = entry.first
+        self.last = entry.segments[-1].last if entry.segments else entry.first
+        self._segments = entry.segments
+        self._directory = directory
+        self._name = name
+        self._row_bytes = None if expected is None else _row_bytes(expected)
+        self._read: tuple[Segment, Columns] | None = None
+
+    def read(self, first: int, last: int) -> Columns:
+        """Rows first … last - 1. Raises CheckpointError, IndexError."""
+        if not self.first <= first <= last <= self.last:
+            raise IndexError(f"rows {first} to {last} of {self._name}, which holds {self.first} to {self.last}")
+        pieces = []
+        for segment in self._segments:
+            if segment.first < last and first < segment.last:
+                columns = self._segment(segment)
+                rows = slice(max(first, segment.first) - segment.first, min(last, segment.last) - segment.first)
+                pieces.append({key: column[rows] for key, column in columns.items()})
+        if not pieces:
+            return {}
+        if any(piece.keys() != pieces[0].keys() for piece in pieces):
+            raise CheckpointError(f"the segments of {self._name} hold different columns; use an older checkpoint")
+        if len(pieces) == 1:
+            return pieces[0]
+        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+
+    def _segment(self, segment: Segment) -> Columns:
+        if self._read is None or self._read[0] != segment:
+            self._read = segment, self._load(segment)
+        return self._read[1]
+
+    def _load(self, segment: Segment) -> Columns:
+        path = self._directory / segment.name(self._name)
+        rows = segment.last - segment.first
+        try:
+            # No file holds more than SEGMENT_ROWS: the rows that it claims must not justify any size.
+            if self._row_bytes is not None and segment.size > 2 * SEGMENT_ROWS * self._row_bytes + _SLACK:
+                raise UnexpectedFile(f"has {segment.size} bytes for {rows} rows, which is no segment of this run")
+            columns = decode(read_verified(path, segment.size, segment.sha256))
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror}); use an older checkpoint") from error
+        except UnexpectedFile as error:
+            raise CheckpointError(f"{path} {error}; use an older checkpoint") from error
+        if any(column.shape[:1] != (rows,) for column in columns.values()):
+            raise CheckpointError(f"{path} does not hold {rows} rows; use an older checkpoint")
+        return columns
+
+
+def _is_there(directory: Path, name: str, segment: Segment) -> bool:
+    """Whether the file still has its size: somebody may have tidied up during the run."""
+    try:
+        return (directory / segment.name(name)).stat().st_size == segment.size
+    except OSError:
+        return False
+
+
+def _row_bytes(log: Log) -> int:
+    columns = log.read(log.first, log.first)
+    return sum(column.itemsize * int(np.prod(column.shape[1:])) for column in columns.values())

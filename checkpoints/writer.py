@@ -1,0 +1,84 @@
+"""Saving beside training: one thread that writes, one save at a time."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from checkpoints.manifest import CheckpointError, LogEntry, Manifest
+from checkpoints.retention import prune
+from checkpoints.store import About, Snapshot, State, take_snapshot, write
+
+
+class CheckpointWriter:
+    """Saves a run's states in the background. A save that fails is told, costs no older checkpoint, and ends nothing.
+
+    Args:
+        root: where the checkpoints lie; no other process may write there.
+        keep: how many of the newest stay; see retention.py for what else does.
+        tell: gets a sentence for each failure, in the writing thread.
+        resumed: manifest of the checkpoint in `root` that the run goes on from, whose segments need not be written
+            again.
+    """
+
+    def __init__(self, root: Path, keep: int, tell: Callable[[str], None], resumed: Manifest | None = None):
+        self.root = root
+        self.keep = keep
+        self.last_good: int | None = None if resumed is None else resumed.step
+        """Step of the newest checkpoint that is safely on the disk."""
+        self._tell = tell
+        self._known: dict[str, LogEntry] = {} if resumed is None else resumed.logs
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._in_flight: Future[None] | None = None
+
+    def save(
+        self, step: int, state: State, about: About, success: float | None, before: Callable[[], None] | None = None
+    ) -> None:
+        """Copies `state` and returns; it is written in the background, once a save that is in flight has ended.
+
+        before: called in the writing thread ahead of everything, for what the state relies on; an OSError of it fails
+        the save. Raises ValueError, TypeError where the state cannot be written at all.
+        """
+        self.wait()
+        taken = take_snapshot(self.root, step, state, about, success, self._known)
+        self._in_flight = self._thread.submit(self._write, taken, before)
+
+    def wait(self) -> None:
+        """Returns when nothing is in flight any more."""
+        if self._in_flight is not None:
+            self._in_flight.result()
+            self._in_flight = None
+
+    def close(self) -> None:
+        self.wait()
+        self._thread.shutdown()
+
+    def _write(self, taken: Snapshot, before: Callable[[], None] | None) -> None:
+        try:
+            if before is not None:
+                before()
+            manifest = write(self.root, taken)
+        # Whatever it is, a run of days must not die of it: the next save may succeed.
+        except Exception as error:
+            self._tell(
+                f"checkpoint of step {taken.step:,} NOT saved: {_reason(error)}; training goes on, and tries again at "
+                f"the next checkpoint; {self._newest()}"
+            )
+            self._prune(-1 if self.last_good is None else self.last_good)  # half a checkpoint only takes up room
+            return
+        self.last_good, self._known = taken.step, manifest.logs
+        self._prune(taken.step)
+
+    def _prune(self, newest: int) -> None:
+        try:
+            prune(self.root, self.keep, newest)
+        except (OSError, CheckpointError) as error:
+            self._tell(f"old checkpoints in {self.root} could not be removed: {_reason(error)}; training goes on")
+
+    def _newest(self) -> str:
+        return "there is no older one" if self.last_good is None else f"the newest good one is step {self.last_good:,}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the disk'}: {error.strerror or error}"
+    return f"{type(error).__name__}: {error}"
