@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if device.type == "cpu":
         use_fastest_exact_products()
     path = find_checkpoint(config.path)
-    state, manifest = checkpoints.load(path, only=["agent"])
+    manifest = checkpoints.read_manifest(path)
     stored = {key: value for key, value in manifest.config.items() if key != "command"}
     training = config_from_dict(stored, path)
     if config.goal is not None and is_custom(training.env):
@@ -79,9 +79,10 @@ def evaluate(config: EvaluateConfig) -> None:
 
     envs, spec = make_environments(training, min(config.episodes, ENVS), goal)
     agent = make_agent(training, envs[0], spec, device, seed=0)
+    state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
     try:
         agent.load_actor(state["agent"]["actor"])
-    except RuntimeError as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
         raise EvaluationError(f"{path} does not fit {training.env} as it is now: {mismatch}") from error
     policy = agent.act_deterministic
@@ -127,7 +128,7 @@ def find_checkpoint(name: str) -> Path:
     """The checkpoint that a run directory, a checkpoint's own path, or a pretrained policy's name stands for."""
     path = Path(name)
     if (path / "checkpoints").is_dir():
-        newest, problems = checkpoints.newest_valid(path / "checkpoints")
+        newest, problems = checkpoints.newest_valid(path / "checkpoints", only=["agent"])
         for problem in problems:
             print(f"passed over: {problem}")
         if newest is None:

@@ -5,11 +5,11 @@ python train.py --help              every option
 tensorboard --logdir runs           watch it
 """
 
-import signal
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -18,142 +18,120 @@ import tyro
 import checkpoints
 import her
 from env import EnvError, GoalEnv, RenderingUnavailable
+from env.outputs import leave_quietly
 from env.video import write_video
-from sac import SAC, Batch, DeviceError, describe_device, select_device, use_fastest_exact_products
+from sac import Batch, DeviceError, describe_device, select_device, use_fastest_exact_products
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
-from training.evaluation import record_episodes, run_episodes, summarise
-from training.run_directory import RunDirectory, checkpoint_to_resume, version_notes
+from training.evaluation import Policy, record_episodes, run_episodes, summarise
+from training.progress import Progress, say
+from training.run_directory import RunDirectory, RunInUse, choose_start, refuse_impossible
+from training.saving import SaveFailed, Saver, TrainingDiverged, restore
 from training.setup import evaluation_goal, make_environments
 from training.state import TrainingState
+from training.stopping import Stopped, StopRequest, interruptible
+from training.verify_resume import VerificationFailed, verify_resume
+from training.watchdog import Watchdog, WatchdogError
 
 EVAL_ENVS = 20
 """Evaluation episodes that share a forward pass of the policy."""
 VIDEO_EPISODES = 3
+REFUSED = 2
+"""Exit status of what no restart can cure: an impossible option, another run's directory, a diverged run."""
 
 
-class TrainingDiverged(RuntimeError):
-    """A loss or a weight is no longer finite; going on would only destroy what was learnt."""
-
-
-class StopRequest:
-    """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
-
-    As a context manager it listens; a second signal changes nothing.
-    """
-
-    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-    def __init__(self):
-        self.signal: int | None = None
-
-    def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or number
-
-
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     """Runs `config` to its last step, from the beginning or from where its directory left off."""
     device = select_device(config.device)
     if device.type == "cpu":
         use_fastest_exact_products()
-    run = RunDirectory(Path(config.run))
-    checkpoint, notes = checkpoint_to_resume(config)
-    for note in notes:
-        print(note)
     state = TrainingState.new(config, device)
-    if checkpoint is not None:
-        restore(state, checkpoint, config)
-    if state.env_steps >= config.steps:
-        print(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
-        return
+    refuse_impossible(config, state.envs.spec.fingerprint)
     goal = evaluation_goal(config.env, config.eval.goal)
     eval_envs, _ = make_environments(config, min(config.eval.episodes, EVAL_ENVS), goal)
 
+    run = RunDirectory(Path(config.run))
     with run.lock():
-        run.write_config(config)
-        print(describe_device(device))
-        print(f"{run.path} · {f'from step {state.env_steps:,}' if checkpoint else 'new run'} · {config.steps:,} steps")
-        curves = Curves(run.path, config, state.env_steps)
+        start = choose_start(config, state.envs.spec.fingerprint)
+        curves_so_far, notes = restore(state, start.checkpoint, config) if start.checkpoint else ({}, [])
+        for note in (*start.notes, *notes):
+            say(note)
         started = time.perf_counter()
-        try:
-            with StopRequest() as stop:
-                train_loop(config, state, eval_envs, run, curves, stop)
-        finally:
-            curves.close()
-        minutes = (time.perf_counter() - started) / 60
-        if state.env_steps < config.steps:
-            print(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
-            sys.exit(128 + stop.signal)
+        if is_complete(state, config):
+            say(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
+        else:
+            run.write_config(config)
+            say(describe_device(device))
+            where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
+            say(f"{run.path} · {where} · {config.steps:,} steps")
+            with (
+                closing(Curves(run.path, config, state.env_steps, curves_so_far if start.own else None)) as curves,
+                closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
+                closing(Progress(config.steps, state.env_steps)) as progress,
+            ):
+                try:
+                    train_loop(config, state, eval_envs, curves, saver, progress, stop, watchdog)
+                except (TrainingDiverged, EnvError) as error:
+                    raise type(error)(f"{error}; {saver.last_good()}") from error
+            if not is_complete(state, config):
+                say(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
+                sys.exit(128 + stop.signal)
+            summary(state, run, (time.perf_counter() - started) / 60)
         if config.video:
-            record_video(run, eval_envs[0], state, config)
-        summary(state, run, minutes)
+            record_video(run, eval_envs[0], state, config, stop, watchdog)
 
 
 def train_loop(
     config: TrainConfig,
     state: TrainingState,
     eval_envs: list[GoalEnv],
-    run: RunDirectory,
     curves: Curves,
+    saver: Saver,
+    progress: Progress,
     stop: StopRequest,
+    watchdog: Watchdog,
 ) -> None:
     """Collect, learn, log, evaluate and checkpoint, until the last step or until asked to stop."""
+    policy = interruptible(state.agent.act_deterministic, stop, watchdog)
     started, first_step = time.perf_counter(), state.env_steps
-    stopping = False
-    while state.env_steps < config.steps and not stopping:
-        collect(state, config, run)
-        learn(state, config)
-        curves.advance(config.num_envs)
+    while not is_complete(state, config) and stop.signal is None:
+        watchdog.pat()
+        if not state.evaluation_due:  # as it is only where a stop came before its end
+            collect(state, config)
+            learn(state, config)
+            progress.advance(config.num_envs)
+            if crossed(state.env_steps, config.num_envs, config.log.every):
+                means = state.update_metrics.pop()
+                check_finite(means, state.env_steps)
+                fps = (state.env_steps - first_step) / (time.perf_counter() - started)
+                rates = {"train/n_updates": state.agent.updates, "time/fps": fps}
+                curves.log(state.rollouts.values() | means | rates, state.env_steps)
+            last_step = state.env_steps >= config.steps
+            state.evaluation_due = last_step or crossed(state.env_steps, config.num_envs, config.eval.every)
 
-        if crossed(state.env_steps, config.num_envs, config.log.every):
-            means = state.update_metrics.pop()
-            fps = (state.env_steps - first_step) / (time.perf_counter() - started)
-            rates = {"train/n_updates": state.agent.updates, "time/fps": fps}
-            curves.log(state.rollouts.values() | means | rates, state.env_steps)
-            check_finite(means, state.env_steps, run)
-
-        last_step = state.env_steps >= config.steps
         success, new_best = None, False
-        if last_step or crossed(state.env_steps, config.num_envs, config.eval.every):
-            result = evaluate(state, eval_envs, config)
+        if state.evaluation_due:
+            try:
+                result = evaluate(state, eval_envs, policy, config)
+            except Stopped:
+                break
+            state.evaluation_due = False
             success = state.last_success = result["success"]["rate"]
             new_best = success > state.best_success
             state.best_success = max(success, state.best_success)
-            curves.report(result, state.rollouts.goal_moved_rate, state.env_steps)
+            curves.report(result, state.env_steps)
+            progress.report(result, state.rollouts.goal_moved_rate, state.env_steps)
 
-        due = crossed(state.env_steps, config.num_envs, config.checkpoint.every)
-        stopping = stop.signal is not None  # read once: a signal from here on is the next step's
-        if due or new_best or last_step or stopping:
-            check_weights(state.agent, state.env_steps, run)
-            run.save(config, state.env_steps, state.state_dict(), success)
-
-
-def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> None:
-    """Puts a checkpoint into a new state, and says so where the run cannot be the very same. Raises CheckpointError."""
-    content, manifest = checkpoints.load(checkpoint)
-    for note in version_notes(manifest.versions):
-        print(note)
-    try:
-        fresh = state.load_state_dict(content)
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise checkpoints.CheckpointError(
-            f"{checkpoint} does not fit {config.env} as it is now: {reason}; continue it with the code that wrote it, "
-            "or give a new --run"
-        ) from error
-    if fresh:
-        print(f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact")
+        if new_best or crossed(state.env_steps, config.num_envs, config.checkpoint.every):
+            saver.save(success)
+    saver.finish()
 
 
-def collect(state: TrainingState, config: TrainConfig, run: RunDirectory) -> None:
+def is_complete(state: TrainingState, config: TrainConfig) -> bool:
+    return state.env_steps >= config.steps and not state.evaluation_due
+
+
+def collect(state: TrainingState, config: TrainConfig) -> None:
     """One step of every environment, at random first and with the policy after, into the buffer's staging area."""
     envs = state.envs
     obs = {key: value.copy() for key, value in envs.obs.items()}
@@ -161,7 +139,7 @@ def collect(state: TrainingState, config: TrainConfig, run: RunDirectory) -> Non
         action = state.explorer()
     else:
         action = state.agent.act(her.policy_input(**obs, goal_scale=envs.spec.goal_scale))
-        check_finite({"the policy's action": action.sum()}, state.env_steps, run)
+        check_finite({"the policy's action": action.sum()}, state.env_steps)
     step = envs.step(action)
     state.env_steps += len(envs)
     state.rollouts.add(step)
@@ -176,8 +154,13 @@ def collect(state: TrainingState, config: TrainConfig, run: RunDirectory) -> Non
 
 def learn(state: TrainingState, config: TrainConfig) -> None:
     """As many updates as the ratio asks for by now, counted from the end of the warm-up."""
+    if state.learning_since is None:
+        if not len(state.buffer) or state.env_steps <= config.warmup:
+            return
+        # Where the first episode ends after the warm-up, what was missed by then is not made up for in one burst.
+        state.learning_since = max(config.warmup, state.env_steps - config.num_envs)
     env = state.envs.envs[0]
-    due = int((state.env_steps - config.warmup) * config.updates_per_step)
+    due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
         batch = her.sample(
             state.buffer,
@@ -205,12 +188,10 @@ def to_batch(batch: her.GoalBatch, goal_scale: float, device: torch.device) -> B
     return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-def evaluate(state: TrainingState, envs: list[GoalEnv], config: TrainConfig) -> dict:
+def evaluate(state: TrainingState, envs: list[GoalEnv], policy: Policy, config: TrainConfig) -> dict:
     """The deterministic policy on environments and episodes of its own; touches nothing that training uses."""
     goal_scale = state.envs.spec.goal_scale
-    return summarise(
-        list(run_episodes(envs, state.agent.act_deterministic, goal_scale, config.eval.episodes, config.eval.seed))
-    )
+    return summarise(list(run_episodes(envs, policy, goal_scale, config.eval.episodes, config.eval.seed)))
 
 
 def crossed(env_steps: int, stride: int, every: int) -> bool:
@@ -218,49 +199,40 @@ def crossed(env_steps: int, stride: int, every: int) -> bool:
     return env_steps // every > (env_steps - stride) // every
 
 
-def check_finite(means: dict[str, float], env_steps: int, run: RunDirectory) -> None:
+def check_finite(means: dict[str, float], env_steps: int) -> None:
     """Raises TrainingDiverged where one of the agent's numbers is not finite."""
     bad = [name for name, value in means.items() if not np.isfinite(value)]
     if bad:
-        raise TrainingDiverged(
-            f"training diverged by step {env_steps:,}: {', '.join(bad)} not finite; {last_good(run)}; "
-            "look for huge rewards or observations, or try a smaller --sac.lr"
-        )
+        raise TrainingDiverged(f"training diverged by step {env_steps:,}: {', '.join(bad)} not finite")
 
 
-def check_weights(agent: SAC, env_steps: int, run: RunDirectory) -> None:
-    """Nothing that is not finite is ever saved. Raises TrainingDiverged."""
-    bad = agent.not_finite()
-    if bad:
-        raise TrainingDiverged(
-            f"training diverged by step {env_steps:,}: {', '.join(bad)} not finite; {last_good(run)}"
-        )
-
-
-def last_good(run: RunDirectory) -> str:
-    saved = checkpoints.list_checkpoints(run.checkpoints)
-    return f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
-
-
-def record_video(run: RunDirectory, env: GoalEnv, state: TrainingState, config: TrainConfig) -> None:
-    """A few evaluation episodes as mp4; a machine that cannot draw says so, and has its policy all the same."""
-    if not hasattr(env, "render"):
-        print(f"no video: {config.env} has no render()")
-        return
+def record_video(
+    run: RunDirectory, env: GoalEnv, state: TrainingState, config: TrainConfig, stop: StopRequest, watchdog: Watchdog
+) -> None:
+    """A few evaluation episodes as mp4, where there is none of this step yet; a machine that cannot draw says so, and
+    has its policy all the same."""
     path = run.videos / f"step_{state.env_steps:09d}.mp4"
-    policy, goal_scale = state.agent.act_deterministic, state.envs.spec.goal_scale
+    if path.exists():
+        return
+    if not hasattr(env, "render"):
+        say(f"no video: {config.env} has no render()")
+        return
+    policy, goal_scale = interruptible(state.agent.act_deterministic, stop, watchdog), state.envs.spec.goal_scale
     try:
         write_video(path, record_episodes(env, policy, goal_scale, VIDEO_EPISODES, config.eval.seed))
-        print(f"video: {path}")
+        say(f"video: {path}")
+    except Stopped:
+        say("no video yet; the same command line makes it")
+        sys.exit(128 + stop.signal)
     # Other people's render() fails in its own ways, and no picture is worth a trained policy.
     except Exception as error:
         reason = str(error) if isinstance(error, RenderingUnavailable) else f"{type(error).__name__}: {error}"
-        print(f"no video: {reason}")
+        say(f"no video: {reason}")
 
 
 def summary(state: TrainingState, run: RunDirectory, minutes: float) -> None:
     rollouts = state.rollouts
-    print(
+    say(
         f"done: {state.env_steps:,} steps, {state.agent.updates:,} updates, {minutes:.1f} min\n"
         f"success {state.last_success:.0%} (best {state.best_success:.0%}) · "
         f"goal moved in {rollouts.episodes_moved:,} of {rollouts.episodes:,} training episodes\n"
@@ -268,21 +240,39 @@ def summary(state: TrainingState, run: RunDirectory, minutes: float) -> None:
     )
 
 
+def leave(status: int, sentence: object) -> NoReturn:
+    with suppress(OSError):
+        print(f"train.py: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
 def main() -> None:
-    config = tyro.cli(TrainConfig, prog="train.py")
     try:
-        train(config.resolved())
-    except OSError as error:
-        sys.exit(f"train.py: {error.filename or 'output'}: {error.strerror or error}; what was saved before is intact")
+        config = tyro.cli(TrainConfig, prog="train.py").resolved()
+        if config.verify_resume:
+            sys.exit(0 if verify_resume(config, sys.argv[1:]) else 1)
+        with StopRequest() as stop, Watchdog(config.watchdog) as watchdog:
+            train(config, stop, watchdog)
     except (
         ConfigError,
         EnvError,
-        DeviceError,
+        WatchdogError,
         her.EpisodeTooLong,
         checkpoints.CheckpointError,
         TrainingDiverged,
     ) as error:
-        sys.exit(f"train.py: {error}")
+        leave(REFUSED, error)
+    except (DeviceError, RunInUse, SaveFailed, VerificationFailed) as error:
+        leave(1, error)
+    except torch.AcceleratorError as error:
+        reason = str(error).splitlines()[0]
+        leave(1, f"the GPU failed ({reason}); the same command line goes on from the last checkpoint")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        leave_quietly()
+    except OSError as error:
+        leave(1, f"{error.filename or 'output'}: {error.strerror or error}; what was saved before is intact")
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ def test_a_policy_that_does_not_fit_gets_one_sentence(runs, point_run, tmp_path,
     (saved,) = checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
     state, manifest = checkpoints.load(saved)
     config = manifest.config | {"env": "point_env:PointEnv", "reward": None}
-    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 200, state, config, manifest.versions)
+    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 200, state, checkpoints.About(config, manifest.versions))
     message = run(monkeypatch, saved)
     assert "does not fit point_env:PointEnv as it is now: size mismatch for" in message
     assert message.count("\n") == 0

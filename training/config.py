@@ -20,7 +20,7 @@ WARMUP = {"push": 8_000, "pick-place": 8_000}
 EVAL_EVERY = {"reach": 2_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
 
-MAY_CHANGE = ("steps", "run", "resume", "device", "video", "eval", "checkpoint", "log")
+MAY_CHANGE = ("steps", "run", "resume", "device", "video", "watchdog", "verify_resume", "eval", "checkpoint", "log")
 """What a resumed run may be told anew: everything else would make it another run."""
 
 
@@ -51,7 +51,7 @@ class CheckpointConfig:
     """Environment steps between two checkpoints.
     An evaluation with the best success so far is saved as well."""
     keep: int = 3
-    """How many of the newest to keep, besides the best by success."""
+    """How many of the newest to keep, besides the best by success and the first after each 100,000 steps."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ class TrainConfig:
     """Gradient updates per environment step after the warm-up."""
     video: bool = True
     """Record a video of the trained policy at the end."""
+    watchdog: float | None = None
+    """Seconds without a step after which the run shows where it hangs and ends, for a supervisor to start it again
+    (docs/unattended.md)."""
+    verify_resume: bool = False
+    """Prove on this machine that a run of these options, killed and resumed, is the run that was never interrupted;
+    trains a short one twice, in a temporary directory, and compares them."""
     task: TaskConfig = field(default_factory=TaskConfig)
     sac: SACConfig = field(default_factory=SACConfig)
     her: HERConfig = field(default_factory=HERConfig)
@@ -152,6 +158,7 @@ class TrainConfig:
             if name.startswith("task."):
                 require(not isinstance(value, float) or value >= 0, f"--{name} {value}: must not be negative")
         require(self.task.reach_scale > 0, f"--task.reach-scale {self.task.reach_scale}: must be positive")
+        require(self.watchdog is None or self.watchdog > 0, f"--watchdog {self.watchdog}: must be positive")
         require(self.eval.seed >= 0, f"--eval.seed {self.eval.seed}: must not be negative")
         require(self.her.capacity >= 1, f"--her.capacity {self.her.capacity}: must be at least 1")
         require(self.seed >= 0, f"--seed {self.seed}: must not be negative")

@@ -91,7 +91,7 @@ class RolloutMeter:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "running": self.running,
+            "running": {name: total.tolist() for name, total in self.running.items()},
             "windows": {name: list(window) for name, window in self.windows.items()},
             "episodes": self.episodes,
             "episodes_moved": int(self.episodes_moved),
@@ -99,7 +99,7 @@ class RolloutMeter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.running = {name: total.copy() for name, total in state["running"].items()}
+        self.running = {name: np.array(total) for name, total in state["running"].items()}
         self.windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
         self.episodes = state["episodes"]
         self.episodes_moved = state["episodes_moved"]

@@ -1,11 +1,12 @@
 """A run on the disk: where it is, whether it may be continued, and from what."""
 
 import errno
-import importlib.metadata
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ except ImportError:  # Windows: a run there goes without its lock
 import checkpoints
 from training.config import ConfigError, TrainConfig, differences
 
-VERSIONS = {name: importlib.metadata.version(name) for name in ("torch", "mujoco", "numpy")}
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """What a file system says that knows no locks: no reason not to train there."""
+
+
+class RunInUse(RuntimeError):
+    """Another process trains in the directory now."""
 
 
 class RunDirectory:
@@ -28,7 +32,6 @@ class RunDirectory:
     def __init__(self, path: Path):
         self.path = path
         self.config_file = path / "config.json"
-        self.temporary_config = path / "config.tmp"
         self.lock_file = path / ".lock"
         self.checkpoints = path / "checkpoints"
         self.videos = path / "videos"
@@ -37,18 +40,17 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Keeps every other process from training in this directory, which it makes.
 
-        Raises ConfigError where one does already. The lock dies with its owner, however that ends; the file stays.
+        Raises RunInUse where one does already. The lock dies with its owner, however that ends; the file stays.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        checkpoints.make_directory(self.path)
         with open(self.lock_file, "a+") as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    file.seek(0)
-                    raise ConfigError(
-                        f"{self.path} is being trained already by process {file.read().strip() or '(unknown)'}; "
-                        "wait for it or give another --run"
+                    raise RunInUse(
+                        f"{self.path} is being trained already by process {self._owner()}; wait for it or give "
+                        "another --run"
                     ) from None
                 except OSError as error:
                     if error.errno not in _NO_LOCKS:
@@ -58,60 +60,97 @@ class RunDirectory:
             file.flush()
             yield
 
+    def _owner(self) -> str:
+        """The process that holds the lock; it takes a moment to write its number."""
+        for _ in range(10):
+            if owner := self.lock_file.read_text().strip():
+                return owner
+            time.sleep(0.05)
+        return "(unknown)"
+
     def write_config(self, config: TrainConfig) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.temporary_config.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        os.replace(self.temporary_config, self.config_file)
-
-    def save(self, config: TrainConfig, step: int, state: Mapping[str, Any], success: float | None) -> None:
-        checkpoints.save(self.checkpoints, step, state, config.to_dict(), VERSIONS, success)
-        checkpoints.prune(self.checkpoints, config.checkpoint.keep)
+        """Writes config.json, whole or not at all, where it is not there already."""
+        content = (json.dumps(config.to_dict(), indent=2) + "\n").encode()
+        if not self.config_file.exists() or self.config_file.read_bytes() != content:
+            checkpoints.write_file(self.config_file, content)
+            checkpoints.sync_directory(self.path)
 
 
-def checkpoint_to_resume(config: TrainConfig) -> tuple[Path | None, list[str]]:
-    """Where the run goes on (None: it begins), and what to tell the user about it.
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: at a checkpoint, or at its first step where that is None.
 
-    Raises ConfigError where the directory holds another run, CheckpointError where it holds a run that is lost.
+    own: the checkpoint is one of the run's own, not a branch's source. notes: what to tell the user.
+    """
+
+    checkpoint: Path | None = None
+    own: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def refuse_impossible(config: TrainConfig, fingerprint: str | None) -> None:
+    """Raises ConfigError, CheckpointError where `config` cannot run in its directory; changes nothing.
+
+    What can be known before the run's lock is taken, which makes the directory. Another process may be at work in it:
+    choose_start decides, under the lock.
+    """
+    run = RunDirectory(Path(config.run))
+    try:
+        names = set(os.listdir(run.path))
+    except FileNotFoundError:
+        names = set()
+    except NotADirectoryError:
+        raise ConfigError(f"--run {run.path}: is a file; give another --run") from None
+    if names and not names & {run.lock_file.name, run.config_file.name}:
+        raise _foreign(run)
+    if run.config_file.exists():
+        _refuse_what_was_begun(run, config)
+    if config.resume not in ("auto", "never"):
+        _refuse_other_checkpoint(_named_checkpoint(Path(config.resume), run).checkpoint, config, fingerprint)
+
+
+def choose_start(config: TrainConfig, fingerprint: str | None) -> Start:
+    """Where the run goes on. To be called with the run's lock held.
+
+    fingerprint: of the model as it is now. Raises ConfigError where the directory holds another run, CheckpointError
+    where it holds a run that is lost, or was made with other code or another model.
     """
     run = RunDirectory(Path(config.run))
     begun = run.config_file.exists()
-    if begun and config.resume == "never":
-        raise ConfigError(f"{run.path} already holds a run; give another --run, or --resume auto to continue it")
     if begun:
-        _refuse_other_run(_read_json(run.config_file), config, run.config_file)
+        _refuse_what_was_begun(run, config)
     else:
         _refuse_foreign_directory(run)
     if config.resume not in ("auto", "never"):
-        return _named_checkpoint(Path(config.resume), run, config)
-    return _newest_checkpoint(run) if begun else (None, [])
+        start = _named_checkpoint(Path(config.resume), run)
+    else:
+        start = _newest_checkpoint(run) if begun else Start()
+    if start.checkpoint is not None:
+        _refuse_other_checkpoint(start.checkpoint, config, fingerprint)
+    return start
 
 
-def version_notes(saved: Mapping[str, str]) -> list[str]:
-    """A sentence for each package that is not the version a checkpoint was saved with: Manifest.versions."""
-    return [
-        f"saved with {name} {saved[name]}, running {running}: the continued run is not bit-exact"
-        for name, running in VERSIONS.items()
-        if name in saved and saved[name] != running
-    ]
-
-
-def _newest_checkpoint(run: RunDirectory) -> tuple[Path | None, list[str]]:
-    """The newest of the run's own that is good, and notes."""
+def _newest_checkpoint(run: RunDirectory) -> Start:
+    """The newest of the run's own that is good."""
     path, problems = checkpoints.newest_valid(run.checkpoints)
     if path is not None:
-        return path, [f"passed over: {problem}" for problem in problems]
+        return Start(path, notes=tuple(f"passed over: {problem}" for problem in problems))
     if problems:
         raise checkpoints.CheckpointError(f"no checkpoint of {run.path} can be used: {'; '.join(problems)}")
-    # The directory comes with the first checkpoint: it holds at least the beginning of that one, or it was emptied.
-    if run.checkpoints.exists() and not checkpoints.list_unfinished(run.checkpoints):
+    # The first thing that a first save makes is the checkpoint's own directory; segments without one were left behind.
+    if run.checkpoints.exists() and any(run.checkpoints.iterdir()) and not _unfinished(run):
         raise checkpoints.CheckpointError(
             f"{run.checkpoints} has lost its checkpoints; put them back, or give another --run to start anew"
         )
-    return None, [f"{run.path} stopped before its first checkpoint; starting it again"]
+    return Start(notes=(f"{run.path} stopped before its first checkpoint; starting it again",))
 
 
-def _named_checkpoint(source: Path, run: RunDirectory, config: TrainConfig) -> tuple[Path, list[str]]:
-    """--resume PATH: that checkpoint, or the newest good one of that run directory, and notes."""
+def _unfinished(run: RunDirectory) -> bool:
+    return bool(checkpoints.list_unfinished(run.checkpoints))
+
+
+def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
+    """--resume PATH: that checkpoint, or the newest good one of that run directory."""
     path, problems = source, []
     if (source / "checkpoints").is_dir():
         path, problems = checkpoints.newest_valid(source / "checkpoints")
@@ -124,21 +163,42 @@ def _named_checkpoint(source: Path, run: RunDirectory, config: TrainConfig) -> t
         raise checkpoints.CheckpointError(
             f"--resume {source}: is a policy without its training; it can be evaluated, not continued"
         )
-    _refuse_other_run(manifest.config, config, path)
     own = checkpoints.list_checkpoints(run.checkpoints)
-    if own and int(own[-1].name.removeprefix("step_")) > manifest.step:
+    if own and checkpoints.step_of(own[-1]) > manifest.step:
         raise ConfigError(
             f"{run.path} already holds {own[-1].name}, which is newer than {path.name}; to continue it, leave --resume "
             "out, or give another --run to branch off"
         )
-    return path, [f"passed over: {problem}" for problem in problems]
+    is_own = path.resolve().parent == run.checkpoints.resolve()
+    return Start(path, own=is_own, notes=tuple(f"passed over: {problem}" for problem in problems))
+
+
+def _refuse_what_was_begun(run: RunDirectory, config: TrainConfig) -> None:
+    if config.resume == "never":
+        raise ConfigError(f"{run.path} already holds a run; give another --run, or --resume auto to continue it")
+    _refuse_other_run(_read_json(run.config_file), config, run.config_file)
+
+
+def _refuse_other_checkpoint(path: Path, config: TrainConfig, fingerprint: str | None) -> None:
+    manifest = checkpoints.read_manifest(path)
+    _refuse_other_run(manifest.config, config, path)
+    if manifest.fingerprint != fingerprint:
+        raise checkpoints.CheckpointError(
+            f"{path} was trained on another model (fingerprint {manifest.fingerprint!s:.12}, now {fingerprint!s:.12}): "
+            "the files of the simulated model have changed since; put the former ones back, or give another --run to "
+            "start anew"
+        )
 
 
 def _refuse_foreign_directory(run: RunDirectory) -> None:
     # A run that a crash ended before config.json was in place leaves nothing but these.
-    own = {run.lock_file, run.temporary_config}
-    if run.path.exists() and (not run.path.is_dir() or not own.issuperset(run.path.iterdir())):
-        raise ConfigError(f"--run {run.path}: is there already and is no run of this program; give another --run")
+    own = {run.lock_file.name, run.config_file.name + ".tmp"}
+    if not own.issuperset(os.listdir(run.path)):
+        raise _foreign(run)
+
+
+def _foreign(run: RunDirectory) -> ConfigError:
+    return ConfigError(f"--run {run.path}: is there already and is no run of this program; give another --run")
 
 
 def _refuse_other_run(old: dict[str, Any], config: TrainConfig, source: Path) -> None:

@@ -37,6 +37,10 @@ class TrainingState:
     update_metrics: UpdateMeter
     env_seeds: list[int]
     env_steps: int = 0
+    learning_since: int | None = None
+    """The step from which updates are counted: the warm-up's end, or the first episode's where that comes later."""
+    evaluation_due: bool = False
+    """This step's evaluation has still to be done: a stop came before its end."""
     best_success: float = -1.0
     last_success: float | None = None
 
@@ -66,6 +70,8 @@ class TrainingState:
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """{part: nested dict of arrays, numbers, and the buffer's rows as a log}; arrays may be views: copy or write
+        them before the next step."""
         return {
             "envs": self.envs.state_dict(),
             "agent": self.agent.state_dict(),
@@ -75,6 +81,8 @@ class TrainingState:
             "update_metrics": self.update_metrics.state_dict(),
             "progress": {
                 "env_steps": self.env_steps,
+                "learning_since": self.learning_since,
+                "evaluation_due": self.evaluation_due,
                 "best_success": self.best_success,
                 "last_success": self.last_success,
             },
@@ -83,8 +91,8 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> int:
         """Restores what state_dict returned; returns how many environments could not be, and began a fresh episode."""
         progress = state["progress"]
-        self.env_steps = progress["env_steps"]
-        self.best_success, self.last_success = progress["best_success"], progress["last_success"]
+        for name in ("env_steps", "learning_since", "evaluation_due", "best_success", "last_success"):
+            setattr(self, name, progress[name])
         for name in ("agent", "buffer", "explorer", "rollouts", "update_metrics"):
             getattr(self, name).load_state_dict(state[name])
         fresh = self.envs.load_state_dict(state["envs"], [(seed + self.env_steps) % 2**31 for seed in self.env_seeds])

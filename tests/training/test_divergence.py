@@ -9,7 +9,6 @@ import train
 from env import TaskConfig
 from env.simulation import Simulation
 from training.config import TrainConfig
-from training.run_directory import RunDirectory
 from training.state import TrainingState
 
 ENVS, LENGTH, POISONED = 3, 10, 1
@@ -30,7 +29,7 @@ def collected(tmp_path, rounds, poison_at=None):
     for step in range(rounds):
         if step == poison_at:
             state.envs.envs[POISONED].sim.data.qvel[0] = np.nan
-        train.collect(state, config, RunDirectory(tmp_path / "r"))
+        train.collect(state, config)
     return state
 
 

@@ -1,16 +1,20 @@
 """Which directories a run may use, which it must leave alone, and what it goes on from."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import checkpoints
-from training.config import ConfigError, TrainConfig
-from training.run_directory import VERSIONS, RunDirectory, checkpoint_to_resume, version_notes
+from training.config import ConfigError, LogConfig, TrainConfig
+from training.run_directory import RunDirectory, RunInUse, Start, choose_start, refuse_impossible
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,13 +23,34 @@ def config(run: Path, **changes) -> TrainConfig:
     return replace(TrainConfig(run=str(run)), **changes).resolved()
 
 
-def start(path: Path, *steps: int, **changes) -> RunDirectory:
+def start(path: Path, *steps: int, fingerprint: str | None = None, **changes) -> RunDirectory:
     """A run directory as training leaves it, with a checkpoint at each of `steps`."""
     run, own = RunDirectory(path), config(path, **changes)
-    run.write_config(own)
+    with run.lock():
+        run.write_config(own)
+    about = checkpoints.About(own.to_dict(), {}, fingerprint)
     for step in steps:
-        run.save(own, step, {"progress": {"env_steps": step}}, None)
+        state = {"progress": {"env_steps": step}, "buffer": {"rows": Rows(0, step)}}
+        checkpoints.save(run.checkpoints, step, state, about)
     return run
+
+
+class Rows(NamedTuple):
+    """A log, as the buffer's: each row holds its own number."""
+
+    first: int
+    last: int
+
+    def read(self, a: int, b: int) -> dict[str, np.ndarray]:
+        return {"number": np.arange(a, b)}
+
+
+def checkpoint_to_resume(own: TrainConfig) -> tuple[Path | None, list[str]]:
+    """Where train.py would go on, and what it would say about it."""
+    refuse_impossible(own, None)
+    with RunDirectory(Path(own.run)).lock():
+        begin = choose_start(own, None)
+    return begin.checkpoint, list(begin.notes)
 
 
 def contents(path: Path) -> dict[Path, bytes]:
@@ -54,6 +79,14 @@ def test_a_first_checkpoint_that_was_never_finished_is_no_loss(tmp_path):
     assert "stopped before its first checkpoint" in notes[0]
 
 
+def test_a_kill_between_two_directories_of_the_first_save_is_no_loss(tmp_path):
+    run = start(tmp_path / "r")
+    run.checkpoints.mkdir()
+    assert "stopped before its first checkpoint" in checkpoint_to_resume(config(run.path))[1][0]
+    (run.checkpoints / "step_000000100").mkdir()
+    assert "stopped before its first checkpoint" in checkpoint_to_resume(config(run.path))[1][0]
+
+
 @pytest.mark.parametrize("left", [None, "step_000000100.bak"])
 def test_a_run_whose_checkpoints_were_taken_away_is_refused_not_started_again(left, tmp_path):
     run = start(tmp_path / "r", 100)
@@ -77,7 +110,7 @@ def test_checkpoints_that_may_not_be_read_are_no_reason_to_start_again(tmp_path,
 def test_other_names_among_the_checkpoints_are_nobodys_checkpoint(name, tmp_path):
     run = start(tmp_path / "r", 100)
     (run.checkpoints / "step_000000100").rename(run.checkpoints / name)
-    run.save(config(run.path), 200, {"progress": {}}, None)
+    start(run.path, 200)
     newest = run.checkpoints / "step_000000200"
     for resume in ("auto", str(newest)):
         assert checkpoint_to_resume(config(run.path, resume=resume)) == (newest, [])
@@ -100,7 +133,7 @@ def test_a_path_starts_a_branch_in_a_new_directory(by, tmp_path):
     saved = run.checkpoints / "step_000000100"
     source = {"run": run.path, "checkpoint": saved}[by]
     assert checkpoint_to_resume(config(tmp_path / "branch", resume=str(source))) == (saved, [])
-    assert not (tmp_path / "branch").exists()
+    assert [path.name for path in (tmp_path / "branch").iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("resume", ["auto", "never", "PATH"])
@@ -132,7 +165,7 @@ def test_the_same_branch_typed_again_is_told_how_to_go_on(tmp_path):
 def test_an_exported_policy_cannot_be_continued(tmp_path):
     own = config(tmp_path / "r")
     state = {"agent": {"actor": {}}, "buffer": {}}
-    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 100, state, own.to_dict(), VERSIONS)
+    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 100, state, checkpoints.About(own.to_dict()))
     checkpoints.export_policy(saved, tmp_path / "policy", "python train.py")
     with pytest.raises(checkpoints.CheckpointError, match="policy without its training; it can be evaluated, not cont"):
         checkpoint_to_resume(config(tmp_path / "new", resume=str(tmp_path / "policy")))
@@ -143,15 +176,42 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
         checkpoint_to_resume(config(tmp_path / "r", resume="no/such"))
 
 
-# Versions
+# What is not the same run
 
 
-def test_other_versions_than_a_checkpoints_are_told():
-    assert version_notes(VERSIONS) == []
-    assert version_notes({}) == []
-    assert version_notes(VERSIONS | {"torch": "1.0"}) == [
-        f"saved with torch 1.0, running {VERSIONS['torch']}: the continued run is not bit-exact"
-    ]
+@pytest.mark.parametrize("fingerprint", [None, "b" * 64])
+def test_another_model_is_refused(fingerprint, tmp_path):
+    run = start(tmp_path / "r", 100, fingerprint="a" * 64)
+    assert choose_start(config(run.path), "a" * 64) == Start(run.checkpoints / "step_000000100")
+    with pytest.raises(checkpoints.CheckpointError, match="was trained on another model"):
+        choose_start(config(run.path), fingerprint)
+
+
+def test_a_newer_format_is_refused_and_no_older_checkpoint_taken_for_it(tmp_path):
+    run = start(tmp_path / "r", 100, 200)
+    manifest = run.checkpoints / "step_000000200" / "manifest.json"
+    content = json.loads(manifest.read_text()) | {"format": 3}
+    del content["sha256"]
+    manifest.write_text(json.dumps(content | {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}))
+    with pytest.raises(checkpoints.CheckpointError, match="has format 3, and this code reads format 2; use"):
+        checkpoint_to_resume(config(run.path))
+
+
+def test_checkpoints_of_another_run_in_the_directory_are_refused(tmp_path):
+    other = start(tmp_path / "other", 100, seed=1)
+    run = start(tmp_path / "r")
+    other.checkpoints.rename(run.checkpoints)
+    with pytest.raises(ConfigError, match=r"step_000000100 was started with other options \(--seed: 1, now 0\)"):
+        checkpoint_to_resume(config(run.path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 30_000}, {"device": "cpu"}, {"video": False}, {"log": LogConfig(7)}, {"watchdog": 60.0}],
+)
+def test_what_leaves_the_run_the_same_may_be_changed(changes, tmp_path):
+    run = start(tmp_path / "r", 100)
+    assert checkpoint_to_resume(config(run.path, **changes))[0] == run.checkpoints / "step_000000100"
 
 
 # One process at a time
@@ -181,7 +241,7 @@ def holder(tmp_path):
 
 def test_two_processes_cannot_train_in_one_directory(holder, tmp_path):
     run = RunDirectory(tmp_path / "r")
-    with pytest.raises(ConfigError) as caught, run.lock():
+    with pytest.raises(RunInUse) as caught, run.lock():
         pass
     assert f"is being trained already by process {holder.pid}; wait for it or give another --run" in str(caught.value)
 
@@ -197,7 +257,7 @@ def test_a_directory_with_only_a_lock_is_still_a_new_one(tmp_path):
     run = RunDirectory(tmp_path / "deep" / "r")
     with run.lock():
         pass
-    run.temporary_config.write_text("{")  # and a configuration that a crash cut short
+    (run.path / "config.json.tmp").write_text("{")  # and a configuration that a crash cut short
     for resume in ("auto", "never"):
         assert checkpoint_to_resume(config(run.path, resume=resume)) == (None, [])
 

@@ -1,0 +1,50 @@
+"""Leaving a run in good order: when a signal asks for it, or when the run hangs."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+import numpy as np
+
+from training.watchdog import Watchdog
+
+
+class Stopped(Exception):
+    """A signal has asked the run to leave, in the middle of something that can be left and done again."""
+
+
+class StopRequest:
+    """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
+
+    As a context manager it listens; a second signal changes nothing.
+    """
+
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+
+
+def interruptible(
+    policy: Callable[[np.ndarray], np.ndarray], stop: StopRequest, watchdog: Watchdog
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`policy`, raising Stopped once a signal has come; each action is a sign of life."""
+
+    def act(inputs: np.ndarray) -> np.ndarray:
+        if stop.signal is not None:
+            raise Stopped
+        watchdog.pat()
+        return policy(inputs)
+
+    return act
