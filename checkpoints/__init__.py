@@ -16,7 +16,7 @@ from checkpoints.store import (
     step_of,
     verify,
 )
-from checkpoints.tree import digest, not_finite
+from checkpoints.tree import check_like, check_savable, digest, not_finite
 from checkpoints.writer import CheckpointWriter
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -28,6 +28,8 @@ __all__ = [
     "CheckpointWriter",
     "FormatError",
     "Manifest",
+    "check_like",
+    "check_savable",
     "digest",
     "export_policy",
     "list_checkpoints",

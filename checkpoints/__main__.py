@@ -25,6 +25,7 @@ def main() -> int:
     export.add_argument("target", type=Path, help="the directory to write, e.g. checkpoints/pretrained/reach")
     export.add_argument("--made-by", required=True, help="the command that trained it; stored with it")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for –
     try:
         code = _run(arguments)
         sys.stdout.flush()

@@ -91,8 +91,12 @@ def take_snapshot(
     return Snapshot(step, success, about, arrays, values, logs)
 
 
-def write(root: Path, taken: Snapshot) -> Manifest:
-    """Writes a snapshot as root/step_…, and returns its manifest. Raises OSError with nothing half-written counted."""
+def write(root: Path, taken: Snapshot, again: bool = False) -> Manifest:
+    """Writes a snapshot as root/step_…, and returns its manifest. Raises OSError with nothing half-written counted.
+
+    again: the same step is there and good. It stays so throughout: the same arrays are written over themselves, and
+    others, as an environment that forgets its episode has them, are not written at all.
+    """
     # All of it as bytes before the disk is touched: a state that cannot be written must not cost an older checkpoint.
     parts = {part: encode(arrays) for part, arrays in taken.arrays.items() if arrays}
     rows = {name: {span: encode(columns) for span, columns in log.new.items()} for name, log in taken.logs.items()}
@@ -117,7 +121,11 @@ def write(root: Path, taken: Snapshot) -> Manifest:
     names = {part: part_file(part) for part in taken.values}
 
     path = root / f"step_{taken.step:09d}"
-    if path.exists():
+    if again:
+        standing = read_manifest(path)
+        if (standing.files, standing.logs) != (manifest.files, manifest.logs):
+            return standing
+    elif path.exists():
         # Left by a crash, or damaged and passed over: the new one replaces it.
         remove_directory(path, MANIFEST)
     make_directory(path)

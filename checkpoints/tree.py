@@ -30,6 +30,7 @@ class Log(Protocol):
 def split(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Log], dict[str, Any]]:
     """A nested dict as its arrays and its logs, by joined keys, and the same nesting with everything else.
 
+    A NumPy number is an array without axes, and comes back as one: as a number of Python's it would lose its type.
     Raises ValueError, TypeError where something cannot be written.
     """
     arrays, logs, values = {}, {}, {}
@@ -41,12 +42,12 @@ def split(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarr
             inner_arrays, inner_logs, values[key] = split(value, joined + SEPARATOR)
             arrays |= inner_arrays
             logs |= inner_logs
-        elif isinstance(value, np.ndarray):
-            arrays[joined] = value
+        elif isinstance(value, np.ndarray | np.generic):
+            arrays[joined] = np.asarray(value)
         elif isinstance(value, Log):
             logs[joined] = value
         else:
-            values[key] = value.item() if isinstance(value, np.generic) else value
+            values[key] = value
     return arrays, logs, values
 
 
@@ -62,6 +63,34 @@ def join(leaves: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
                 raise ValueError(f"there is no place for {joined}")
         node[key] = leaf
     return tree
+
+
+def check_savable(tree: Mapping[str, Any]) -> None:
+    """Raises ValueError, TypeError where `tree` cannot come back from a checkpoint as it is; tuples may, as lists."""
+    arrays, _, values = split(tree)
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} is an array of {array.dtype}, which no checkpoint can hold")
+    if bad := not_finite(tree):
+        raise ValueError(f"{', '.join(bad)} not finite")
+    json.dumps(values, allow_nan=False)
+
+
+def check_like(found: Any, expected: Any, name: str) -> None:
+    """Raises ValueError unless `found` can take the place of `expected`: the same keys throughout, arrays of the same
+    shape and type, values of the same type, and no negative whole number."""
+    if isinstance(expected, Mapping):
+        if not isinstance(found, Mapping) or found.keys() != expected.keys():
+            keys = ", ".join(sorted(map(str, found))) if isinstance(found, Mapping) else type(found).__name__
+            raise ValueError(f"{name} holds {keys:.200}, not {', '.join(sorted(expected)):.200}")
+        for key in expected:
+            check_like(found[key], expected[key], f"{name}{SEPARATOR}{key}")
+    elif isinstance(expected, np.ndarray):
+        kind = (found.dtype, found.shape) if isinstance(found, np.ndarray) else type(found).__name__
+        if kind != (expected.dtype, expected.shape):
+            raise ValueError(f"{name} is {kind}, not {(expected.dtype, expected.shape)}")
+    elif type(found) is not type(expected) or (type(found) is int and found < 0):
+        raise ValueError(f"{name} is {found!r:.80}, which is nothing like {expected!r:.80}")
 
 
 def not_finite(state: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -101,9 +130,8 @@ def _pieces(value: Any, name: str = "") -> Iterator[bytes]:
             yield from _pieces(value[key], f"{name}{SEPARATOR}{key}")
     elif isinstance(value, Log):
         yield from _pieces(value.read(value.first, value.last), f"{name}@{value.first}")
-    elif isinstance(value, np.ndarray):
+    elif isinstance(value, np.ndarray | np.generic):
         yield f"{name}:{value.dtype.str}{value.shape}\n".encode()
         yield np.ascontiguousarray(value).tobytes()
     else:
-        value = value.item() if isinstance(value, np.generic) else value
         yield f"{name}={json.dumps(value)}\n".encode()

@@ -56,7 +56,7 @@ class CheckpointWriter:
         try:
             if before is not None:
                 before()
-            manifest = write(self.root, taken)
+            manifest = write(self.root, taken, again=taken.step == self.last_good)
         # Whatever it is, a run of days must not die of it: the next save may succeed.
         except Exception as error:
             self._tell(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from checkpoints import digest, load, not_finite
-from checkpoints.tree import join, split
+from checkpoints.tree import check_like, check_savable, join, split
 
 
 def test_arrays_and_logs_come_apart_and_go_back_to_their_places(samples):
@@ -109,3 +109,53 @@ def test_looking_for_what_is_not_finite_changes_nothing(samples):
     before = copy.deepcopy(state)
     assert not_finite(state) == []
     samples.assert_same(before, state)
+
+
+# What is like what
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"a": np.zeros((2, 3), np.float32)}, "part holds a, not a, n"),
+        ({"a": np.zeros((2, 3), np.float32), "n": 1, "more": 2}, "part holds a, more, n, not a, n"),
+        ({"a": np.zeros((3, 2), np.float32), "n": 1}, r"part\|a is .*\(3, 2\)"),
+        ({"a": np.zeros((2, 3)), "n": 1}, r"part\|a is .*float64"),
+        ({"a": [0.0] * 6, "n": 1}, r"part\|a is list"),
+        ({"a": np.zeros((2, 3), np.float32), "n": 1.0}, r"part\|n is 1.0"),
+        ({"a": np.zeros((2, 3), np.float32), "n": True}, r"part\|n is True"),
+        ({"a": np.zeros((2, 3), np.float32), "n": -1}, r"part\|n is -1"),
+        ([], "part holds list"),
+    ],
+)
+def test_what_cannot_take_a_states_place_is_refused(found, message):
+    with pytest.raises(ValueError, match=message):
+        check_like(found, {"a": np.ones((2, 3), np.float32), "n": 5}, "part")
+
+
+def test_what_can_is_not():
+    check_like({"a": np.zeros((2, 3)), "n": {"s": "x"}}, {"a": np.ones((2, 3)), "n": {"s": "y"}}, "part")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {1: 2},
+        {"a|b": 1},
+        {"a": {3}},
+        {"a": b"x"},
+        {"a": [np.int64(1)]},
+        {"a": np.zeros(2, complex)},
+        {"a": np.array(["x"])},
+        {"a": np.array([object()])},
+        {"a": np.inf},
+        {"a": {"b": np.array([0.0, np.nan])}},
+    ],
+)
+def test_what_would_not_come_back_is_not_savable(bad):
+    with pytest.raises((ValueError, TypeError)):
+        check_savable(bad)
+
+
+def test_arrays_and_what_json_holds_are_savable():
+    check_savable({"a": np.zeros((2, 3), np.float32), "b": np.float32(1), "c": [1, None, "x", (2.5, True)], "d": {}})
