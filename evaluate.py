@@ -85,6 +85,8 @@ def evaluate(config: EvaluateConfig) -> None:
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
         raise EvaluationError(f"{path} does not fit {training.env} as it is now: {mismatch}") from error
+    if checkpoints.not_finite(state["agent"]["actor"]):
+        raise EvaluationError(f"{path}: its policy holds a number that is not finite, and cannot act")
     policy = agent.act_deterministic
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
     print(describe_device(device))
@@ -197,6 +199,7 @@ def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for ·
     config = tyro.cli(EvaluateConfig, prog="evaluate.py")
     try:
         evaluate(config)

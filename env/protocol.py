@@ -78,6 +78,8 @@ def load_factory(name: str) -> Callable[[], GoalEnv]:
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise EnvError(f"--env {name}: importing {module_name} failed: {error}") from error
         raise EnvError(f"--env {name}: there is no module '{module_name}' in {os.getcwd()} or installed") from error
+    except (TypeError, ValueError) as error:  # what importlib makes of '..a' and the like
+        raise EnvError(f"--env {name}: importing {module_name} failed: {error}") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise EnvError(f"--env {name}: '{attribute}' is no callable of {module.__file__}")

@@ -214,6 +214,12 @@ class ArmTask(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what state_dict returned. Raises ValueError where it is no state of this task."""
+        steps, goal = state["steps"], state["goal"]
+        if type(steps) is not int or not 0 <= steps <= self.max_episode_steps:
+            raise ValueError(f"an episode of {self.max_episode_steps} steps cannot stand at step {steps!r:.40}")
+        if np.shape(goal) != self.goal.shape:
+            raise ValueError(f"a goal of shape {np.shape(goal)} is none of this task")
         self.sim.load_state(state["simulation"])
         self.goal = state["goal"].copy()
         self.steps = state["steps"]

@@ -164,11 +164,6 @@ class SAC:
             "policy/entropy": -log_prob.detach().mean(),
         }
 
-    def not_finite(self) -> list[str]:
-        """The names of the networks (or of log_alpha) that hold a NaN or an infinity."""
-        parts = {"actor": self.actor.parameters(), "critic": self.critic.parameters(), "log_alpha": [self.log_alpha]}
-        return [name for name, tensors in parts.items() if not all(torch.isfinite(t).all() for t in tensors)]
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
         return {
@@ -184,7 +179,7 @@ class SAC:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what state_dict returned. Raises RuntimeError where the networks' sizes differ.
+        """Restores what state_dict returned. Raises RuntimeError or ValueError where the networks' sizes differ.
 
         The generator goes on where it stood only on a device of the same kind: a CPU's and a GPU's generator share no
         state, so after a change of device the noise is another, seeded, sequence.
@@ -219,11 +214,23 @@ def _to_torch(tree: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def _adam_state(optimizer: torch.optim.Adam) -> dict[str, Any]:
-    """Adam's moments and step counts by parameter index; empty before the first step."""
-    return {str(index): _to_numpy(moments) for index, moments in optimizer.state_dict()["state"].items()}
+    """Adam's moments and step counts by parameter index; zeros before the first step, as Adam begins with."""
+    (group,) = optimizer.param_groups
+    return {str(i): _to_numpy(optimizer.state.get(p) or _no_moments(p)) for i, p in enumerate(group["params"])}
+
+
+def _no_moments(parameter: Tensor) -> dict[str, Tensor]:
+    zeros = torch.zeros_like(parameter)
+    return {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros}
 
 
 def _load_adam_state(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+    for index, fresh in _adam_state(optimizer).items():
+        # The fused step writes into moments without looking at their sizes.
+        for name, array in fresh.items():
+            found = np.asarray(state[index][name])
+            if (found.shape, found.dtype) != (array.shape, array.dtype):
+                raise ValueError(f"{name} of parameter {index} is {found.dtype}{found.shape}, not {array.shape}")
     groups = optimizer.state_dict()["param_groups"]  # learning rate and betas: the configuration's, not the file's
     moments = {int(index): _to_torch(entry) for index, entry in state.items()}
     optimizer.load_state_dict({"state": moments, "param_groups": groups})

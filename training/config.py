@@ -168,6 +168,7 @@ class TrainConfig:
         require(0 < self.sac.tau <= 1, f"--sac.tau {self.sac.tau}: must lie between 0 and 1")
         require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")
         require(self.sac.init_alpha > 0, f"--sac.init-alpha {self.sac.init_alpha}: must be positive")
+        require(len(self.sac.hidden) <= 32, f"--sac.hidden: {len(self.sac.hidden)} layers are too many; 32 at most")
         require(bool(self.sac.hidden) and min(self.sac.hidden) >= 1, "--sac.hidden: needs positive layer widths")
         require(self.her.k >= 0, f"--her.k {self.her.k}: cannot be negative")
         require(
@@ -183,7 +184,9 @@ class TrainConfig:
 def config_from_dict(content: dict[str, Any], source: Path) -> TrainConfig:
     """The configuration that to_dict wrote. Raises ConfigError that names `source`."""
     try:
-        return cattrs.Converter(forbid_extra_keys=True).structure(content, TrainConfig)
+        config = cattrs.Converter(forbid_extra_keys=True).structure(content, TrainConfig)
+        config._check()
+        return config
     except (ClassValidationError, TypeError, ValueError) as error:
         reasons = cattrs.transform_error(error) if isinstance(error, ClassValidationError) else [str(error)]
         raise ConfigError(f"{source} holds no configuration that this code knows: {'; '.join(reasons)}") from error

@@ -1,6 +1,7 @@
 """Running sums and windows behind the curves. They are part of the run's state: a resumed curve has no seam."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -99,11 +100,15 @@ class RolloutMeter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        envs = len(self.running["return"])
+        _require_numbers("running", state["running"], lambda length: length == envs)
+        _require_numbers("windows", state["windows"], lambda length: length <= WINDOW)
+        counts = ("episodes", "episodes_moved", "diverged")
+        _require_counts({name: state[name] for name in counts})
         self.running = {name: np.array(total) for name, total in state["running"].items()}
         self.windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
-        self.episodes = state["episodes"]
-        self.episodes_moved = state["episodes_moved"]
-        self.diverged = state["diverged"]
+        for name in counts:
+            setattr(self, name, state[name])
 
 
 class UpdateMeter:
@@ -128,4 +133,18 @@ class UpdateMeter:
         return {"sums": {name: float(total) for name, total in self.sums.items()}, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        _require_numbers("sums", {name: [total] for name, total in state["sums"].items()}, lambda length: True)
+        _require_counts({"count": state["count"]})
         self.sums, self.count = dict(state["sums"]), state["count"]
+
+
+def _require_numbers(name: str, lists: dict[str, list[float]], fits: Callable[[int], bool]) -> None:
+    for key, values in lists.items():
+        if not isinstance(values, list) or not fits(len(values)) or any(type(value) is not float for value in values):
+            raise ValueError(f"{name} of {key} are no numbers of this run")
+
+
+def _require_counts(counts: dict[str, int]) -> None:
+    for name, count in counts.items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"{name} is {count!r:.40}, and no count")

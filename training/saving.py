@@ -65,8 +65,8 @@ class Saver:
             self._writer.wait()
         if self._writer.last_good != self._state.env_steps:
             raise SaveFailed(
-                f"step {self._state.env_steps:,} could not be saved; {self.last_good()}, and the same command line "
-                "goes on from there"
+                f"step {self._state.env_steps:,} could not be saved; {self.last_good()}; mend what the message above "
+                "names, and type the same command line again"
             )
 
     def close(self) -> None:
@@ -87,6 +87,10 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> tupl
     content, manifest = checkpoints.load(checkpoint, expected=state.state_dict())
     notes = version_notes(manifest.versions, current_versions(state.agent.device))
     try:
+        if not manifest.step == content["progress"]["env_steps"] == checkpoints.step_of(checkpoint):
+            raise ValueError("its name, its manifest and its state are of different steps")
+        if bad := checkpoints.not_finite(content):
+            raise ValueError(f"{bad[0]} is not finite")
         curves = content["curves"]["files"]
         check_position(Path(config.run), curves)
         fresh = state.load_state_dict(content)

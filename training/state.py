@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from env import EnvSpec, VectorEnv
+from checkpoints import check_like, check_savable
+from env import EnvError, EnvSpec, GoalEnv, VectorEnv
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
@@ -23,6 +24,29 @@ def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> 
         raise ConfigError(str(error)) from error
     except MemoryError as error:
         raise ConfigError(f"--her.capacity {config.her.capacity}: {error}; give a smaller one") from error
+
+
+def _check_env_state(env: GoalEnv, name: str) -> None:
+    """What no checkpoint could hold is found out now, and not after the first ten thousand steps. Raises EnvError."""
+    try:
+        check_savable(env.state_dict() if hasattr(env, "state_dict") else {})
+    except Exception as error:  # other people's code fails in its own ways
+        raise EnvError(
+            f"--env {name}: what its state_dict() returns cannot be saved ({type(error).__name__}: {error}); it may "
+            "hold NumPy arrays, and whatever JSON does, in dicts whose keys are strings"
+        ) from error
+
+
+def _check_progress(progress: dict[str, Any]) -> None:
+    """Raises ValueError, KeyError where a run cannot have come so far."""
+    steps, since = progress["env_steps"], progress["learning_since"]
+    if type(steps) is not int or steps < 0 or not (since is None or (type(since) is int and 0 <= since <= steps)):
+        raise ValueError(f"it stands at step {steps!r:.40}, and learns since {since!r:.40}")
+    if type(progress["evaluation_due"]) is not bool:
+        raise ValueError(f"evaluation_due is {progress['evaluation_due']!r:.40}")
+    best, last = progress["best_success"], progress["last_success"]
+    if type(best) is not float or not (last is None or type(last) is float):
+        raise ValueError(f"its best success is {best!r:.40}, its last one {last!r:.40}")
 
 
 @dataclass
@@ -59,6 +83,7 @@ class TrainingState:
         envs = VectorEnv(env_list, spec)
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
         envs.reset(env_seeds)
+        _check_env_state(env_list[0], config.env)
         return cls(
             envs=envs,
             agent=make_agent(config, env_list[0], spec, device, int(agent_seed.generate_state(1)[0])),
@@ -90,7 +115,12 @@ class TrainingState:
 
     def load_state_dict(self, state: dict[str, Any]) -> int:
         """Restores what state_dict returned; returns how many environments could not be, and began a fresh episode."""
-        progress = state["progress"]
+        own, progress = self.state_dict(), state["progress"]
+        # Its generator apart, which is another on another device.
+        check_like(state["agent"] | {"generator": None}, own["agent"] | {"generator": None}, "agent")
+        check_like(state["explorer"], own["explorer"], "explorer")
+        check_like(state["envs"]["obs"], own["envs"]["obs"], "obs")
+        _check_progress(progress)
         for name in ("env_steps", "learning_since", "evaluation_due", "best_success", "last_success"):
             setattr(self, name, progress[name])
         for name in ("agent", "buffer", "explorer", "rollouts", "update_metrics"):

@@ -166,7 +166,7 @@ def through_memory(state, tmp_path):
 
 
 def through_disk(state, tmp_path):
-    return checkpoints.load(checkpoints.save(tmp_path, 1, {"agent": state}, {}, {}))[0]["agent"]
+    return checkpoints.load(checkpoints.save(tmp_path, 1, {"agent": state}, checkpoints.About()))[0]["agent"]
 
 
 @pytest.mark.parametrize("way", [through_memory, through_disk])
@@ -250,24 +250,20 @@ def test_actions_are_float32_and_within_bounds_whatever_the_observation(way):
     assert np.abs(action).max() <= 1
 
 
-# Health
-
-
-@pytest.mark.parametrize("part", ["actor", "critic"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_network_that_is_not_finite_is_named(part, value):
-    learner = agent()
-    assert learner.not_finite() == []
-    with torch.no_grad():
-        next(getattr(learner, part).parameters()).view(-1)[-1] = value
-    assert learner.not_finite() == [part]
-
-
-def test_a_temperature_that_is_not_finite_is_named():
-    learner = agent()
-    with torch.no_grad():
-        learner.log_alpha.fill_(float("nan"))
-    assert learner.not_finite() == ["log_alpha"]
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("exp_avg", np.zeros(3, np.float32)),
+        ("exp_avg_sq", np.zeros((1, 16, OBS), np.float64)),
+        ("step", np.zeros(5, np.float32)),
+    ],
+)
+def test_moments_of_another_size_are_refused(name, wrong):
+    learner = updated(agent(), range(2))
+    state = learner.state_dict()
+    state["actor_optimizer"]["0"][name] = wrong
+    with pytest.raises(ValueError, match=f"{name} of parameter 0 is"):
+        learner.load_state_dict(state)
 
 
 # Learning

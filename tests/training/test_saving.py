@@ -221,13 +221,62 @@ def test_a_checkpoint_of_other_sizes_is_refused_in_one_sentence(desk):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("progress", [{}, {"env_steps": "many"}, None, [1, 2]])
-def test_numbers_that_are_none_are_refused_in_one_sentence(progress, desk):
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("progress|env_steps", GONE),
+        ("progress|env_steps", "many"),
+        ("progress|env_steps", 161),
+        ("progress|learning_since", -(10**12)),
+        ("progress|learning_since", 161),
+        ("progress|evaluation_due", 1),
+        ("progress|best_success", None),
+        ("progress|last_success", "x"),
+        ("agent|updates", -(10**12)),
+        ("agent|updates", 1e300),
+        ("agent|log_alpha", np.zeros(3, np.float32)),
+        ("agent|actor_optimizer|0|exp_avg", np.zeros(3, np.float32)),
+        ("agent|critic_optimizer|0", GONE),
+        ("agent|more", np.zeros(3)),
+        ("agent|generator|state", np.zeros(5, np.uint8)),
+        ("explorer|action", np.zeros((1, 6), np.float32)),
+        ("explorer|rng", {}),
+        ("envs|obs|observation", np.zeros((4, 3), np.float32)),
+        ("envs|obs", GONE),
+        ("envs|envs|0|steps", "x"),
+        ("envs|envs|0|steps", 11),
+        ("envs|envs|0|goal", np.zeros(7)),
+        ("envs|envs|0|simulation", np.zeros(7)),
+        ("envs|envs|0|simulation", np.full(53, np.nan)),
+        ("rollouts|episodes", -1),
+        ("rollouts|running|return", [0.0] * 3),
+        ("rollouts|running|return", ["x"] * 4),
+        ("rollouts|windows|rollout/ep_rew_mean", [0.0] * 101),
+        ("rollouts|windows", [1, 2]),
+        ("update_metrics|count", 0.5),
+        ("update_metrics|sums", {"q/q1": "x"}),
+        ("curves|files", [1]),
+        ("buffer|position", 3),
+    ],
+)
+def test_a_value_that_cannot_be_this_runs_is_refused_in_one_sentence(place, value, desk):
     config, state, saver = desk
-    content = state.state_dict() | {"curves": {"files": {}}, "progress": {"strange": progress}}
+    content = state.state_dict() | {"curves": {"files": {}}}
+    *parents, key = place.split("|")
+    node = content
+    for parent in parents:
+        node[parent] = dict(node[parent])
+        node = node[parent]
+    node.pop(key, None)
+    if value is not GONE:
+        node[key] = value
     path = checkpoints.save(saver.run.checkpoints, 160, content, checkpoints.About(config.to_dict()))
-    with pytest.raises(checkpoints.CheckpointError, match="does not fit reach as it is now: it holds no"):
+    with pytest.raises(checkpoints.CheckpointError, match="does not fit reach as it is now: ") as caught:
         restore(TrainingState.new(config, torch.device("cpu")), path, config)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
