@@ -5,6 +5,7 @@ python train.py --help              every option
 tensorboard --logdir runs           watch it
 """
 
+import signal
 import sys
 import time
 from contextlib import closing, suppress
@@ -54,6 +55,8 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     with run.lock():
         start = choose_start(config, state.envs.spec.fingerprint)
         curves_so_far, notes = restore(state, start.checkpoint, config) if start.checkpoint else ({}, [])
+        if not start.own:  # a branch: the curves that were restored are another directory's
+            curves_so_far = None if run.own_checkpoints() else {}
         for note in (*start.notes, *notes):
             say(note)
         started = time.perf_counter()
@@ -65,7 +68,7 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
             say(f"{run.path} · {where} · {config.steps:,} steps")
             with (
-                closing(Curves(run.path, config, state.env_steps, curves_so_far if start.own else None)) as curves,
+                closing(Curves(run.path, config, state.env_steps, curves_so_far)) as curves,
                 closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
                 closing(Progress(config.steps, state.env_steps)) as progress,
             ):
@@ -250,6 +253,8 @@ def main() -> None:
     try:
         config = tyro.cli(TrainConfig, prog="train.py").resolved()
         if config.verify_resume:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda number, _: sys.exit(128 + number))  # its two runs must not outlive it
             sys.exit(0 if verify_resume(config, sys.argv[1:]) else 1)
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog:
             train(config, stop, watchdog)

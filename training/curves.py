@@ -32,7 +32,7 @@ class Curves:
             say(f"the curves before step {env_steps:,} have a gap: {'; '.join(gaps)}")
         # Points past the checkpoint belong to steps that a resumed run takes again.
         self._events = EventFile(path, purge_step=env_steps + 1 if env_steps else 0)
-        if not env_steps:
+        if not env_steps and not state:
             self._events.add(text("config", f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```"), 0)
 
     def log(self, values: dict[str, float], env_steps: int) -> None:

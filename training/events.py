@@ -192,7 +192,7 @@ def _cut(path: Path, size: int) -> None:
 def _new_name(directory: Path) -> str:
     """TensorBoard reads files in the order of their names: this one's follows all others, whatever the clock says."""
     times = [int(match[1]) for name in os.listdir(directory) if (match := _ANY_FILE.fullmatch(name))]
-    seconds = max([int(time.time()), *(t + 1 for t in times)])
+    seconds = max([int(time.time()), *(t + 1 for t in times if t + 1 < 10**10)])
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
     return f"events.out.tfevents.{seconds:010d}.{host}.{os.getpid()}.sac-her"
 

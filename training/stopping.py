@@ -16,7 +16,8 @@ class Stopped(Exception):
 class StopRequest:
     """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
 
-    As a context manager it listens; a second signal changes nothing.
+    As a context manager it listens; a second signal changes nothing. A signal that the process was started to ignore,
+    as SIGHUP under nohup, stays ignored.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -25,7 +26,8 @@ class StopRequest:
         self.signal: int | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        heeded = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, *_) -> None:

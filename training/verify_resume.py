@@ -40,7 +40,7 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
     steps = max(config.warmup, first_end) + max(LEARNING_STEPS, 10 * config.num_envs)
     every = max(1, steps // 8)
     cadence = {"steps": steps, "checkpoint.every": every, "eval.every": every, "eval.episodes": 4, "log.every": 500}
-    options = [option for option in options if option != "--verify-resume"]
+    options = [*options, "--no-verify-resume"]
     options += [word for name, value in cadence.items() for word in (f"--{name}", str(value))]
     options += ["--no-video", "--resume", "auto"]
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as directory:

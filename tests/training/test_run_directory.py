@@ -116,6 +116,33 @@ def test_other_names_among_the_checkpoints_are_nobodys_checkpoint(name, tmp_path
         assert checkpoint_to_resume(config(run.path, resume=resume)) == (newest, [])
 
 
+@pytest.mark.parametrize("content", [None, "", "{}", '{"seed": 17}', "[" * 10_000])
+def test_checkpoints_outlive_the_configuration_beside_them(content, tmp_path):
+    run = start(tmp_path / "r", 100)
+    if content is None:
+        run.config_file.unlink()
+    else:
+        run.config_file.write_text(content)
+    assert checkpoint_to_resume(config(run.path))[0] == run.checkpoints / "step_000000100"
+    with pytest.raises(ConfigError, match=r"step_000000100 was started with other options \(--seed: 0, now 1\)"):
+        checkpoint_to_resume(config(run.path, seed=1))
+
+
+@pytest.mark.parametrize("content", ["", "[" * 10_000])
+def test_a_configuration_that_cannot_be_read_is_one_sentence(content, tmp_path):
+    run = start(tmp_path / "r")
+    run.config_file.write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read .*; move the directory away"):
+        checkpoint_to_resume(config(run.path))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/r"])
+def test_a_name_that_no_directory_can_have_is_one_sentence(name, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="give another --run"):
+        checkpoint_to_resume(config(tmp_path / name))
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '"text"'])
 def test_an_emptied_configuration_is_said_to_be_none(content, tmp_path):
     run = start(tmp_path / "r")
@@ -154,7 +181,26 @@ def test_another_runs_directory_is_refused_as_the_place_of_a_branch(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_the_same_branch_typed_again_is_told_how_to_go_on(tmp_path):
+def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(tmp_path):
+    source, other = start(tmp_path / "r", 100).path, start(tmp_path / "other", 50).path
+    branch = start(tmp_path / "branch", resume=str(source))
+    for resume in (str(source), "auto"):  # killed before its first checkpoint
+        assert checkpoint_to_resume(config(branch.path, resume=resume))[0] == source / "checkpoints" / "step_000000100"
+    start(branch.path, 200, resume=str(source))
+    for resume in (str(source), "auto"):
+        assert checkpoint_to_resume(config(branch.path, resume=resume))[0] == branch.checkpoints / "step_000000200"
+    with pytest.raises(ConfigError, match="already holds step_000000200, which is newer than step_000000050"):
+        checkpoint_to_resume(config(branch.path, resume=str(other)))
+
+
+def test_starting_a_branch_again_without_its_source_does_not_make_it_forget(tmp_path):
+    source = start(tmp_path / "r", 100).path
+    branch = start(tmp_path / "branch", resume=str(source))
+    branch.write_config(config(branch.path))
+    assert branch.branched_from() == str(source)
+
+
+def test_a_run_is_not_turned_into_a_branch_of_an_older_one(tmp_path):
     source = start(tmp_path / "r", 100).path
     branch = start(tmp_path / "branch", 100, 200)
     with pytest.raises(ConfigError, match="to continue it, leave --resume out, or give another --run") as caught:
@@ -244,6 +290,10 @@ def test_two_processes_cannot_train_in_one_directory(holder, tmp_path):
     with pytest.raises(RunInUse) as caught, run.lock():
         pass
     assert f"is being trained already by process {holder.pid}; wait for it or give another --run" in str(caught.value)
+
+    run.lock_file.unlink()  # as somebody may be tempted to
+    with pytest.raises(RunInUse), run.lock():
+        pass
 
     holder.kill()
     holder.wait()

@@ -25,6 +25,17 @@ def test_afterwards_signals_do_what_they_did_before():
     assert [signal.getsignal(number) for number in StopRequest.SIGNALS] == before
 
 
+def test_what_the_process_was_started_to_ignore_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_policy_acts_until_a_signal_has_come():
     with StopRequest() as stop, Watchdog(None) as watchdog:
         policy = interruptible(lambda inputs: inputs + 1, stop, watchdog)

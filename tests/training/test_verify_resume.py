@@ -15,7 +15,7 @@ SMALL = ["--sac.hidden", "16", "16", "--sac.batch-size", "16", "--num-envs", "4"
 
 
 def verify(*options: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "train.py", "--verify-resume", *SMALL, *options]
+    command = [sys.executable, ROOT / "train.py", "--verify_resume", *SMALL, *options]  # either spelling is allowed
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd)}
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
 
