@@ -55,7 +55,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
         run, state = RunDirectory(Path(directory)), TrainingState.new(config, device)
         fill(state.buffer, np.random.default_rng(0))
         state.env_steps = state.learning_since = config.warmup
-        iterations, calls, background, written = [], [], [], [0]
+        iterations, saved_at, calls, background, written = [], [], [], [], [0]
         with (
             closing(Curves(run.path, config, 0, {})) as curves,
             closing(Saver(run, config, state, curves, None)) as saver,
@@ -64,7 +64,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
             saver.finish()
             known = set(segments(newest(run)))
             half_way = every // config.num_envs // 2
-            while len(calls) < saves:
+            while len(calls) <= saves:
                 started = time.perf_counter()
                 train.collect(state, config)
                 train.learn(state, config)
@@ -72,6 +72,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
                     before_call = time.perf_counter()
                     saver.save(None)
                     calls.append(time.perf_counter() - before_call)
+                    saved_at.append(len(iterations))
                 iterations.append(time.perf_counter() - started)
                 if calls and len(iterations) % (every // config.num_envs) == half_way:  # by now it is written
                     path = newest(run)
@@ -92,6 +93,8 @@ def cost(capacity: int, every: int, saves: int) -> None:
         print(f"buffer: {len(state.buffer):,} transitions; {len(iterations):,} iterations of {config.num_envs} steps")
         for name, quantile in (("median", 0.5), ("99 %", 0.99), ("largest", 1.0)):
             print(f"iteration, {name:<8} {1e3 * np.quantile(iterations, quantile):8.1f} ms")
+        beside = [iterations[i + 1] for i in saved_at if i + 1 < len(iterations)]
+        print(f"the one after a save {1e3 * np.median(beside):7.1f} ms, median; it is being written meanwhile")
         print(f"a save stalls it    {1e3 * np.mean(calls):8.1f} ms (largest {1e3 * max(calls):.1f} ms)")
         print(f"and computes beside {1e3 * np.mean(background):8.1f} ms")
         print(f"together            {share:8.2%}    of the {interval:.1f} s between two saves")

@@ -58,11 +58,18 @@ def make_directory(path: Path) -> None:
         sync_directory(directory.parent)
 
 
-def remove_directory(path: Path, first: str) -> None:
-    """Removes the directory `path`, its file `first` before all others and for good: without it, it does not count."""
+def empty_directory(path: Path, first: str) -> None:
+    """Removes what is in `path`, the file `first` before all others and for good: without it, nothing else counts."""
     (path / first).unlink(missing_ok=True)
     sync_directory(path)
-    shutil.rmtree(path)
+    for entry in list(path.iterdir()):
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def remove_directory(path: Path, first: str) -> None:
+    """empty_directory, and then the directory itself."""
+    empty_directory(path, first)
+    path.rmdir()
 
 
 def read_file(path: Path, limit: int) -> bytes:

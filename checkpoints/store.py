@@ -22,9 +22,9 @@ import numpy as np
 
 from checkpoints.disk import (
     UnexpectedFile,
+    empty_directory,
     make_directory,
     read_verified,
-    remove_directory,
     sync_directory,
     verify_file,
     write_file,
@@ -126,8 +126,9 @@ def write(root: Path, taken: Snapshot, again: bool = False) -> Manifest:
         if (standing.files, standing.logs) != (manifest.files, manifest.logs):
             return standing
     elif path.exists():
-        # Left by a crash, or damaged and passed over: the new one replaces it.
-        remove_directory(path, MANIFEST)
+        # Left by a crash, or damaged and passed over: the new one replaces it. The directory stays, as it tells a run
+        # whose first checkpoint was never finished from one that has lost its checkpoints.
+        empty_directory(path, MANIFEST)
     make_directory(path)
     sync_directory(root.parent)  # `root` may be the work of a process that was killed before it came to this
     if rows:

@@ -1,0 +1,841 @@
+"""A run that is killed, at whatever instant, and started again is the run that was left alone.
+
+Runs are real processes here, and so are their ends. So that none of hundreds has to import PyTorch anew, they are
+forked by a process that has: this file, run as a script. It makes a run leave a few numbers behind that outlive it, and
+can end it in the middle of any write to the disk. In what a run computes it changes nothing.
+"""
+
+import builtins
+import gc
+import io
+import json
+import mmap
+import os
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+if not hasattr(os, "fork"):
+    pytest.skip("no fork here", allow_module_level=True)
+
+import fcntl
+
+import checkpoints
+import checkpoints.segments
+import checkpoints.writer
+import train
+from training.verify_resume import compare
+
+ROOT = Path(train.__file__).parent
+NUM_ENVS = 4
+EVERY = 200
+"""Steps between two checkpoints; episodes are in progress at each."""
+# The warm-up goes on after the first two checkpoints, and random actions with it; the curves' means are under way at
+# every one; the buffer forgets its oldest rows.
+OPTIONS = ["--device", "cpu", "--num-envs", str(NUM_ENVS), "--task.max-episode-steps", "20", "--warmup", "350",
+           "--sac.hidden", "32", "32", "--sac.batch-size", "32", "--her.capacity", "1000",
+           "--checkpoint.every", str(EVERY), "--eval.every", "300", "--eval.episodes", "3",
+           "--log.every", "130"]  # fmt: skip
+SHORT = [*OPTIONS, "--no-video", "--steps", "1000"]
+REACH = [*OPTIONS, "--no-video", "--steps", "1600"]
+PICK_PLACE = [*REACH, "--env", "pick-place"]
+SEGMENT_ROWS = 256
+"""Instead of thousands: so small a run has several segments as well."""
+PATIENCE = 120
+"""Seconds after which a process counts as hung."""
+
+
+# --- What every run leaves behind, whatever ends it -------------------------------------------------------------------
+
+
+class Marks:
+    """Numbers in a file that a process and the test both have in memory: what the process wrote last outlives it.
+
+    first, reached: the first and the last step that it took; begun, saved: steps of the save that began last and of the
+    one that ended last; evaluations: begun so far. Of the test: deadly, the step at which it dies, where not 0.
+    """
+
+    NAMES = ("first", "reached", "begun", "saved", "evaluations", "deadly")
+
+    def __init__(self, path: Path):
+        with open(path, "r+b") as file:
+            self._numbers = memoryview(mmap.mmap(file.fileno(), 8 * len(self.NAMES))).cast("Q")
+
+    @classmethod
+    def fresh(cls, path: Path) -> "Marks":
+        path.write_bytes(bytes(8 * len(cls.NAMES)))
+        return cls(path)
+
+    def __getitem__(self, name: str) -> int:
+        return self._numbers[self.NAMES.index(name)]
+
+    def __setitem__(self, name: str, number: int) -> None:
+        self._numbers[self.NAMES.index(name)] = number
+
+
+class Point(NamedTuple):
+    """An instant of a run: the `occurrence`th operation of a kind on its files, and where in that: before or half way.
+
+    A kind is the thread, the operation and the file, as in "writer fsync checkpoints/step/agent.safetensors.tmp".
+    """
+
+    kind: str
+    occurrence: int
+    where: str
+
+
+class Disk:
+    """Follows what this process does to the files of one run; kills it at `aim`.
+
+    trace: the kinds of all operations so far, in order. seconds: what each fsync takes longer, as on a slow disk.
+    """
+
+    def __init__(self, run: Path, aim: Point | None, seconds: float):
+        self.trace: list[str] = []
+        self._run = run
+        self._aim = aim
+        self._seconds = seconds
+        self._counts: Counter[str] = Counter()
+        self._paths: dict[int, Path] = {}
+
+    def follow(self) -> None:
+        """Puts itself between this process and everything that writes."""
+        self._file = _followed_file(self)
+        self._plain_open, builtins.open, io.FileIO = builtins.open, self._open, self._file
+        for name in ("fsync", "replace", "unlink", "rmdir", "mkdir"):
+            setattr(os, name, self._followed(name, getattr(os, name)))
+        fcntl.flock = self._followed("flock", fcntl.flock)
+        self._plain_os_open, os.open = os.open, self._os_open
+
+    def do(self, operation: str, path: Path | None, act: Callable[[], Any], half: Callable[[], Any] | None = None):
+        """Lets `act` happen, or ends the process as far into it as the aim says."""
+        if path is None or not path.is_relative_to(self._run):
+            return act()
+        thread = "main" if threading.current_thread() is threading.main_thread() else "writer"
+        kind = f"{thread} {operation} {self._name(path)}"
+        self._counts[kind] += 1
+        self.trace.append(kind)
+        if self._aim is not None and (kind, self._counts[kind]) == self._aim[:2]:
+            if self._aim.where == "half way":
+                half()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if operation == "fsync":
+            time.sleep(self._seconds)
+        return act()
+
+    def path_of(self, file: Any, directory: int | None = None) -> Path | None:
+        if hasattr(file, "fileno"):
+            file = file.fileno()
+        if isinstance(file, int):
+            return self._paths.get(file)
+        return (Path.cwd() if directory is None else self._paths[directory]) / file
+
+    def remember(self, descriptor: int, path: Path | None) -> None:
+        self._paths[descriptor] = path
+
+    def _name(self, path: Path) -> str:
+        """The path in the run's directory without what tells one of a kind from another."""
+        name = re.sub(r"step_\d+", "step", str(path.relative_to(self._run)))
+        name = re.sub(r"-\d{12}-\d{12}-[0-9a-f]{16}", "", name)
+        return re.sub(r"events\.out\.tfevents\.[^/]*", "events", name)
+
+    def _followed(self, name: str, function: Callable) -> Callable:
+        def operation(file, *args, dir_fd=None, **options):
+            options |= {} if dir_fd is None else {"dir_fd": dir_fd}
+            return self.do(name, self.path_of(file, dir_fd), lambda: function(file, *args, **options))
+
+        return operation
+
+    def _os_open(self, path, flags, mode=0o777, *, dir_fd=None):
+        descriptor = self._plain_os_open(path, flags, mode, dir_fd=dir_fd)
+        self.remember(descriptor, self.path_of(path, dir_fd))
+        return descriptor
+
+    def _open(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, *more):
+        path = self.path_of(file)
+        if not set(mode) & set("wax+") or path is None or not path.is_relative_to(self._run):
+            return self._plain_open(file, mode, buffering, encoding, errors, newline, *more)
+        raw = self._file(file, mode.replace("b", ""), *more)
+        if buffering == 0:
+            return raw
+        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
+
+
+def _followed_file(disk: Disk) -> type[io.FileIO]:
+    class FollowedFile(io.FileIO):
+        def __init__(self, file, mode="r", *more):
+            path = disk.path_of(file)
+            create = super().__init__
+            if set(mode) & set("wax"):
+                disk.do("create", path, lambda: create(file, mode, *more))
+            else:
+                create(file, mode, *more)
+            disk.remember(self.fileno(), path)
+
+        def write(self, data):
+            write, data = super().write, memoryview(data).cast("B")
+            return disk.do("write", disk.path_of(self), lambda: write(data), lambda: write(data[: len(data) // 2]))
+
+        def truncate(self, size=None):
+            truncate = super().truncate
+            return disk.do("truncate", disk.path_of(self), lambda: truncate(size))
+
+    return FollowedFile
+
+
+# --- The process that forks them --------------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Answers each line of JSON with another, after a first one: "poll" gets the exit status of a process, as from
+    Popen.poll; everything else forks one and gets its id."""
+    import torch._dynamo  # noqa: F401  which the first optimiser of a process imports otherwise, for a second
+
+    checkpoints.segments.SEGMENT_ROWS = SEGMENT_ROWS
+    gc.collect()
+    gc.freeze()  # what is collected in a child would be copied to it first
+    print("null", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "poll" in request:
+            pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        else:
+            # A thread that is not forked with the others would leave its locks locked.
+            assert threading.active_count() == 1
+            answer = os.fork()
+            if not answer:
+                # Taking down a thousand modules takes longer than training here does.
+                os._exit(_run(**request))
+        print(json.dumps(answer), flush=True)
+
+
+def _run(options: list[str], run: str, marks: str, aim: list | None, fsync_seconds: float, trace: str | None) -> int:
+    """train.py with `options`, as `python train.py` runs it; returns its exit status."""
+    path = Path(run)
+    log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    _leave_marks(Marks(Path(marks)))
+    disk = Disk(path, None if aim is None else Point(*aim), fsync_seconds)
+    disk.follow()
+    sys.argv = ["train.py", *options, "--run", run]
+    try:
+        train.main()
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 70
+    if trace is not None:
+        Path(trace).write_text(json.dumps(disk.trace))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
+def _leave_marks(marks: Marks) -> None:
+    collect, evaluate = train.collect, train.evaluate
+    take_snapshot, write = checkpoints.writer.take_snapshot, checkpoints.writer.write
+
+    def marked_collect(state, config):
+        marks["first"] = marks["first"] or state.env_steps + NUM_ENVS
+        collect(state, config)
+        marks["reached"] = state.env_steps
+        if 0 < marks["deadly"] <= state.env_steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def marked_evaluate(*args):
+        marks["evaluations"] += 1
+        return evaluate(*args)
+
+    def marked_take_snapshot(root, step, *args):
+        marks["begun"] = step
+        return take_snapshot(root, step, *args)
+
+    def marked_write(root, taken, **more):
+        manifest = write(root, taken, **more)
+        marks["saved"] = taken.step
+        return manifest
+
+    train.collect, train.evaluate = marked_collect, marked_evaluate
+    checkpoints.writer.take_snapshot, checkpoints.writer.write = marked_take_snapshot, marked_write
+
+
+# --- The test's side --------------------------------------------------------------------------------------------------
+
+
+class Process:
+    """One process of a run."""
+
+    def __init__(self, ask: Callable[[dict], Any], pid: int, run: Path, marks: Marks):
+        self.pid = pid
+        self.run = run
+        self.marks = marks
+        self._ask = ask
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        if self._status is None:
+            self._status = self._ask({"poll": self.pid})
+        return self._status
+
+    def wait(self, until: Callable[[], bool] = lambda: False) -> int | None:
+        """The exit status; None where `until` came true before the end."""
+        deadline = time.monotonic() + PATIENCE
+        while self.poll() is None and not until():
+            if time.monotonic() > deadline:
+                self.send(signal.SIGKILL)
+                pytest.fail(f"the run hangs:\n{self.log()}")
+            time.sleep(0.005)
+        return self._status
+
+    def send(self, number: int) -> None:
+        # A process that has ended keeps its number until it has been polled.
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def log(self) -> str:
+        """What all processes of the run have said."""
+        return self.run.with_suffix(".log").read_text()
+
+
+class Forks:
+    """Starts processes of runs."""
+
+    def __init__(self):
+        command = [sys.executable, "-P", __file__]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._server = subprocess.Popen(command, env=environment, **pipes)
+        self._answer()
+        self._started = 0
+
+    def start(
+        self,
+        options: Sequence[str],
+        run: Path,
+        aim: Point | None = None,
+        deadly: int = 0,
+        fsync_seconds: float = 0.0,
+        trace: Path | None = None,
+    ) -> Process:
+        self._started += 1
+        file = run.with_suffix(f".marks{self._started}")
+        marks = Marks.fresh(file)
+        marks["deadly"] = deadly
+        request = {"options": options, "run": str(run), "marks": str(file), "aim": aim, "fsync_seconds": fsync_seconds}
+        pid = self._ask(request | {"trace": None if trace is None else str(trace)})
+        return Process(self._ask, pid, run, marks)
+
+    def _ask(self, request: dict) -> Any:
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert select.select([self._server.stdout], [], [], PATIENCE)[0], "the server of processes hangs"
+        return json.loads(self._server.stdout.readline())
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.wait()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that was left alone, how long it took, and what it did to its files."""
+
+    options: list[str]
+    run: Path
+    seconds: float
+    trace: list[str]
+
+    @property
+    def steps_a_second(self) -> float:
+        return newest(self.run).step / self.seconds
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="module")
+def left_alone(forks, tmp_path_factory) -> Callable[[list[str]], Whole]:
+    """The run of these options that nobody disturbs; each is made once."""
+    made: dict[tuple[str, ...], Whole] = {}
+
+    def make(options: list[str]) -> Whole:
+        if tuple(options) not in made:
+            directory = tmp_path_factory.mktemp("whole")
+            started = time.monotonic()
+            process = forks.start(options, directory / "run", trace=directory / "trace.json")
+            assert process.wait() == 0, process.log()
+            seconds = time.monotonic() - started
+            trace = json.loads((directory / "trace.json").read_text())
+            made[tuple(options)] = Whole(options, directory / "run", seconds, trace)
+        return made[tuple(options)]
+
+    return make
+
+
+class Victim:
+    """A run directory in which one process after another is killed.
+
+    losses: steps that each of them had taken and the next has to take again.
+    """
+
+    def __init__(self, forks: Forks, whole: Whole, run: Path):
+        self.forks = forks
+        self.whole = whole
+        self.run = run
+        self.losses: list[int] = []
+        self.newest = 0
+        """Step of the newest checkpoint that the last kill has left."""
+
+    def start(self, **options: Any) -> Process:
+        return self.forks.start(self.whole.options, self.run, **options)
+
+    def killed(self, process: Process) -> bool:
+        """Waits for the end of a process that has been killed or has an aim, and checks what it leaves behind. False
+        where it had come to its own end before."""
+        status = process.wait()
+        assert status in (0, -signal.SIGKILL), process.log()
+        if status == 0:
+            return False
+        root, marks = self.run / "checkpoints", process.marks
+        if marks["first"]:
+            assert marks["first"] - NUM_ENVS == self.newest, "it did not go on from the newest checkpoint"
+        newest, problems = checkpoints.newest_valid(root)
+        assert problems == []
+        for path in checkpoints.list_checkpoints(root):
+            checkpoints.verify(path)
+        step = 0 if newest is None else checkpoints.step_of(newest)
+        assert step >= max(marks["saved"], self.newest), "a checkpoint is lost that was there"
+        # A save begins at the first step past its interval, and the next one waits for it. So what is lost is what
+        # came after the last save that had ended: one interval, and where one was in flight, the one that it was for.
+        in_flight = marks["begun"] > marks["saved"]
+        lost = max(0, marks["reached"] - step)
+        assert lost <= (2 if in_flight else 1) * EVERY + NUM_ENVS
+        self.losses.append(lost)
+        self.newest = step
+        return True
+
+    def finish(self) -> None:
+        """Lets the run come to its end, which must be the undisturbed one's."""
+        process = self.start()
+        assert process.wait() == 0, process.log()
+        assert_same(self.whole.run, self.run)
+        if self.losses:  # one that was asked to leave has saved at other steps, too
+            kept, kept_here = (checkpoints.list_checkpoints(run / "checkpoints") for run in (self.whole.run, self.run))
+            assert {path.name for path in kept} <= {path.name for path in kept_here}
+
+
+def newest(run: Path) -> checkpoints.Manifest:
+    path, problems = checkpoints.newest_valid(run / "checkpoints")
+    assert problems == []
+    return checkpoints.read_manifest(path)
+
+
+def assert_same(whole: Path, other: Path) -> None:
+    """Every bit of the last checkpoint, and every point of the curves."""
+    assert_same_states(whole, other)
+    last, last_there = newest(whole), newest(other)
+    assert (last.step, last.files, last.logs) == (last_there.step, last_there.files, last_there.logs)
+
+
+def assert_same_states(whole: Path, other: Path) -> None:
+    """The same, but for how the buffer's rows are cut into files."""
+    assert [name for name, left, right, _ in compare(whole, other) if left != right] == []
+    assert sorted(written_points(other)) == sorted(written_points(whole))
+
+
+def written_points(run: Path) -> list[tuple[str, int]]:
+    """Tag and step of all that the event files hold, also of what TensorBoard would pass over as void."""
+    events = [event for path in run.glob("events.*") for event in EventFileLoader(str(path)).Load()]
+    return [(value.tag, event.step) for event in events for value in event.summary.value]
+
+
+@contextmanager
+def told(**what: Any) -> Iterator[None]:
+    """Prints `what` is tried, which pytest shows where it fails, and that it went well."""
+    print(*(f"{name} {value}" for name, value in what.items()), end=" … ", flush=True)
+    yield
+    print("good")
+
+
+def new_seed() -> int:
+    """Another one in each run of the tests: in the long term, all instants are tried."""
+    return random.SystemRandom().randrange(2**32)
+
+
+# --- At random instants -----------------------------------------------------------------------------------------------
+
+
+def kill_at_random_instants(forks: Forks, whole: Whole, kills: int, directory: Path) -> list[int]:
+    """Runs, one after another, that are killed at a uniformly random time since the start of each of their processes,
+    until `kills` have been; returns what each has lost."""
+    seed = new_seed()
+    rng = random.Random(seed)
+    losses: list[int] = []
+    for number in range(2 * kills):
+        if len(losses) == kills:
+            break
+        victim = Victim(forks, whole, directory / f"run{number}")
+        # In every other run early in each process: it is killed over and over, in its restoring as well.
+        span = whole.seconds * (0.3 if number % 2 == 0 else 1.0)
+        with told(seed=seed, run=number):
+            while len(losses) + len(victim.losses) < kills and len(victim.losses) < 10:
+                seconds = rng.uniform(0, span)
+                process = victim.start()
+                time.sleep(seconds)
+                process.send(signal.SIGKILL)
+                print(f"{seconds:.3f} s", end=" ")
+                if not victim.killed(process):
+                    break
+            victim.finish()
+        losses += victim.losses
+    assert len(losses) == kills
+    print(f"{kills} kills; steps lost: {max(losses)} at most, {sum(losses) / kills:.0f} on average")
+    return losses
+
+
+def test_a_run_killed_five_times_at_random_ends_with_the_same_bits(forks, left_alone, tmp_path):
+    kill_at_random_instants(forks, left_alone(SHORT), 5, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "share"), [(REACH, 0.8), (PICK_PLACE, 0.2)], ids=["reach", "pick-place"])
+def test_runs_killed_at_random_instants_end_with_the_same_bits(
+    options, share, forks, left_alone, tmp_path, pytestconfig
+):
+    kills = max(1, round(share * pytestconfig.getoption("--kills")))
+    kill_at_random_instants(forks, left_alone(options), kills, tmp_path)
+
+
+# --- Into saving and restoring ----------------------------------------------------------------------------------------
+
+
+def points(trace: list[str]) -> list[Point]:
+    """Before each operation of a process, and half way through each write."""
+    counts: Counter[str] = Counter()
+    found = []
+    for kind in trace:
+        counts[kind] += 1
+        found.append(Point(kind, counts[kind], "before"))
+        if " write " in kind:
+            found.append(Point(kind, counts[kind], "half way"))
+    return found
+
+
+def drawn(points: list[Point], count: int, rng: random.Random, covered: Sequence[Point] = ()) -> list[Point]:
+    """Without replacement; one of each kind first, as far as they go, and of those not yet `covered` before others."""
+    kinds = {(point.kind, point.where) for point in covered}
+    one_of_each = {(point.kind, point.where): point for point in rng.sample(points, len(points))}
+    firsts = sorted(one_of_each.values(), key=lambda point: (point.kind, point.where) in kinds)
+    others = [point for point in rng.sample(points, len(points)) if point not in set(firsts)]
+    return (firsts + others)[:count]
+
+
+def resuming_trace(forks: Forks, whole: Whole, directory: Path) -> list[str]:
+    """What a process does to the files that goes on after a kill in the middle of a save: to its third save's end."""
+    victim = Victim(forks, whole, directory / "resumed")
+    assert victim.killed(victim.start(aim=Point("writer replace checkpoints/step/manifest.json.tmp", 3, "before")))
+    process = victim.start(trace=directory / "trace.json")
+    assert process.wait() == 0, process.log()
+    trace = json.loads((directory / "trace.json").read_text())
+    saved = [i for i, kind in enumerate(trace) if kind == "writer replace checkpoints/step/manifest.json.tmp"]
+    return trace[: saved[2] + 1]
+
+
+def kill_into_saving(forks: Forks, whole: Whole, kills: int, directory: Path) -> list[int]:
+    """Runs that are killed at `kills` points of a first process and of resuming ones; returns what each has lost."""
+    seed = new_seed()
+    rng = random.Random(seed)
+    # A process that goes on has less to do before it dies, and can do the same to the files but for the beginning.
+    resuming = drawn(points(resuming_trace(forks, whole, directory)), kills * 2 // 3, rng)
+    fresh = drawn(points(whole.trace), kills - len(resuming), rng, covered=resuming)
+    per_run = -(-len(resuming) // len(fresh))
+    losses: list[int] = []
+    number = 0
+    while fresh or resuming:
+        victim = Victim(forks, whole, directory / f"run{number}")
+        number += 1
+        assert number <= 2 * kills, f"these points never come: {fresh + resuming}"
+        with told(seed=seed, run=number):
+            if fresh:
+                aim = fresh.pop(0)
+                print(aim, end=" ")
+                assert victim.killed(victim.start(aim=aim)), f"{aim} never came"
+                losses.append(victim.losses[-1])
+            else:
+                process = victim.start()
+                process.wait(until=lambda process=process: process.marks["reached"] >= EVERY + 100)
+                process.send(signal.SIGKILL)
+                assert victim.killed(process)
+            for _ in range(min(per_run, len(resuming))):
+                print(resuming[-1], end=" ")
+                if not victim.killed(victim.start(aim=resuming[-1])):
+                    break  # too little of the run was left for it: it is the next run's
+                resuming.pop()
+                losses.append(victim.losses[-1])
+            victim.finish()
+    assert len(losses) == kills
+    print(f"{kills} kills; steps lost: {max(losses)} at most, {sum(losses) / kills:.0f} on average")
+    return losses
+
+
+def test_a_run_killed_in_five_writes_ends_with_the_same_bits(forks, left_alone, tmp_path):
+    kill_into_saving(forks, left_alone(SHORT), 5, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "share"), [(REACH, 0.8), (PICK_PLACE, 0.2)], ids=["reach", "pick-place"])
+def test_runs_killed_into_saving_end_with_the_same_bits(options, share, forks, left_alone, tmp_path, pytestconfig):
+    kills = max(1, round(share * pytestconfig.getoption("--save-kills")))
+    kill_into_saving(forks, left_alone(options), kills, tmp_path)
+
+
+STARTING = [
+    Point("main create .lock", 1, "before"),
+    Point("main write .lock", 1, "half way"),
+    Point("main create config.json.tmp", 1, "before"),
+    Point("main write config.json.tmp", 1, "half way"),
+    Point("main replace config.json.tmp", 1, "before"),
+    Point("main create events", 1, "before"),
+    Point("main write events", 1, "half way"),
+    Point("writer mkdir checkpoints", 1, "before"),
+    Point("writer mkdir checkpoints/step", 1, "before"),
+    Point("writer mkdir checkpoints/segments", 1, "before"),
+    Point("writer write checkpoints/segments/buffer-rows.safetensors.tmp", 1, "half way"),
+    Point("writer replace checkpoints/step/manifest.json.tmp", 1, "before"),
+]
+
+
+def test_a_run_killed_over_and_over_before_its_first_checkpoint_is_started_again(forks, left_alone, tmp_path):
+    victim = Victim(forks, left_alone(SHORT), tmp_path / "run")
+    for aim in STARTING:
+        process = victim.start(aim=aim)
+        assert victim.killed(process), f"{aim} never came"
+        assert victim.newest == 0
+    assert "stopped before its first checkpoint; starting it again" in process.log()
+    victim.finish()
+
+
+@pytest.mark.slow
+def test_a_first_checkpoint_that_was_never_finished_is_begun_again_whatever_ends_that(forks, left_alone, tmp_path):
+    last = Point("writer replace checkpoints/step/manifest.json.tmp", 1, "before")
+    whole = left_alone(SHORT)
+    victim = Victim(forks, whole, tmp_path / "traced")
+    assert victim.killed(victim.start(aim=last))
+    assert victim.start(trace=tmp_path / "trace.json").wait() == 0
+    trace = json.loads((tmp_path / "trace.json").read_text())
+    for number, aim in enumerate(points(trace[: trace.index(last.kind) + 1])):
+        victim = Victim(forks, whole, tmp_path / f"run{number}")
+        with told(aim=aim):
+            for each in (last, aim):
+                assert victim.killed(victim.start(aim=each))
+            process = victim.start(deadly=NUM_ENVS)
+            assert victim.killed(process)
+            assert process.marks["reached"] == NUM_ENVS
+
+
+@pytest.mark.slow
+def test_one_run_killed_thirty_times_over_ends_with_the_same_bits(forks, left_alone, tmp_path, pytestconfig):
+    kills = pytestconfig.getoption("--kills-of-one-run")
+    most = 5 * EVERY // 4  # steps that a process gets: whatever comes first, its aim, its time or these
+    whole = left_alone([*OPTIONS, "--no-video", "--steps", str((kills + 1) * most)])
+    seed = new_seed()
+    rng = random.Random(seed)
+    early = [point for point in points(whole.trace) if point.occurrence <= 2]
+    victim = Victim(forks, whole, tmp_path / "run")
+    with told(seed=seed):
+        for number in range(kills):
+            aim = rng.choice(early) if number % 2 else None
+            process = victim.start(aim=aim, deadly=victim.newest + most)
+            if aim is None:
+                time.sleep(rng.uniform(0, most / whole.steps_a_second))
+                process.send(signal.SIGKILL)
+            assert victim.killed(process)
+        victim.finish()
+    print(f"{kills} kills; steps lost: {max(victim.losses)} at most")
+
+
+# --- Asked to leave ---------------------------------------------------------------------------------------------------
+
+PROMISED = 5.0
+NOISE = 4
+"""How many times as long the machine may take while others use it."""
+
+
+def leave(process: Process, number: int) -> None:
+    """Sends the signal, and again twice while the run leaves; it must do so in time, and with the signal's status."""
+    started = time.monotonic()
+    for _ in range(3):
+        process.send(number)
+        time.sleep(0.005)
+    status = process.wait()
+    seconds = time.monotonic() - started
+    assert status == 128 + number, process.log()
+    print(f"left after {seconds:.2f} s")
+    assert seconds < PROMISED * NOISE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_training_saves_this_very_step(number, forks, left_alone, tmp_path):
+    victim = Victim(forks, left_alone(REACH), tmp_path / "run")
+    process = victim.start()
+    assert process.wait(until=lambda: process.marks["reached"] >= 500) is None
+    leave(process, number)
+    assert newest(victim.run).step == process.marks["reached"]
+    assert f"stopped and saved at step {process.marks['reached']:,}" in process.log()
+    victim.finish()
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_first_step_leaves_a_run_that_goes_on(forks, left_alone, tmp_path):
+    victim = Victim(forks, left_alone(SHORT), tmp_path / "run")
+    process = victim.start(fsync_seconds=0.1)
+    assert process.wait(until=(victim.run / "config.json.tmp").exists) is None
+    leave(process, signal.SIGTERM)
+    assert process.marks["reached"] == 0
+    victim.finish()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("evaluation", "step"), [(1, 600), (2, 1100)])
+def test_an_evaluation_that_a_signal_ends_is_done_again(evaluation, step, forks, left_alone, tmp_path):
+    """Of a step that is saved in any case, and of the last one, which is saved only because it is the last."""
+    options = [*SHORT, "--eval.every", "600", "--eval.episodes", "400", "--steps", "1100"]
+    victim = Victim(forks, left_alone(options), tmp_path / "run")
+    process = victim.start()
+    assert process.wait(until=lambda: process.marks["evaluations"] == evaluation) is None
+    leave(process, signal.SIGTERM)
+    assert newest(victim.run).values["progress"]["evaluation_due"], "it was over before the signal came"
+    assert newest(victim.run).step == process.marks["reached"] == step
+    victim.finish()
+
+
+@pytest.mark.slow
+def test_a_kill_after_an_evaluation_was_done_again_costs_no_checkpoint(forks, left_alone, tmp_path):
+    options = [*SHORT, "--eval.every", "600", "--eval.episodes", "400", "--steps", "1100"]
+    victim = Victim(forks, left_alone(options), tmp_path / "run")
+    process = victim.start()
+    assert process.wait(until=lambda: process.marks["evaluations"] == 1) is None
+    leave(process, signal.SIGTERM)
+    victim.newest = newest(victim.run).step
+    for kind in ("write checkpoints/step/agent.safetensors.tmp", "replace checkpoints/step/manifest.json.tmp"):
+        assert victim.killed(victim.start(aim=Point(f"writer {kind}", 1, "before")))
+    victim.finish()
+
+
+@pytest.mark.slow
+def test_signals_in_a_save_wait_for_its_end(forks, left_alone, tmp_path):
+    victim = Victim(forks, left_alone(SHORT), tmp_path / "run")
+    process = victim.start(fsync_seconds=0.05)
+    marks = process.marks
+    assert process.wait(until=lambda: 0 < marks["saved"] < marks["begun"]) is None
+    leave(process, signal.SIGTERM)
+    assert newest(victim.run).step == marks["reached"] == marks["saved"]
+    victim.finish()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_video_that_a_signal_ends_is_made_by_the_same_line(number, forks, left_alone, tmp_path):
+    whole = left_alone(SHORT)
+    options = [option for option in SHORT if option != "--no-video"]
+    victim = Victim(forks, replace(whole, options=options), tmp_path / "run")
+    videos = victim.run / "videos"
+    process = victim.start()
+    if process.wait(until=lambda: videos.exists() and any(videos.iterdir())) is not None:
+        pytest.skip(process.log().splitlines()[-1])
+    if number == signal.SIGKILL:
+        process.send(number)
+        assert victim.killed(process)
+    else:
+        leave(process, number)
+        assert list(videos.iterdir()) == []
+    victim.finish()
+    assert [path.name for path in videos.iterdir()] == ["step_000001000.mp4"]
+
+
+# --- At once ----------------------------------------------------------------------------------------------------------
+
+
+def start_ten(start: Callable[[], Any], run: Path) -> None:
+    """One of ten processes trains; nine leave with status 1: a restart after its end is welcome."""
+    processes = [start() for _ in range(10)]
+    lock = run / ".lock"
+    deadline = time.monotonic() + PATIENCE
+    while not (lock.exists() and lock.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    pid = int(lock.read_text())
+    (winner,) = [process for process in processes if process.pid == pid]
+    # So small a run might be complete before the last of them has looked.
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert [process.wait() for process in processes if process is not winner] == [1] * 9
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert winner.wait() == 0
+
+
+def refusal(run: Path, winner: int) -> str:
+    return f"train.py: {run} is being trained already by process {winner}; wait for it or give another --run"
+
+
+def test_of_ten_processes_started_at_once_one_trains_and_nine_name_it(forks, left_alone, tmp_path):
+    run = tmp_path / "run"
+    start_ten(lambda: forks.start(SHORT, run), run)
+    said = run.with_suffix(".log").read_text().splitlines()
+    refused = [line for line in said if line.startswith("train.py: ")]
+    assert refused == [refusal(run, int((run / ".lock").read_text()))] * 9
+    assert_same(left_alone(SHORT).run, run)
+
+
+@pytest.mark.slow
+def test_of_ten_command_lines_typed_at_once_one_trains_and_nine_name_it(left_alone, tmp_path):
+    run = tmp_path / "run"
+    logs = [tmp_path / f"{number}.log" for number in range(10)]
+    unused = iter(logs)
+
+    def start() -> subprocess.Popen:
+        with open(next(unused), "w") as log:
+            return command_line(SHORT, run, log)
+
+    start_ten(start, run)
+    sentence = refusal(run, int((run / ".lock").read_text())) + "\n"
+    assert sorted(log.read_text() == sentence for log in logs) == [False] + [True] * 9
+    assert_same_states(left_alone(SHORT).run, run)
+
+
+def command_line(options: list[str], run: Path, log: TextIO) -> subprocess.Popen:
+    """A process of its own, as a user starts it."""
+    command = [sys.executable, ROOT / "train.py", *options, "--run", run]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+if __name__ == "__main__":
+    serve()
