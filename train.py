@@ -99,7 +99,8 @@ def train_loop(
     started, first_step = time.perf_counter(), state.env_steps
     while not is_complete(state, config) and stop.signal is None:
         watchdog.pat()
-        if not state.evaluation_due:  # as it is only where a stop came before its end
+        # A run that was stopped in the middle of an evaluation goes on with that, at the same step.
+        if not state.evaluation_due:
             collect(state, config)
             learn(state, config)
             progress.advance(config.num_envs)
@@ -125,7 +126,8 @@ def train_loop(
             curves.report(result, state.env_steps)
             progress.report(result, state.rollouts.goal_moved_rate, state.env_steps)
 
-        if new_best or crossed(state.env_steps, config.num_envs, config.checkpoint.every):
+        due = crossed(state.env_steps, config.num_envs, config.checkpoint.every)
+        if due or new_best or is_complete(state, config):
             saver.save(success)
     saver.finish()
 
