@@ -18,9 +18,9 @@ import checkpoints
 from checkpoints.tree import split
 from training.config import TrainConfig
 from training.progress import say
+from training.setup import make_environments
 from training.versions import ROOT
 
-KILLS = 3
 LEARNING_STEPS = 3_000
 """Environment steps after the warm-up: enough for hundreds of updates."""
 TIMING = ("time/fps",)
@@ -34,11 +34,13 @@ class VerificationFailed(RuntimeError):
 def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
     """Whether a run of `options` (the command line's) ends with the same bits when it is killed and resumed.
 
-    Prints a table of hashes. Raises VerificationFailed.
+    Prints a table of hashes. Raises VerificationFailed, EnvError.
     """
-    first_end = config.num_envs * (config.task.max_episode_steps or 100)
-    steps = max(config.warmup, first_end) + max(LEARNING_STEPS, 10 * config.num_envs)
-    every = max(1, steps // 8)
+    _, spec = make_environments(config, 1, config.task.goal)
+    warmup = max(config.warmup, config.num_envs * spec.max_episode_steps)
+    learning = max(LEARNING_STEPS, 10 * config.num_envs)
+    steps, every = warmup + learning, learning // 6
+    kills = (warmup // 2, warmup + learning // 4, warmup + learning // 2)
     cadence = {"steps": steps, "checkpoint.every": every, "eval.every": every, "eval.episodes": 4, "log.every": 500}
     options = [*options, "--no-verify-resume"]
     options += [word for name, value in cadence.items() for word in (f"--{name}", str(value))]
@@ -47,9 +49,9 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
         whole, killed = Path(directory) / "whole", Path(directory) / "killed"
         say(f"a run of {steps:,} steps, left alone …")
         _finish(options, whole)
-        say(f"the same, killed {KILLS} times and resumed …")
-        for kill in range(KILLS):
-            _kill_after(every * (1 + 2 * kill), options, killed)
+        say(f"the same, killed {len(kills)} times and resumed …")
+        for step in kills:
+            _kill_after(step, options, killed)
         _finish(options, killed)
         rows = list(compare(whole, killed))
     width = max(len(name) for name, _, _, _ in rows)
@@ -126,7 +128,7 @@ def _finish(options: Sequence[str], run: Path) -> None:
 
 
 def _kill_after(step: int, options: Sequence[str], run: Path) -> None:
-    """SIGKILL at a random instant after the checkpoint of `step` is there. Raises VerificationFailed."""
+    """SIGKILL at a random instant after a checkpoint of `step` or later is there. Raises VerificationFailed."""
     wait = random.SystemRandom().uniform(0, 0.5)
     with _running(options, run) as process:
         while not (saved := checkpoints.list_checkpoints(run / "checkpoints")) or checkpoints.step_of(saved[-1]) < step:
@@ -134,7 +136,7 @@ def _kill_after(step: int, options: Sequence[str], run: Path) -> None:
                 raise _failed(process, run)
             time.sleep(0.01)
         time.sleep(wait)
-    say(f"  killed {wait:.2f} s after the checkpoint of step {step:,}")
+    say(f"  killed {wait:.2f} s after {saved[-1].name}")
 
 
 def _failed(process: subprocess.Popen, run: Path) -> VerificationFailed:
