@@ -20,6 +20,7 @@ def verify(*options: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_is_the_same_bit_for_bit(tmp_path):
     result = verify("--env", "reach", "--task.max-episode-steps", "20", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -38,6 +39,7 @@ def test_a_run_killed_and_resumed_is_the_same_bit_for_bit(tmp_path):
     assert table[-1] == f"all {len(parts)} parts are the same, bit for bit"
 
 
+@pytest.mark.slow
 def test_what_cannot_resume_exactly_is_found_out(tmp_path):
     shutil.copy(ROOT / "tests" / "point_env.py", tmp_path)
     result = verify("--env", "point_env:PointEnv", cwd=tmp_path)  # it cannot tell its state
