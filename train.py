@@ -255,7 +255,7 @@ def main() -> None:
     try:
         config = tyro.cli(TrainConfig, prog="train.py").resolved()
         if config.verify_resume:
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in StopRequest.SIGNALS:
                 signal.signal(number, lambda number, _: sys.exit(128 + number))  # its two runs must not outlive it
             sys.exit(0 if verify_resume(config, sys.argv[1:]) else 1)
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog:

@@ -30,6 +30,12 @@ class FormatError(CheckpointError):
     """A checkpoint that other code wrote. It is not damaged: falling back to an older one would lose steps."""
 
 
+def unusable(file: Path, error: OSError | UnexpectedFile) -> CheckpointError:
+    """What to tell of a file that cannot be read, or is not the one that was written."""
+    problem = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+    return CheckpointError(f"{file} {problem}; use an older checkpoint")
+
+
 @dataclass(frozen=True)
 class File:
     """Size in bytes and SHA-256 of one file."""
@@ -111,10 +117,8 @@ def read_manifest(path: Path) -> Manifest:
         return _checked(content, data)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}") from None
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error.strerror}); use an older checkpoint") from error
-    except UnexpectedFile as error:
-        raise CheckpointError(f"{file} {error}; use an older checkpoint") from error
+    except (OSError, UnexpectedFile) as error:
+        raise unusable(file, error) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged ({error!s:.200}); use an older checkpoint") from error
 

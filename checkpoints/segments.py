@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints.disk import UnexpectedFile, read_verified
-from checkpoints.manifest import CheckpointError, LogEntry, Segment
+from checkpoints.manifest import CheckpointError, LogEntry, Segment, unusable
 from checkpoints.tensors import decode
 from checkpoints.tree import Columns, Log
 
@@ -103,10 +103,8 @@ class StoredLog:
             if self._row_bytes is not None and segment.size > 2 * SEGMENT_ROWS * self._row_bytes + _SLACK:
                 raise UnexpectedFile(f"has {segment.size} bytes for {rows} rows, which is no segment of this run")
             columns = decode(read_verified(path, segment.size, segment.sha256))
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read ({error.strerror}); use an older checkpoint") from error
-        except UnexpectedFile as error:
-            raise CheckpointError(f"{path} {error}; use an older checkpoint") from error
+        except (OSError, UnexpectedFile) as error:
+            raise unusable(path, error) from error
         if any(column.shape[:1] != (rows,) for column in columns.values()):
             raise CheckpointError(f"{path} does not hold {rows} rows; use an older checkpoint")
         return columns

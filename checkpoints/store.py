@@ -39,6 +39,7 @@ from checkpoints.manifest import (
     Segment,
     part_file,
     read_manifest,
+    unusable,
 )
 from checkpoints.segments import SEGMENTS, LogSnapshot, StoredLog, snapshot
 from checkpoints.tensors import decode, encode
@@ -268,20 +269,14 @@ def _load_part(path: Path, entry: File, limit: int | None) -> dict[str, np.ndarr
             raise UnexpectedFile(f"has {entry.size} bytes, far more than this run's can have")
         return decode(read_verified(path, entry.size, entry.sha256))
     except (OSError, UnexpectedFile) as error:
-        raise CheckpointError(_problem(path, error)) from error
+        raise unusable(path, error) from error
 
 
 def _verify(path: Path, entry: File | Segment) -> None:
     try:
         verify_file(path, entry.size, entry.sha256)
     except (OSError, UnexpectedFile) as error:
-        raise CheckpointError(_problem(path, error)) from error
-
-
-def _problem(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{path} cannot be read ({error.strerror}); use an older checkpoint"
-    return f"{path} {error}; use an older checkpoint"
+        raise unusable(path, error) from error
 
 
 def _limit(part: Mapping[str, Any]) -> int:
