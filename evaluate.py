@@ -23,7 +23,7 @@ from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
 from training.config import ConfigError, config_from_dict
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
-from training.setup import evaluation_goal, make_agent, make_environments
+from training.setup import evaluation_environments, evaluation_goal, make_agent
 
 ENVS = 20
 """Episodes that share a forward pass of the policy."""
@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> None:
         raise EvaluationError(f"--goal {config.goal}: is for the built-in tasks; {training.env} has goals of its own")
     goal = evaluation_goal(training.env, config.goal)
 
-    envs, spec = make_environments(training, min(config.episodes, ENVS), goal)
+    envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
     agent = make_agent(training, envs[0], spec, device, seed=0)
     state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
     try:

@@ -28,7 +28,7 @@ from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.progress import Progress, say
 from training.run_directory import RunDirectory, RunInUse, choose_start, refuse_impossible
 from training.saving import SaveFailed, Saver, TrainingDiverged, restore
-from training.setup import evaluation_goal, make_environments
+from training.setup import evaluation_environments, evaluation_goal
 from training.state import TrainingState
 from training.stopping import Stopped, StopRequest, interruptible
 from training.verify_resume import VerificationFailed, verify_resume
@@ -49,7 +49,7 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     state = TrainingState.new(config, device)
     refuse_impossible(config, state.envs.spec.fingerprint)
     goal = evaluation_goal(config.env, config.eval.goal)
-    eval_envs, _ = make_environments(config, min(config.eval.episodes, EVAL_ENVS), goal)
+    eval_envs, _ = evaluation_environments(config, min(config.eval.episodes, EVAL_ENVS), goal)
 
     run = RunDirectory(Path(config.run))
     with run.lock():

@@ -22,6 +22,11 @@ REACHED = 0.03
 """Metres between grasp point and cube from which the gripper counts as being there."""
 LIFT_HEIGHT = 0.02
 """Metres above its rest from which a pinched cube counts as lifted."""
+PINCHING = np.array([[-0.0125, 0.0, 0.0], [0.0125, 0.0, 0.0]])
+"""Where the centres of the fixed and the moving pad are from the centre of a cube that they pinch, m in the gripper's
+frame, whose x axis is the direction in which it closes: half a cube and half a pad away."""
+PAD_OFFSET_SCALE = 0.02
+"""Metres. Millimetres decide a grasp, which networks would not see on the scale of a table."""
 LOST_RADIUS = 0.45
 """Metres from the pan axis beyond which the arm cannot follow the cube."""
 
@@ -50,11 +55,13 @@ class CubeTask(ArmTask):
     fields = (
         *ARM_FIELDS,
         ObservationField("cube minus grasp point", 3, "m", 10.0),
+        ObservationField("tanh of fixed pad from its side of the cube, gripper's frame, per 2 cm", 3, "1", 1.0, False),
+        ObservationField("tanh of moving pad from its side of the cube, gripper's frame, per 2 cm", 3, "1", 1.0, False),
         ObservationField("cube position", 3, "m", 5.0),
-        ObservationField("cube's x axis", 3, "1", 1.0),
-        ObservationField("cube's y axis", 3, "1", 1.0),
-        ObservationField("cube's linear velocity", 3, "m/s", 2.0),
-        ObservationField("cube's angular velocity (in its own frame)", 3, "rad/s", 0.1),
+        ObservationField("cube's x axis", 3, "1", 1.0, in_reference=False),
+        ObservationField("cube's y axis", 3, "1", 1.0, in_reference=False),
+        ObservationField("cube's linear velocity", 3, "m/s", 2.0, in_reference=False),
+        ObservationField("cube's angular velocity (in its own frame)", 3, "rad/s", 0.1, in_reference=False),
     )
 
     def _reset_scene(self) -> None:
@@ -75,10 +82,12 @@ class CubeTask(ArmTask):
         return (
             *self._measure_arm(),
             sim.cube_position - sim.grasp_point,
+            *np.tanh(self._pad_offsets() / PAD_OFFSET_SCALE),
             sim.cube_position,
             sim.cube_axes[:, 0],
             sim.cube_axes[:, 1],
-            sim.cube_velocity,
+            sim.cube_velocity[:3],
+            sim.cube_velocity[3:],
         )
 
     def _examine(self) -> CubeState:
@@ -98,21 +107,34 @@ class CubeTask(ArmTask):
         in_air = desired[..., 2] > AIR_GOAL
         return (distance <= self.threshold) & (info["cube_hold"] == Hold.TABLE + in_air)
 
-    def _before_step(self):
-        return self._potential() if self.reward == "sparse-reach" else 0.0
+    def _pad_offsets(self) -> np.ndarray:
+        """Where the centres of the fixed and the moving pad are from where they pinch the cube, each on its own side
+        of it along the direction in which the gripper closes; (2, 3) m in the gripper's frame."""
+        return (self.sim.pad_positions - self.sim.cube_position) @ self.sim.gripper_axes - PINCHING
 
-    def _potential(self) -> float:
-        """Of the two fingers' mean distance from the cube. Fingers that hold it are closest, so the reach potential
-        pays for closing them around the cube, and not for standing next to it."""
-        fixed, moving = self.sim.pad_positions
-        cube = self.sim.cube_position.tolist()
-        distance = 0.5 * (math.dist(fixed.tolist(), cube) + math.dist(moving.tolist(), cube))
-        return rewards.reach_potential(distance, self.config.reach_weight, self.config.reach_scale)
+    def _before_step(self):
+        if self.reward != "sparse-reach":
+            return 0.0
+        return self._potential(self.sim.cube_contacts().pinched)
+
+    def _potential(self, pinched: bool) -> float:
+        """Of the fingers' distance from the cube, and of pinching it.
+
+        Per finger, what counts is how far each pad is from its own side of the cube, axis by axis, on average: then
+        fingers that are shut next to the cube are worse than open ones around it.
+        """
+        config = self.config
+        if config.reach_per_finger:
+            distance = np.abs(self._pad_offsets()).sum() / 2
+        else:
+            distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
+        reach = rewards.reach_potential(distance, config.reach_weight, config.reach_scale)
+        return float(reach) - config.pinch_weight * (not pinched)
 
     def _reward_info(self, before, after):
         info = {"cube_hold": np.array(after.hold, np.float32)}
         if self.reward == "sparse-reach":
-            info["potentials"] = np.array((before, self._potential()), np.float32)
+            info["potentials"] = np.array((before, self._potential(after.contacts.pinched)), np.float32)
         elif self.reward == "staged":
             info |= {
                 "reach_distance": np.array(after.to_grasp_point, np.float32),
@@ -121,6 +143,9 @@ class CubeTask(ArmTask):
                 "cube_lost": np.array(after.lost, np.float32),
             }
         return info
+
+    def _lowest_potential(self):
+        return super()._lowest_potential() - self.config.pinch_weight
 
     def _metrics(self, after):
         return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}

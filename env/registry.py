@@ -1,6 +1,8 @@
 """Environments by name."""
 
 from env.model import ArmModel
+from env.oracle.kinematics import InverseKinematics
+from env.oracle.starts import ScriptedStarts
 from env.pick_place import PickPlace
 from env.protocol import EnvError, GoalEnv, load_factory
 from env.push import Push
@@ -32,6 +34,13 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
     kind = TASKS[name]
     model = ArmModel.load(kind.has_cube)
     try:
-        return [kind(model, task, reward, gamma) for _ in range(count)]
+        envs = [kind(model, task, reward, gamma) for _ in range(count)]
     except ValueError as error:
         raise EnvError(f"--env {name}: {error}") from error
+    if task.scripted_starts:
+        if not kind.has_cube:
+            raise EnvError(f"--task.scripted-starts {task.scripted_starts}: {name} has no cube to be grasped")
+        ik = InverseKinematics(model)
+        for env in envs:
+            env.starts = ScriptedStarts(ik, task.scripted_starts, task.scripted_until / count)
+    return envs

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FAR = 1.0
+"""Metres from which the reach potential is level: farther than the arm can be from anything that it reaches."""
 Info = Mapping[str, np.ndarray]
 """What a transition holds beyond its goals, arrays (…) with the batch's leading axes."""
 
@@ -40,12 +42,13 @@ def sparse(success: np.ndarray) -> np.ndarray:
 
 
 def reach_potential(distance: np.ndarray, weight: float, scale: float) -> np.ndarray:
-    """Phi = -weight (1 - exp(-distance / scale)), in [-weight, 0], (…) m to (…).
+    """Phi = -weight log(1 + distance / scale), (…) m to (…).
 
-    It is steep where the last centimetres count and flat far away, and its range is known: what it can add to a return
+    The gain of coming nearer, weight / (scale + distance), is large where the last centimetres count, and never fades
+    to nothing far away. Beyond FAR it stays what it is there: so its range is known, and what it can add to a return
     bounds the critics' target.
     """
-    return -weight * (1 - np.exp(-distance / scale))
+    return -weight * np.log1p(np.minimum(distance, FAR) / scale)
 
 
 def shaping(before: np.ndarray, after: np.ndarray, gamma: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from env import rewards
 from env.model import JOINTS, ArmModel
 from env.rendering import Camera
 from env.rewards import Info, StagedConfig, goal_distance
-from env.simulation import Simulation
+from env.simulation import Simulation, SimulationDiverged
 
 Reward = Literal["sparse", "sparse-reach", "staged"]
 GoalKind = Literal["fixed", "table", "air", "mix"]
+Observation = Literal["full", "reference"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,23 @@ class TaskConfig:
     """Goals to train on: fixed (the reference target), table, air, or mix (docs/environments.md)."""
     max_episode_steps: int | None = None
     """Control steps (20 ms) before an episode is cut off; the cut is no termination."""
+    scripted_starts: float | None = None
+    """Share of training episodes that begin in the middle of a scripted grasp, at first
+    (docs/environments.md). Default: pick-place 0.8, others 0."""
+    scripted_until: int = 200_000
+    """Environment steps by which that share has fallen to 0; it begins to fall after half of them."""
+    observation: Observation = "full"
+    """reference: without what the reference run did not see (docs/environments.md)."""
     terminate_on_success: bool = False
     """End the episode when the goal is met, instead of asking the policy to hold it."""
     reach_weight: float = 2.0
     """What reaching is worth in the sparse-reach reward: the potential's depth."""
-    reach_scale: float = 0.1
+    reach_scale: float = 0.05
     """Metres within which the potential gets steep."""
+    reach_per_finger: bool = True
+    """Reach with each finger for its own side of the cube, instead of with the grasp point for its centre."""
+    pinch_weight: float = 4.0
+    """What pinching the cube adds to the potential."""
     staged: StagedConfig = field(default_factory=StagedConfig)
     """Weights of the staged reward."""
 
@@ -43,16 +55,24 @@ class ObservationField:
     size: int
     unit: str
     scale: float
+    in_reference: bool = True
+    """Whether the reference run saw it too."""
 
 
 ARM_FIELDS = (
     ObservationField("joint positions, " + ", ".join(JOINTS), 6, "rad", 1.0),
     ObservationField("joint velocities", 6, "rad/s", 0.2),
-    ObservationField("servo targets minus joint positions", 6, "rad", 5.0),
+    ObservationField("servo targets minus joint positions", 6, "rad", 5.0, in_reference=False),
     ObservationField("grasp point (between the fingertips)", 3, "m", 5.0),
     ObservationField("gripper's closing direction (its x axis)", 3, "1", 1.0),
     ObservationField("gripper's back (its z axis, away from the fingertips)", 3, "1", 1.0),
 )
+
+
+class Starts(Protocol):
+    """What may move the beginning of training episodes (env/oracle/starts.py)."""
+
+    def play(self, task: "ArmTask", steps_so_far: int) -> int: ...
 
 
 class ArmTask(ABC):
@@ -93,15 +113,27 @@ class ArmTask(ABC):
         self.max_episode_steps = self.episode_steps if config.max_episode_steps is None else config.max_episode_steps
         if self.max_episode_steps < 1:
             raise ValueError(f"an episode needs at least 1 step, not {self.max_episode_steps}")
-        self.obs_dim = sum(field.size for field in self.fields)
+        self.kept = [field.in_reference or config.observation == "full" for field in self.fields]
+        """Which of `fields` the policy sees."""
+        self.obs_dim = sum(field.size for field in self.observed)
         self.fingerprint = model.fingerprint
         self.sim = Simulation(model)
         self.rng = np.random.default_rng(0)
         self.goal = np.zeros(self.goal_dim)
         self.steps = 0
-        self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.fields])
+        self.steps_so_far = 0
+        """Control steps of all episodes together."""
+        self.starts: Starts | None = None
+        self.midway = False
+        """Whether `starts` moved this episode's beginning."""
+        self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.observed])
         self._camera = Camera(model, inset=self.has_cube)
         self._drawn_path: list[np.ndarray] = []
+
+    @property
+    def observed(self) -> list[ObservationField]:
+        """The fields that the policy sees, in order."""
+        return [field for field, kept in zip(self.fields, self.kept, strict=True) if kept]
 
     @abstractmethod
     def _reset_scene(self) -> None:
@@ -164,24 +196,42 @@ class ArmTask(ABC):
         if self.reward == "staged" or self.config.terminate_on_success:
             return None
         worst = -1 / (1 - self.gamma)
-        # Shaping turns V into V - Phi (Ng et al. 1999), and 0 <= -Phi <= weight.
-        return (worst, 0.0 if self.reward == "sparse" else self.config.reach_weight)
+        # Shaping turns V into V - Phi (Ng et al. 1999).
+        return (worst, 0.0 if self.reward == "sparse" else -self._lowest_potential())
+
+    def _lowest_potential(self) -> float:
+        return float(rewards.reach_potential(rewards.FAR, self.config.reach_weight, self.config.reach_scale))
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Starts an episode. With a seed, the episode depends on that seed alone; without, the generator goes on."""
+        """Starts an episode. With a seed, the episode depends on that seed alone; without, the generator goes on.
+
+        (With `starts`, whether it begins midway depends on the steps of all episodes before as well.)
+        """
         if seed is not None:
             self.rng = np.random.default_rng(seed)
-        self.steps = 0
         self._drawn_path.clear()
         self._reset_scene()
+        self.steps = self._play_starts()
+        self.midway = self.steps > 0
         self.sim.show_target(self.goal)
         return self.observe(), {}
+
+    def _play_starts(self) -> int:
+        """Lets `starts` move the scene; returns how many of the episode's steps that took."""
+        if self.starts is None:
+            return 0
+        try:
+            return self.starts.play(self, self.steps_so_far)
+        except SimulationDiverged:
+            self._reset_scene()
+            return 0
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
         before = self._before_step()
         self.sim.step(self._checked(action))
         self.steps += 1
+        self.steps_so_far += 1
         obs, after = self.observe(), self._examine()
         stored = self._reward_info(before, after)
         achieved, desired = obs["achieved_goal"], obs["desired_goal"]
@@ -191,7 +241,9 @@ class ArmTask(ABC):
         success = bool(met)
         info = stored | {
             "is_success": success,
-            "metrics": {f"reward_{name}": float(value) for name, value in terms.items()} | self._metrics(after),
+            "metrics": {f"reward_{name}": float(value) for name, value in terms.items()}
+            | self._metrics(after)
+            | self._start_metrics(),
             "stages": dict(zip(self.stages, self._stages(after, success), strict=True)),
         }
         terminated = success and self.config.terminate_on_success
@@ -210,6 +262,8 @@ class ArmTask(ABC):
             "simulation": self.sim.state(),
             "goal": self.goal.copy(),
             "steps": self.steps,
+            "steps_so_far": self.steps_so_far,
+            "midway": self.midway,
             "rng": self.rng.bit_generator.state,
         }
 
@@ -220,19 +274,25 @@ class ArmTask(ABC):
             raise ValueError(f"an episode of {self.max_episode_steps} steps cannot stand at step {steps!r:.40}")
         if np.shape(goal) != self.goal.shape:
             raise ValueError(f"a goal of shape {np.shape(goal)} is none of this task")
+        so_far, midway = state["steps_so_far"], state["midway"]
+        if type(so_far) is not int or so_far < 0 or type(midway) is not bool:
+            raise ValueError(f"{so_far!r:.40} steps of all episodes, begun midway: {midway!r:.40}")
         self.sim.load_state(state["simulation"])
         self.goal = state["goal"].copy()
-        self.steps = state["steps"]
+        self.steps, self.steps_so_far, self.midway = steps, so_far, midway
         self._drawn_path.clear()
         self.rng.bit_generator.state = state["rng"]
 
     def observe(self) -> dict[str, np.ndarray]:
         """The observation of the current state, as reset and step return it."""
         return {
-            "observation": (np.concatenate(self._measure()) * self._scale).astype(np.float32),
+            "observation": (np.concatenate(self._seen()) * self._scale).astype(np.float32),
             "achieved_goal": self._achieved_goal().astype(np.float32),
             "desired_goal": self.goal.astype(np.float32),
         }
+
+    def _seen(self) -> list[np.ndarray]:
+        return [numbers for numbers, kept in zip(self._measure(), self.kept, strict=True) if kept]
 
     def _draw_away_from(self, start: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
         """A goal that is not met from the start: those teach nothing and flatter the success rate."""
@@ -261,6 +321,9 @@ class ArmTask(ABC):
     def _metrics(self, after: Any) -> dict[str, float]:
         """Numbers worth a curve, as in the protocol's info["metrics"]."""
         return {}
+
+    def _start_metrics(self) -> dict[str, float]:
+        return {} if self.starts is None else {"begun_midway": float(self.midway)}
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, dtype=np.float64)

@@ -13,10 +13,14 @@ from env import DEFAULT_REWARD, GoalKind, Reward, TaskConfig, is_custom
 from her import HERConfig
 from sac import DeviceName, SACConfig
 
-STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
+STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 300_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
-WARMUP = {"push": 8_000, "pick-place": 8_000}
+UPDATES_PER_STEP = {"pick-place": 0.4}
+"""Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
+WARMUP = {"push": 8_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
+SCRIPTED_STARTS = {"pick-place": 0.8}
+"""Share of episodes that begin midway where --task.scripted-starts is not given; 0 for the others."""
 EVAL_EVERY = {"reach": 2_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
 
@@ -79,7 +83,7 @@ class TrainConfig:
     """Seed of everything that is random."""
     steps: int | None = None
     """Environment steps of the whole run, resumed parts included.
-    Default: reach 20000, push 200000, pick-place 400000, others 100000."""
+    Default: reach 20000, push 200000, pick-place 300000, others 100000."""
     run: str | None = None
     """Run directory. Default: runs/ENV-REWARD-SEED."""
     resume: str = "auto"
@@ -91,11 +95,11 @@ class TrainConfig:
     """Environments that step side by side."""
     warmup: int | None = None
     """Environment steps of random actions before the policy acts and learns.
-    Default: push and pick-place 8000, others 1000."""
+    Default: push 8000, pick-place 3000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
-    updates_per_step: float = 0.25
-    """Gradient updates per environment step after the warm-up."""
+    updates_per_step: float | None = None
+    """Gradient updates per environment step after the warm-up. Default: pick-place 0.4, others 0.25."""
     video: bool = True
     """Record a video of the trained policy at the end."""
     watchdog: float | None = None
@@ -121,12 +125,18 @@ class TrainConfig:
         reward = self.reward or DEFAULT_REWARD
         kind = self.env.replace(":", "-") if is_custom(self.env) else f"{self.env}-{reward}"
         eval_every = EVAL_EVERY.get(self.env, 5_000) if self.eval.every is None else self.eval.every
+        scripted = self.task.scripted_starts
+        scripted = SCRIPTED_STARTS.get(self.env, 0.0) if scripted is None else scripted
         config = replace(
             self,
             reward=None if is_custom(self.env) else reward,
             steps=STEPS.get(self.env, 100_000) if self.steps is None else self.steps,
+            updates_per_step=(
+                UPDATES_PER_STEP.get(self.env, 0.25) if self.updates_per_step is None else self.updates_per_step
+            ),
             warmup=WARMUP.get(self.env, 1_000) if self.warmup is None else self.warmup,
             run=self.run or f"runs/{kind}-{self.seed}",
+            task=self.task if is_custom(self.env) else replace(self.task, scripted_starts=scripted),
             eval=replace(self.eval, every=eval_every),
         )
         config._check()
@@ -157,6 +167,9 @@ class TrainConfig:
             require(not isinstance(value, float) or math.isfinite(value), f"--{name} {value}: must be a finite number")
             if name.startswith("task."):
                 require(not isinstance(value, float) or value >= 0, f"--{name} {value}: must not be negative")
+        share = self.task.scripted_starts or 0.0
+        require(share <= 1, f"--task.scripted-starts {share}: is a share of the episodes, from 0 to 1")
+        require(self.task.scripted_until >= 1, f"--task.scripted-until {self.task.scripted_until}: must be at least 1")
         require(self.task.reach_scale > 0, f"--task.reach-scale {self.task.reach_scale}: must be positive")
         require(self.watchdog is None or self.watchdog > 0, f"--watchdog {self.watchdog}: must be positive")
         require(self.eval.seed >= 0, f"--eval.seed {self.eval.seed}: must not be negative")

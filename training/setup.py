@@ -4,15 +4,24 @@ from dataclasses import replace
 
 import torch
 
-from env import EnvSpec, GoalEnv, GoalKind, make_envs, probe
+from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, make_envs, probe
 from env.registry import TASKS
 from sac import SAC
 from training.config import ConfigError, TrainConfig
 
 
-def make_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
-    """`count` environments of the run's task with goals of kind `goal`, and their sizes. Raises EnvError."""
-    task = replace(config.task, goal=goal)
+def training_environments(config: TrainConfig) -> tuple[list[GoalEnv], EnvSpec]:
+    """The environments that the run learns in, and their sizes. Raises EnvError."""
+    return _make(config, config.num_envs, config.task)
+
+
+def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
+    """`count` environments of the run's task with goals of kind `goal`, and their sizes: episodes begin in the task's
+    own start state, whatever training does. Raises EnvError."""
+    return _make(config, count, replace(config.task, goal=goal, scripted_starts=None))
+
+
+def _make(config: TrainConfig, count: int, task: TaskConfig) -> tuple[list[GoalEnv], EnvSpec]:
     envs = make_envs(config.env, count, task, config.reward, config.sac.gamma)
     return envs, probe(envs[0], config.env)
 

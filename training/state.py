@@ -12,7 +12,7 @@ from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
 from training.meters import RolloutMeter, UpdateMeter
-from training.setup import make_agent, make_environments
+from training.setup import make_agent, training_environments
 
 
 def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> ReplayBuffer:
@@ -73,7 +73,7 @@ class TrainingState:
         """The state before the first step. Every generator of the run grows from config.seed. Raises EnvError."""
         agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
         n = config.num_envs
-        env_list, spec = make_environments(config, n, config.task.goal)
+        env_list, spec = training_environments(config)
         first_end = n * spec.max_episode_steps
         if config.steps < first_end:
             raise ConfigError(

@@ -6,20 +6,12 @@
 
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import Unreachable, plan
-from env.oracle.report import figures
-from env.oracle.rollout import Attempt, all_attempts, attempt, attempts_from, make_task
 from env.oracle.script import Script, Waypoint
 
 __all__ = [
-    "Attempt",
     "InverseKinematics",
     "Script",
     "Unreachable",
     "Waypoint",
-    "all_attempts",
-    "attempt",
-    "attempts_from",
-    "figures",
-    "make_task",
     "plan",
 ]

@@ -27,9 +27,11 @@ class Script:
     """Follows waypoints, and holds the last.
 
     The arm's joints go in a straight line from one to the next, except that one which would be late hurries.
+    `length` is how many control steps the waypoints take, if none is.
     """
 
     def __init__(self, waypoints: list[Waypoint]):
+        self.length = sum(waypoint.steps for waypoint in waypoints)
         self._coming: Iterator[Waypoint] = iter(waypoints)
         self._waypoint = next(self._coming)
         self._steps = 0

@@ -9,10 +9,26 @@ from env import TASKS
 PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
 
 
+def positions(fields):
+    """{name: "first–last"} of the numbers of each field."""
+    first, found = 0, {}
+    for field in fields:
+        found[field.name] = f"{first}–{first + field.size - 1}"
+        first += field.size
+    return found
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_number_of_the_observation_is_documented(task):
-    first = 0
-    for field in TASKS[task].fields:
-        last = first + field.size - 1
-        assert f"| {first}–{last} | {field.name} | {field.unit} | {field.scale:g} |" in PAGE
-        first = last + 1
+    fields = TASKS[task].fields
+    full, reference = positions(fields), positions(field for field in fields if field.in_reference)
+    for field in fields:
+        row = f"| {full[field.name]} | {field.name} | {field.unit} | {field.scale:g} |"
+        assert f"{row} {reference.get(field.name, '–')} |" in PAGE
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_how_many_numbers_there_are_is_documented(task, make_task):
+    full, reference = make_task(task), make_task(task, observation="reference")
+    which = "`reach`" if task == "reach" else "`push` and `pick-place`"
+    assert f"| {which} | {full.obs_dim} | {reference.obs_dim} |" in PAGE

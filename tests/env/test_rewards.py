@@ -24,13 +24,20 @@ def test_shaping_by_hand():
 
 
 def test_reach_potential_by_hand():
-    potential = reach_potential(np.array([0.0, 0.1, 1e3]), weight=2.0, scale=0.1)
-    np.testing.assert_allclose(potential, [0.0, -2 * (1 - 1 / np.e), -2.0])
+    potential = reach_potential(np.array([0.0, 0.1, 0.9, 1.0]), weight=2.0, scale=0.1)
+    np.testing.assert_allclose(potential, [0.0, -2 * np.log(2), -2 * np.log(10), -2 * np.log(11)])
+
+
+def test_the_reach_potential_falls_all_the_way_and_is_level_beyond_a_metre():
+    potential = reach_potential(np.linspace(0, 1, 1000), weight=2.0, scale=0.05)
+    assert (np.diff(potential) < 0).all()
+    assert (np.diff(potential, 2) > 0).all()  # the nearer, the steeper
+    np.testing.assert_array_equal(reach_potential(np.array([1.0, 1.001, 1e3, np.inf]), 2.0, 0.05), potential[-1])
 
 
 @pytest.mark.parametrize("gamma", [0.9, 0.98, 1.0])
 def test_discounted_shaping_telescopes_to_the_potentials_of_first_and_last_state(gamma):
-    potential = np.random.default_rng(0).uniform(-2, 0, 101)
+    potential = np.random.default_rng(0).uniform(-10, 0, 101)
     expected = gamma**100 * potential[-1] - potential[0]
     terms = shaping(potential[:-1], potential[1:], gamma)
     assert np.sum(gamma ** np.arange(100) * terms) == pytest.approx(expected)

@@ -8,6 +8,7 @@ from env import TASKS, TaskConfig
 from env.contacts import Hold
 from env.cube_task import LIFT_HEIGHT, LOST_RADIUS, SPAWN, SPAWN_SPREAD
 from env.model import CUBE_HALF, ArmModel
+from env.oracle import InverseKinematics, plan
 from env.pick_place import AIR_HEIGHT, FIXED_GOAL
 from env.push import TABLE_ANGLE, TABLE_RADIUS
 from env.workspace import PAN_AXIS
@@ -388,7 +389,14 @@ def documented(task):
         return values, grasp
     cube, velocity = data.body("cube"), np.zeros(6)
     axes = cube.xmat.reshape(3, 3)
+    # A pinching pad's centre is half a cube and half a pad from the cube's, the fixed one on the side of smaller x.
+    sides = {"fixed": [-0.0125, 0, 0], "moving": [0.0125, 0, 0]}
+    pads = {name: gripper.T @ (data.geom(f"{name}_pad").xpos - cube.xpos) - side for name, side in sides.items()}
     mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_XBODY, cube.id, velocity, 0)
+    values |= {
+        f"tanh of {name} pad from its side of the cube, gripper's frame, per 2 cm": np.tanh(pad / 0.02)
+        for name, pad in pads.items()
+    }
     values |= {
         "cube minus grasp point": cube.xpos - grasp,
         "cube position": cube.xpos,
@@ -402,8 +410,8 @@ def documented(task):
 
 def assert_documented(task, obs):
     values, achieved = documented(task)
-    pieces = np.split(obs["observation"], np.cumsum([field.size for field in task.fields])[:-1])
-    for field, piece in zip(task.fields, pieces, strict=True):
+    pieces = np.split(obs["observation"], np.cumsum([field.size for field in task.observed])[:-1])
+    for field, piece in zip(task.observed, pieces, strict=True):
         expected = np.asarray(values[field.name]) * field.scale
         np.testing.assert_allclose(piece, expected, rtol=1e-5, atol=1e-6, err_msg=field.name)
     np.testing.assert_allclose(obs["achieved_goal"], achieved, rtol=1e-6)
@@ -411,14 +419,64 @@ def assert_documented(task, obs):
 
 
 @EVERY_TASK
-def test_observation_holds_the_documented_quantities_times_their_scales(make_task, name):
-    task = make_task(name)
+@pytest.mark.parametrize("observation", ["full", "reference"])
+def test_observation_holds_the_documented_quantities_times_their_scales(make_task, name, observation):
+    task = make_task(name, observation=observation)
     assert_documented(task, task.reset(seed=0)[0])
     for action in random_actions(25):
         if task.has_cube and task.steps == 10:  # thrown up and spinning: at rest, most of its numbers are 0
             task.sim.data.qpos[8] += 0.05
             task.sim.data.qvel[6:] = [0.1, -0.2, 0.3, 5.0, -3.0, 2.0]
         assert_documented(task, task.step(action)[0])
+
+
+UNSEEN_BY_THE_REFERENCE = {
+    "servo targets minus joint positions",
+    "tanh of fixed pad from its side of the cube, gripper's frame, per 2 cm",
+    "tanh of moving pad from its side of the cube, gripper's frame, per 2 cm",
+    "cube's x axis",
+    "cube's y axis",
+    "cube's linear velocity",
+    "cube's angular velocity (in its own frame)",
+}
+
+
+@EVERY_TASK
+def test_the_full_observation_holds_every_field_and_the_reference_one_what_the_reference_run_saw(make_task, name):
+    full, reference = make_task(name), make_task(name, observation="reference")
+    assert full.observed == list(full.fields)
+    assert full.obs_dim == {"reach": 27}.get(name, 51)
+    assert reference.observed == [field for field in full.fields if field.name not in UNSEEN_BY_THE_REFERENCE]
+    assert reference.obs_dim == {"reach": 21}.get(name, 27)
+
+
+@EVERY_TASK
+def test_what_is_observed_changes_nothing_else(make_task, name):
+    full, reference = make_task(name, "sparse-reach"), make_task(name, "sparse-reach", observation="reference")
+    kept = np.concatenate([np.full(field.size, field.name not in UNSEEN_BY_THE_REFERENCE) for field in full.fields])
+    for task in (full, reference):
+        task.reset(seed=4)
+    left, right = episode(full, random_actions(20)), episode(reference, random_actions(20))
+    for obs, *_ in left:
+        obs["observation"] = obs["observation"][kept]
+    assert_same_steps(left, right)
+
+
+def test_the_fields_of_the_pads_are_about_0_in_a_pinch_and_tell_the_fingers_apart(make_task, scenes):
+    task = make_task("pick-place")
+    task.reset(seed=0)
+
+    def pads():
+        fields = np.split(task.observe()["observation"], np.cumsum([field.size for field in task.fields])[:-1])
+        return [part for field, part in zip(task.fields, fields, strict=True) if "pad from its side" in field.name]
+
+    scenes.put_between_pads(task.sim)
+    for pad in pads():
+        # Along the closing direction; the pads are behind the fingertips, between which the grasp point is.
+        assert abs(pad[0]) < 0.1
+    scenes.put_between_pads(task.sim, gripper=scenes.OPEN, shift=0.004)
+    assert pads()[0][0] < -0.02  # the one finger is away to the one side, the other to the other
+    assert pads()[1][0] > 0.5
 
 
 @EVERY_TASK
@@ -498,23 +556,169 @@ def test_sparse_reward_is_0_exactly_on_success(make_task, name):
         assert (reward, info["is_success"]) == (0 if success else -1, success)
 
 
+def reach_distance(task, per_finger=True):
+    """What the reach potential is of, m, from MuJoCo's own numbers."""
+    data = task.sim.data
+    grasp = data.site("grasp_point").xpos
+    if not task.has_cube:
+        return np.linalg.norm(grasp - task.goal)
+    cube, gripper = data.body("cube").xpos, data.body("gripper").xmat.reshape(3, 3)
+    if not per_finger:
+        return np.linalg.norm(grasp - cube)
+    fixed, moving = (gripper.T @ (data.geom(f"{name}_pad").xpos - cube) for name in ("fixed", "moving"))
+    return 0.5 * (np.abs(fixed - [-0.0125, 0, 0]).sum() + np.abs(moving - [0.0125, 0, 0]).sum())
+
+
+def potential(task, weight=2.0, scale=0.05, pinch=4.0, per_finger=True):
+    """By hand; the defaults are the options'."""
+    phi = -weight * np.log(1 + reach_distance(task, per_finger) / scale)
+    return phi - pinch * (not task.sim.cube_contacts().pinched) if task.has_cube else phi
+
+
 @EVERY_TASK
-def test_shaping_over_an_episode_leaves_only_the_first_and_the_last_potential(make_task, name):
-    task = make_task(name, "sparse-reach", reach_weight=3.0)
+@pytest.mark.parametrize("per_finger", [True, False])
+def test_shaping_over_an_episode_leaves_only_the_first_and_the_last_potential(make_task, name, per_finger):
+    options = {"reach_weight": 3.0, "reach_scale": 0.1, "pinch_weight": 5.0, "reach_per_finger": per_finger}
+    task = make_task(name, "sparse-reach", **options)
     task.reset(seed=2)
-
-    def potential():
-        if task.has_cube:
-            pads = [task.sim.data.geom(name).xpos for name in ("fixed_pad", "moving_pad")]
-            distance = np.mean([np.linalg.norm(pad - task.sim.cube_position) for pad in pads])
-        else:
-            distance = np.linalg.norm(task.sim.grasp_point - task.goal)
-        return -3.0 * (1 - np.exp(-distance / 0.1))
-
-    first = potential()
+    first = potential(task, 3.0, 0.1, 5.0, per_finger)
     steps = episode(task, random_actions(40))
     shaping = sum(GAMMA**t * step[4]["metrics"]["reward_shaping"] for t, step in enumerate(steps))
-    assert shaping == pytest.approx(GAMMA**40 * potential() - first, abs=1e-5)
+    assert shaping == pytest.approx(GAMMA**40 * potential(task, 3.0, 0.1, 5.0, per_finger) - first, abs=1e-5)
+
+
+def grasp(task):
+    """The steps of a scripted episode from the state that `task` is in."""
+    script = plan(task, InverseKinematics(task.sim.model))
+    return [task.step(script.act(task.sim.servo_target)) for _ in range(script.length)]
+
+
+@pytest.mark.parametrize(("name", "goal"), [("push", "table"), ("pick-place", "table"), ("pick-place", "air")])
+def test_shaping_over_a_grasp_leaves_only_the_first_and_the_last_potential(make_task, name, goal):
+    """With the cube pinched on the way, and with a goal on the table let go of again."""
+    task = make_task(name, "sparse-reach", goal=goal)
+    task.reset(seed=2)
+    first, shaping, pinched = potential(task), 0.0, []
+    script = plan(task, InverseKinematics(task.sim.model))
+    for t in range(script.length + 5):
+        before = potential(task)
+        term = task.step(script.act(task.sim.servo_target))[4]["metrics"]["reward_shaping"]
+        assert term == pytest.approx(GAMMA * potential(task) - before, abs=1e-5)
+        shaping += GAMMA**t * term
+        pinched.append(task.sim.cube_contacts().pinched)
+    assert pinched[0] is False
+    assert any(pinched)
+    assert pinched[-1] == (goal == "air")
+    assert shaping == pytest.approx(GAMMA ** (script.length + 5) * potential(task) - first, abs=1e-5)
+
+
+def test_the_potential_is_highest_where_the_fingers_pinch_the_cube(make_task):
+    task = make_task("pick-place", "sparse-reach", goal="air")
+    task.reset(seed=2)
+    potentials, pinched = [], []
+    for *_, info in grasp(task):
+        potentials.append(float(info["potentials"][1]))
+        pinched.append(info["stages"]["pinched"])
+    pinched = np.array(pinched)
+    assert pinched.any()
+    assert not pinched.all()
+    assert np.min(np.array(potentials)[pinched]) > np.max(np.array(potentials)[~pinched]) + 3
+    assert np.min(np.array(potentials)[pinched]) > -0.6  # 2 log(1 + 1.7 cm / 5 cm)
+
+
+def test_pinching_is_worth_its_weight_and_none_is_worth_nothing(make_task):
+    """The same grasp under both options: the potentials are apart by the weight, but where it is pinched."""
+    steps = []
+    for weight in (0.0, 3.0):
+        task = make_task("pick-place", "sparse-reach", goal="air", pinch_weight=weight)
+        task.reset(seed=2)
+        steps.append(grasp(task))
+    for (*_, without), (*_, info) in zip(*steps, strict=True):
+        apart = 3.0 * (not info["stages"]["pinched"])
+        assert without["potentials"][1] - info["potentials"][1] == pytest.approx(apart, abs=1e-5)
+
+
+OPEN_AS_IN_A_GRASP = 0.22  # rad: the pads 34 mm apart
+
+
+def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_task, scenes):
+    task = make_task("pick-place", "sparse-reach", pinch_weight=0.0)
+    task.reset(seed=0)
+    sim = task.sim
+    scenes.put_between_pads(sim)
+    pinching = reach_distance(task)
+    assert task._potential(pinched=False) == pytest.approx(potential(task, pinch=0.0))
+    assert pinching < 0.008  # what is left is how far the pads' centres are behind the fingertips
+    scenes.put_between_pads(sim, gripper=OPEN_AS_IN_A_GRASP, shift=0.006)
+    assert not sim.cube_contacts().touched
+    around = task._potential(pinched=False)
+    scenes.put_between_pads(sim, gripper=scenes.SHUT, shift=-0.026)  # at the fixed finger's outer side
+    assert not sim.cube_contacts().touched
+    beside = task._potential(pinched=False)
+    assert beside < around - 0.1 < -0.2
+
+
+@pytest.mark.parametrize("per_finger", [True, False])
+def test_per_finger_open_fingers_before_the_cube_are_better_than_shut_ones(make_task, scenes, per_finger):
+    task = make_task("pick-place", "sparse-reach", reach_per_finger=per_finger)
+    task.reset(seed=0)
+    sim = task.sim
+    phi = []
+    for gripper in (OPEN_AS_IN_A_GRASP, scenes.SHUT):
+        scenes.put_away(sim, scenes.HOME, gripper)
+        scenes.place_cube(sim, sim.grasp_point - 0.03 * sim.gripper_axes[:, 2], sim.data.body("gripper").xquat.copy())
+        phi.append(task._potential(pinched=False))
+    if per_finger:
+        assert phi[0] > phi[1] + 0.04
+    else:
+        assert phi[0] == phi[1]
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("goal_shift", [0.0, 0.3])
+def test_hindsight_leaves_the_shaping_as_it_is_where_it_is_of_the_cube(make_task, name, goal_shift):
+    task = make_task(name, "sparse-reach")
+    task.reset(seed=1)
+    steps = grasp(task)
+    achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
+    own = task.reward_terms(achieved, desired, stored_info(steps))["shaping"]
+    np.testing.assert_allclose(own, [step[4]["metrics"]["reward_shaping"] for step in steps], rtol=1e-5, atol=1e-6)
+    other = task.reward_terms(achieved, achieved + np.float32(goal_shift), stored_info(steps))["shaping"]
+    if task.has_cube:
+        np.testing.assert_array_equal(other, own)
+    else:
+        assert not np.allclose(other, own)
+
+
+def potential_of(task):
+    """Phi of the present state, as the task computes it."""
+    if task.has_cube:
+        return task._potential(task._examine().contacts.pinched)
+    info = {"grasp_point_before": task._before_step()}
+    shaping = task.reward_terms(task._achieved_goal(), task.goal, info)["shaping"]
+    return float(-shaping / (1 - task.gamma))  # of a step that moved nothing, which is worth (gamma - 1) Phi
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("per_finger", [True, False])
+@pytest.mark.parametrize("pinch", [0.0, 4.0])
+def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes, name, per_finger, pinch):
+    """What shaping adds to a return is -Phi of where it starts; so the bound is the lowest potential of any state."""
+    task = make_task(name, "sparse-reach", reach_per_finger=per_finger, pinch_weight=pinch)
+    task.reset(seed=0)
+    high = task.return_range()[1]
+    rng = np.random.default_rng(0)
+    low, top = task.sim.model.control_range.T
+    lowest = 0.0
+    for reach in np.geomspace(0.05, 100, 60):  # a cube that fell off the table is far away in the end
+        joints, place = rng.uniform(low, top), rng.uniform(-reach, reach, 3)
+        if task.has_cube:
+            scenes.put(task.sim, joints[:5], joints[5], place)
+        else:
+            task.sim.data.qpos[:], task.goal = joints, place
+            mujoco.mj_step1(task.sim.model.mj, task.sim.data)
+        lowest = min(lowest, potential_of(task))
+    assert -high - 1e-5 <= lowest <= -0.99 * high
 
 
 @EVERY_TASK
@@ -543,13 +747,10 @@ def test_a_step_that_ends_the_episode_leads_to_a_potential_of_0(make_task, name)
     task = make_task(name, "sparse-reach", terminate_on_success=True)
     task.reset(seed=0)
     place_goal(task, True)
-    if task.has_cube:
-        distance = np.mean([np.linalg.norm(pad - task.sim.cube_position) for pad in task.sim.pad_positions])
-    else:
-        distance = np.linalg.norm(task.sim.grasp_point - task.goal)
+    before = potential(task)
     _, _, terminated, _, info = task.step(np.zeros(6))
     assert terminated
-    assert info["metrics"]["reward_shaping"] == pytest.approx(2.0 * (1 - np.exp(-distance / 0.1)), abs=1e-5)
+    assert info["metrics"]["reward_shaping"] == pytest.approx(-before, abs=1e-5)
 
 
 # Staged reward, state by state

@@ -5,14 +5,37 @@ from pathlib import Path
 
 import pytest
 
+from env import TaskConfig
 from sac import SACConfig
 from training.config import ConfigError, TrainConfig, config_from_dict, differences
 
 
-def test_defaults_are_filled_in_by_task():
-    config = TrainConfig(env="pick-place", seed=3).resolved()
-    assert (config.steps, config.warmup, config.reward) == (400_000, 8_000, "sparse-reach")
-    assert config.run == "runs/pick-place-sparse-reach-3"
+@pytest.mark.parametrize(
+    ("env", "steps", "warmup", "updates_per_step", "scripted_starts"),
+    [
+        ("reach", 20_000, 1_000, 0.25, 0.0),
+        ("push", 200_000, 8_000, 0.25, 0.0),
+        ("pick-place", 300_000, 3_000, 0.4, 0.8),
+        ("fetch:Reach", 100_000, 1_000, 0.25, None),
+    ],
+)
+def test_defaults_are_filled_in_by_task(env, steps, warmup, updates_per_step, scripted_starts):
+    config = TrainConfig(env=env, seed=3).resolved()
+    assert (config.steps, config.warmup, config.updates_per_step) == (steps, warmup, updates_per_step)
+    assert config.task.scripted_starts == scripted_starts
+    if env != "fetch:Reach":
+        assert config.reward == "sparse-reach"
+        assert config.run == f"runs/{env}-sparse-reach-3"
+
+
+@pytest.mark.parametrize("env", ["reach", "push", "pick-place"])
+def test_what_is_given_is_no_default(env):
+    task = TaskConfig(scripted_starts=0.0)
+    given = TrainConfig(env=env, steps=70_000, warmup=500, updates_per_step=1.5, task=task)
+    config = given.resolved()
+    assert (config.steps, config.warmup, config.updates_per_step) == (70_000, 500, 1.5)
+    assert config.task.scripted_starts == 0.0
+    assert config.resolved() == config
 
 
 def test_an_environment_of_ones_own_has_no_reward_option():
@@ -30,6 +53,12 @@ def test_an_environment_of_ones_own_has_no_reward_option():
         ({"seed": -1}, "--seed -1"),
         ({"updates_per_step": 0.0}, "--updates-per-step 0.0"),
         ({"warmup_hold": 0.5}, "--warmup-hold 0.5"),
+        ({"task": TaskConfig(scripted_starts=1.01)}, "--task.scripted-starts 1.01: is a share of the episodes"),
+        ({"task": TaskConfig(scripted_starts=-0.1)}, "--task.scripted-starts -0.1: must not be negative"),
+        ({"task": TaskConfig(scripted_starts=float("nan"))}, "--task.scripted-starts nan: must be a finite number"),
+        ({"task": TaskConfig(scripted_until=0)}, "--task.scripted-until 0: must be at least 1"),
+        ({"task": TaskConfig(pinch_weight=-4.0)}, "--task.pinch-weight -4.0: must not be negative"),
+        ({"task": TaskConfig(reach_scale=0.0)}, "--task.reach-scale 0.0: must be positive"),
         ({"sac": SACConfig(gamma=1.0)}, "--sac.gamma 1.0"),
         ({"sac": SACConfig(hidden=())}, "--sac.hidden"),
         ({"sac": SACConfig(lr=float("nan"))}, "--sac.lr nan"),

@@ -14,21 +14,20 @@ import pytest
 
 from env import TASKS, TaskConfig, make_envs
 from env.model import CUBE_HALF
-from env.oracle import (
+from env.oracle import InverseKinematics, Unreachable, plan
+from env.oracle.__main__ import OracleConfig, main, run
+from env.oracle.planning import _pose, plan_grasp
+from env.oracle.report import figures, print_failures
+from env.oracle.rollout import (
     Attempt,
-    InverseKinematics,
-    Unreachable,
+    advance,
     all_attempts,
     attempt,
     attempts_from,
-    figures,
+    follow,
     make_task,
-    plan,
+    slip_while_held,
 )
-from env.oracle.__main__ import OracleConfig, main, run
-from env.oracle.planning import _pose, plan_grasp
-from env.oracle.report import print_failures
-from env.oracle.rollout import advance, follow, slip_while_held
 from env.simulation import CONTROL_STEP
 
 PICK_PLACE = ("reached", "touched", "pinched", "lifted", "carried", "placed", "held")

@@ -1,0 +1,382 @@
+"""Episodes that begin in the middle of a scripted grasp: where they begin, and that nothing of the script is learnt."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from env import TASKS, EnvError, TaskConfig, make_envs
+from env.contacts import Hold
+from env.cube_task import SPAWN, SPAWN_SPREAD
+from env.model import CUBE_HALF
+from env.oracle import InverseKinematics, plan
+from env.oracle.rollout import make_task as oracles_task
+from env.oracle.starts import SPARE_STEPS, ScriptedStarts
+from sac import SACConfig
+from training.config import TrainConfig
+from training.setup import evaluation_environments, training_environments
+from training.state import TrainingState
+
+EVER = 10**9
+CUBE_TASKS = pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if kind.has_cube])
+
+
+@pytest.fixture
+def begun(make_task):
+    """begun(share=1.0, until=EVER, name="pick-place", **TaskConfig's fields): a task with such starts."""
+
+    def make(share=1.0, until=EVER, name="pick-place", **config):
+        task = make_task(name, "sparse-reach", **config)
+        task.starts = ScriptedStarts(InverseKinematics(task.sim.model), share, until)
+        return task
+
+    return make
+
+
+def random_actions(steps, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, 6))
+
+
+def play_on(task, actions):
+    """What every step and every reset of a run of episodes returns, the metrics included."""
+    seen = []
+    for action in actions:
+        obs, reward, terminated, truncated, info = task.step(action)
+        seen.append((obs, reward, terminated, truncated, info))
+        if terminated or truncated:
+            seen.append((task.reset(), task.midway, task.steps))
+    return seen
+
+
+def scripted_states(twin):
+    """The simulation's states (length + 1, S) along the script, from the start state that `twin` is in."""
+    script = plan(twin, InverseKinematics(twin.sim.model))
+    states = [twin.sim.state()]
+    for _ in range(script.length):
+        twin.sim.step(script.act(twin.sim.servo_target))
+        states.append(twin.sim.state())
+    return np.array(states)
+
+
+# How many begin midway
+
+
+def test_the_share_stays_for_half_of_the_steps_and_falls_in_a_line_to_0():
+    starts = ScriptedStarts(None, 0.8, until=1000)
+    steps = [0, 1, 499, 500, 625, 750, 875, 1000, 1001, 10**12]
+    expected = [0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0, 0.0]
+    assert [starts.share(step) for step in steps] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_that_share_of_the_episodes_begins_midway(begun, share):
+    task = begun(share)
+    task.reset(seed=0)
+    midway = []
+    for _ in range(100):
+        task.reset()
+        midway.append(task.midway)
+        assert task.midway == (task.steps > 0)
+    assert np.mean(midway) == pytest.approx(share, abs=0.12)
+
+
+def test_it_is_the_steps_of_all_episodes_that_count(begun):
+    task = begun(share=1.0, until=60, max_episode_steps=20)
+    task.reset(seed=0)
+    assert task.midway
+    midway = []
+    for stepped in range(1, 61):
+        *_, truncated, info = task.step(np.zeros(6))
+        assert info["metrics"]["begun_midway"] == task.midway
+        assert task.steps_so_far == stepped
+        if truncated:
+            task.reset()
+            midway.append(task.midway)
+    assert midway[0]
+    for _ in range(20):
+        task.reset()
+        assert not task.midway
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_steps_by_which_it_ends_are_those_of_all_environments_together(count):
+    config = TaskConfig(scripted_starts=0.6, scripted_until=1000)
+    for env in make_envs("pick-place", count, config, "sparse-reach", 0.98):
+        each = 1000 / count
+        shares = [env.starts.share(part * each) for part in (0, 0.5, 0.75, 1)]
+        assert shares == pytest.approx([0.6, 0.6, 0.3, 0.0])
+
+
+@CUBE_TASKS
+@pytest.mark.parametrize(("share", "until", "stepped"), [(0.0, EVER, 0), (1.0, 10, 10), (1.0, 10, 11)])
+def test_without_a_share_an_episode_has_the_very_bits_of_a_task_without_starts(
+    begun, make_task, name, share, until, stepped
+):
+    task, plain = begun(share, until, name), make_task(name, "sparse-reach")
+    task.steps_so_far = stepped
+    for seed in (3, None, None):
+        np.testing.assert_equal(task.reset(seed=seed), plain.reset(seed=seed))
+        plain.rng.random()  # the draw that decides
+        np.testing.assert_array_equal(task.sim.state(), plain.sim.state())
+        assert (task.steps, task.midway) == (0, False)
+        for action in random_actions(12):
+            left, right = task.step(action), plain.step(action)
+            assert left[4]["metrics"].pop("begun_midway") == 0
+            np.testing.assert_equal(left, right)
+
+
+# Where they begin
+
+
+@CUBE_TASKS
+def test_what_is_played_is_a_state_of_the_script_and_the_policy_gets_the_rest_and_some_steps_more(
+    begun, make_task, name
+):
+    task, twin = begun(name=name), make_task(name, "sparse-reach")
+    for seed in range(12):
+        obs, _ = task.reset(seed=seed)
+        first, _ = twin.reset(seed=seed)
+        np.testing.assert_array_equal(obs["desired_goal"], first["desired_goal"])
+        states = scripted_states(twin)
+        (played,) = np.flatnonzero((states == task.sim.state()).all(1))
+        assert played >= 1
+        expected = min(len(states) - 1 - played + SPARE_STEPS, task.max_episode_steps - 1)
+        truncated = [task.step(np.zeros(6))[3] for _ in range(expected)]
+        assert truncated == [False] * (expected - 1) + [True]
+
+
+def test_an_episode_shorter_than_the_script_still_has_a_step_less_than_one_from_the_start(begun):
+    task = begun(max_episode_steps=5)
+    for seed in range(5):
+        task.reset(seed=seed)
+        assert task.midway
+        assert [task.step(np.zeros(6))[3] for _ in range(4)] == [False, False, False, True]
+
+
+def test_they_begin_before_the_cube_is_touched_in_the_grip_and_in_the_air(begun):
+    task = begun()
+    kinds = {"far": 0, "pinched on the table": 0, "in the air": 0, "at the goal": 0}
+    for seed in range(120):
+        task.reset(seed=seed)
+        now, goal_distance = task._examine(), np.linalg.norm(task.sim.cube_position - task.goal)
+        resting = np.array([*SPAWN[:2], CUBE_HALF])
+        if not now.contacts.touched and now.contacts.on_table and not now.contacts.pinched:
+            kinds["far"] += np.abs(task.sim.cube_position - resting).max() < SPAWN_SPREAD + 1e-3
+        kinds["pinched on the table"] += now.contacts.pinched and now.contacts.on_table
+        kinds["in the air"] += now.contacts.pinched and not now.contacts.on_table and now.height > 0.005
+        kinds["at the goal"] += now.hold != Hold.NONE and goal_distance <= task.threshold
+        assert now.contacts.overlap < 1e-3
+    assert min(kinds.values()) >= 3, kinds
+    assert kinds["far"] > 30
+    assert kinds["in the air"] > 20
+
+
+def test_they_begin_at_every_part_of_the_script(begun):
+    task = begun(goal="fixed")
+    heights, left = [], []
+    for seed in range(80):
+        task.reset(seed=seed)
+        heights.append(task.sim.cube_position[2])
+        left.append(task.max_episode_steps - task.steps)
+    assert min(left) <= SPARE_STEPS + 4
+    assert max(left) >= 55
+    assert max(b - a for a, b in pairwise(sorted(left))) < 10
+    assert max(heights) > 0.035
+
+
+def test_the_observation_is_that_of_where_it_begins_and_shows_its_goal(begun):
+    task = begun()
+    for seed in range(3):
+        obs, _ = task.reset(seed=seed)
+        np.testing.assert_equal(obs, task.observe())
+        np.testing.assert_allclose(obs["achieved_goal"], task.sim.cube_position, rtol=1e-6)
+        np.testing.assert_array_equal(task.sim.data.mocap_pos[task.sim.model.target_mocap], task.goal)
+
+
+# The same bits again
+
+
+def test_the_same_seed_and_the_same_steps_before_give_the_same_bits(begun):
+    first, second = begun(0.8, until=600), begun(0.8, until=600)
+    second.reset(seed=9)
+    play_on(second, random_actions(30, seed=1))
+    first.steps_so_far = second.steps_so_far  # of all that came before, this alone matters
+    np.testing.assert_equal(first.reset(seed=3), second.reset(seed=3))
+    left, right = (play_on(task, random_actions(500)) for task in (first, second))
+    assert {step[1] for step in left if len(step) == 3} == {True, False}
+    np.testing.assert_equal(left, right)
+
+
+@CUBE_TASKS
+def test_restored_in_mid_episode_it_goes_on_bit_by_bit_through_the_resets_that_follow(begun, name):
+    """While the share is falling: so it is the steps of all episodes before, too, that are restored."""
+    original, other = begun(1.0, 600, name, max_episode_steps=40), begun(1.0, 600, name, max_episode_steps=40)
+    original.reset(seed=3)
+    play_on(original, random_actions(400))
+    for _ in range(30):
+        if original.midway and original.steps < original.max_episode_steps - 1:
+            break
+        original.reset()
+    original.step(np.zeros(6))
+    other.steps_so_far = 600
+    other.reset(seed=8)
+    assert not other.midway
+    state = original.state_dict()
+    future = play_on(original, random_actions(220, seed=2))
+    assert {step[1] for step in future if len(step) == 3} == {True, False}
+    other.load_state_dict(state)
+    assert other.midway
+    np.testing.assert_equal(play_on(other, random_actions(220, seed=2)), future)
+    np.testing.assert_equal(other.state_dict(), original.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"steps_so_far": -1}, "-1 steps of all episodes"),
+        ({"steps_so_far": 1.5}, "1.5 steps of all episodes"),
+        ({"midway": 1}, "begun midway: 1"),
+        ({"steps": 101}, "cannot stand at step 101"),
+        ({"goal": np.zeros(2)}, r"a goal of shape \(2,\)"),
+    ],
+)
+def test_a_state_that_is_none_is_refused_and_changes_nothing(begun, change, sentence):
+    task = begun()
+    task.reset(seed=0)
+    before = task.state_dict()
+    with pytest.raises(ValueError, match=sentence):
+        task.load_state_dict(before | change)
+    np.testing.assert_equal(task.state_dict(), before)
+
+
+# Where the script cannot be played
+
+
+def assert_in_a_start_state(task, obs):
+    sim = task.sim
+    assert (task.steps, task.midway) == (0, False)
+    np.testing.assert_array_equal(sim.joint_position, 0)
+    np.testing.assert_array_equal(sim.servo_target, 0)
+    assert np.abs(sim.cube_position - SPAWN).max() <= SPAWN_SPREAD
+    np.testing.assert_array_equal(obs["desired_goal"], task.goal.astype(np.float32))
+    np.testing.assert_equal(obs, task.observe())
+    assert np.isfinite(obs["observation"]).all()
+    steps = [task.step(np.zeros(6)) for _ in range(task.max_episode_steps)]
+    assert [step[3] for step in steps] == [False] * (task.max_episode_steps - 1) + [True]
+    assert steps[-1][4]["metrics"]["begun_midway"] == 0
+
+
+@pytest.mark.usefixtures("quiet_log")
+@pytest.mark.parametrize("absurd", [np.nan, 1e30])
+def test_a_simulation_that_diverges_in_the_script_leaves_a_start_state(begun, monkeypatch, absurd):
+    task = begun()
+    reset_scene, resets = task._reset_scene, []
+
+    def reset_absurdly():
+        reset_scene()
+        resets.append(task.goal.copy())
+        if len(resets) == 1:
+            task.sim.cube_velocity[:] = absurd
+
+    monkeypatch.setattr(task, "_reset_scene", reset_absurdly)
+    obs, _ = task.reset(seed=1)
+    assert len(resets) == 2
+    assert not np.array_equal(*resets)  # another episode, drawn afresh
+    assert_in_a_start_state(task, obs)
+    task.reset()
+    assert task.midway  # and the next one is none the worse
+
+
+def test_where_the_script_has_no_pose_the_episode_begins_in_the_start_state(begun, make_task, monkeypatch):
+    task, plain = begun(goal="fixed"), make_task("pick-place", "sparse-reach", goal="fixed")
+    monkeypatch.setattr("env.cube_task.SPAWN", np.array([0.60, 0.0, CUBE_HALF]))
+    for seed in range(3):
+        np.testing.assert_equal(task.reset(seed=seed), plain.reset(seed=seed))
+        np.testing.assert_array_equal(task.sim.state(), plain.sim.state())
+        assert (task.steps, task.midway) == (0, False)
+    assert not task.step(np.zeros(6))[3]
+
+
+# Who has them
+
+
+def config_of(env="pick-place", steps=1_000, warmup=150, **task):
+    return TrainConfig(
+        env=env, num_envs=2, steps=steps, warmup=warmup, sac=SACConfig(hidden=(16, 16)), task=TaskConfig(**task)
+    ).resolved()
+
+
+@pytest.mark.parametrize("scripted_starts", [None, 1.0])
+@pytest.mark.parametrize("goal", [None, "fixed", "air"])
+def test_evaluation_never_begins_midway_whatever_training_does(scripted_starts, goal):
+    config = config_of(scripted_starts=scripted_starts)
+    assert all(env.starts is not None for env in training_environments(config)[0])
+    envs, _ = evaluation_environments(config, 3, goal)
+    assert len(envs) == 3
+    for seed, env in enumerate(envs):
+        assert env.starts is None
+        env.reset(seed=seed)
+        assert (env.steps, env.midway) == (0, False)
+        np.testing.assert_array_equal(env.sim.joint_position, 0)
+        assert "begun_midway" not in env.step(np.zeros(6))[4]["metrics"]
+
+
+def test_the_oracle_does_the_whole_task_itself():
+    for goal in ("fixed", None):
+        assert oracles_task("pick-place", goal).starts is None
+
+
+@pytest.mark.parametrize(
+    ("env", "share"), [("reach", None), ("reach", 0.0), ("push", None), ("push", 0.0), ("pick-place", 0.0)]
+)
+def test_without_a_share_training_has_none_either(env, share):
+    assert all(env.starts is None for env in training_environments(config_of(env, scripted_starts=share))[0])
+
+
+def test_reach_has_no_cube_to_grasp_and_is_refused():
+    with pytest.raises(EnvError) as refused:
+        training_environments(config_of("reach", scripted_starts=0.5))
+    assert str(refused.value) == "--task.scripted-starts 0.5: reach has no cube to be grasped"
+
+
+# What is learnt
+
+
+def test_nothing_of_the_script_is_stored(monkeypatch):
+    """Every action in the buffer is one that the explorer or the policy gave, in their order, and none is missing."""
+    config = TrainConfig(
+        env="pick-place", num_envs=1, steps=1_000, warmup=250, sac=SACConfig(hidden=(16, 16)),
+        task=TaskConfig(scripted_starts=0.8),
+    ).resolved()  # fmt: skip
+    state = TrainingState.new(config, torch.device("cpu"))
+    given, seen, begun_midway = [], [], []
+    step = state.envs.step
+
+    def watched(actions):
+        given.append(actions.copy())
+        seen.append(state.envs.obs["observation"].copy())
+        begun_midway.append(state.envs.envs[0].midway)
+        return step(actions)
+
+    monkeypatch.setattr(state.envs, "step", watched)
+    for _ in range(500):
+        train.collect(state, config)
+
+    buffer = state.buffer
+    staged = int(buffer.staged[0])
+    assert state.env_steps == 500 == buffer.num_transitions + staged
+    leaving = np.flatnonzero(buffer.steps_after[: buffer.used] > 0)
+    for key, expected in (("action", np.concatenate(given)), ("observation", np.concatenate(seen))):
+        stored = np.concatenate([buffer.rows[key][leaving], buffer.staging[key][0, :staged]])
+        np.testing.assert_array_equal(stored, expected)
+
+    first = np.flatnonzero((buffer.steps_before[: buffer.used] == 0) & (buffer.steps_after[: buffer.used] > 0))
+    lengths = buffer.steps_after[first]
+    assert (lengths == 100).any()
+    assert (lengths < 90).sum() >= 3
+    starts = np.cumsum([0, *lengths[:-1]])
+    assert [begun_midway[at] for at in starts] == [length < 100 for length in lengths]
+    # Those episodes are told by a curve.
+    assert state.rollouts.values()["env/begun_midway"] == pytest.approx(np.mean(lengths < 100))
