@@ -1,0 +1,54 @@
+"""How much noise on its actions a grasp survives: what the policy's entropy may be while it explores.
+
+    python benchmarks/grasp_noise.py [--episodes 100] [--goal fixed]
+
+A scripted grasp knows where every servo's target should be next, and heads there from wherever noise has left it.
+`entropy` is that of a Gaussian policy of the same noise, all six actions together: what --sac.target-entropy asks for.
+"""
+
+import argparse
+import math
+
+import numpy as np
+
+from env.oracle import InverseKinematics, plan
+from env.oracle.rollout import make_task
+from env.simulation import MAX_TARGET_CHANGE
+from env.task import ArmTask
+
+NOISES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.1, 0.15, 0.25)
+
+
+def noisy_grasp(task: ArmTask, ik: InverseKinematics, noise: float, seed: int) -> tuple[bool, bool]:
+    """Whether an episode with Gaussian `noise` on each action pinched the cube at all, and met its goal at all."""
+    rng = np.random.default_rng(seed)
+    task.reset(seed=seed)
+    script, planned = plan(task, ik), task.sim.servo_target.copy()
+    pinched = met = False
+    for _ in range(task.max_episode_steps):
+        planned += MAX_TARGET_CHANGE * script.act(planned)
+        action = (planned - task.sim.servo_target) / MAX_TARGET_CHANGE + noise * rng.normal(size=task.action_dim)
+        info = task.step(action)[4]
+        pinched |= info["stages"]["pinched"]
+        met |= info["is_success"]
+    return pinched, met
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=100, help="episodes with each noise")
+    parser.add_argument("--goal", default="fixed", help="kind of goals: fixed, table, air, mix")
+    parser.add_argument("--seed", type=int, default=10_000, help="episode i is drawn from this seed + i")
+    arguments = parser.parse_args()
+    task = make_task("pick-place", arguments.goal)
+    ik = InverseKinematics(task.sim.model)
+    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    print(f"{'noise':>8}{'entropy':>10}{'pinched':>10}{'goal met':>10}   of {arguments.episodes} episodes")
+    for noise in NOISES:
+        pinched, met = np.mean([noisy_grasp(task, ik, noise, seed) for seed in seeds], axis=0)
+        entropy = task.action_dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(noise)) if noise else -math.inf
+        print(f"{noise:>8.3f}{entropy:>10.1f}{pinched:>10.0%}{met:>10.0%}")
+
+
+if __name__ == "__main__":
+    main()
