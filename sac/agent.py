@@ -31,7 +31,8 @@ class SACConfig:
     init_alpha: float = 0.05
     """Temperature at the start; it is learnt from there."""
     target_entropy: float | None = None
-    """Entropy (nats) that the temperature steers the policy to; None is -1.5 per action dimension."""
+    """Entropy (nats) that the temperature steers the policy to.
+    None is -(action dimensions) / 2; pick-place trains with -9."""
     backup_entropy: bool = False
     """Include the entropy bonus in the critics' target, as in the paper.
     Without it Q is the plain return, which can be clipped to its possible range."""
@@ -72,7 +73,7 @@ class SAC:
         self.config = config
         self.device = device
         self.action_dim = action_dim
-        self.target_entropy = -1.5 * action_dim if config.target_entropy is None else config.target_entropy
+        self.target_entropy = -action_dim / 2 if config.target_entropy is None else config.target_entropy
         # The entropy bonus adds to the return, so the rewards' range is no bound on Q once it is in the backup.
         self.target_bounds = return_range if config.clip_target and not config.backup_entropy else None
 

@@ -17,6 +17,8 @@ STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 300_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
 UPDATES_PER_STEP = {"pick-place": 0.4}
 """Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
+TARGET_ENTROPY = {"pick-place": -9.0}
+"""Entropy of the policy where --sac.target-entropy is not given: what a grasp can bear (benchmarks/grasp_noise.py)."""
 WARMUP = {"push": 8_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
 SCRIPTED_STARTS = {"pick-place": 0.8}
@@ -124,20 +126,23 @@ class TrainConfig:
                 raise ConfigError(f"{name} is the built-in tasks'; {self.env} brings its own")
         reward = self.reward or DEFAULT_REWARD
         kind = self.env.replace(":", "-") if is_custom(self.env) else f"{self.env}-{reward}"
-        eval_every = EVAL_EVERY.get(self.env, 5_000) if self.eval.every is None else self.eval.every
-        scripted = self.task.scripted_starts
-        scripted = SCRIPTED_STARTS.get(self.env, 0.0) if scripted is None else scripted
+
+        def given_or(value: Any, by_env: dict[str, Any], others: Any) -> Any:
+            return by_env.get(self.env, others) if value is None else value
+
+        task, sac = self.task, self.sac
+        if not is_custom(self.env):
+            task = replace(task, scripted_starts=given_or(task.scripted_starts, SCRIPTED_STARTS, 0.0))
         config = replace(
             self,
             reward=None if is_custom(self.env) else reward,
-            steps=STEPS.get(self.env, 100_000) if self.steps is None else self.steps,
-            updates_per_step=(
-                UPDATES_PER_STEP.get(self.env, 0.25) if self.updates_per_step is None else self.updates_per_step
-            ),
-            warmup=WARMUP.get(self.env, 1_000) if self.warmup is None else self.warmup,
+            steps=given_or(self.steps, STEPS, 100_000),
+            warmup=given_or(self.warmup, WARMUP, 1_000),
+            updates_per_step=given_or(self.updates_per_step, UPDATES_PER_STEP, 0.25),
             run=self.run or f"runs/{kind}-{self.seed}",
-            task=self.task if is_custom(self.env) else replace(self.task, scripted_starts=scripted),
-            eval=replace(self.eval, every=eval_every),
+            task=task,
+            sac=replace(sac, target_entropy=given_or(sac.target_entropy, TARGET_ENTROPY, None)),
+            eval=replace(self.eval, every=given_or(self.eval.every, EVAL_EVERY, 5_000)),
         )
         config._check()
         return config

@@ -91,8 +91,8 @@ def test_actor_gradient_is_that_of_its_own_loss_alone():
     assert learner.log_alpha.grad != twin.log_alpha.grad
 
 
-def test_the_entropy_to_steer_to_is_one_and_a_half_nats_below_0_for_each_action_dimension_unless_given():
-    assert agent().target_entropy == -1.5 * ACTION
+def test_the_entropy_to_steer_to_is_half_a_nat_below_0_for_each_action_dimension_unless_given():
+    assert agent().target_entropy == -0.5 * ACTION
     assert agent(target_entropy=-2.5).target_entropy == -2.5
     assert agent(target_entropy=0.0).target_entropy == 0.0
 

@@ -11,18 +11,19 @@ from training.config import ConfigError, TrainConfig, config_from_dict, differen
 
 
 @pytest.mark.parametrize(
-    ("env", "steps", "warmup", "updates_per_step", "scripted_starts"),
+    ("env", "steps", "warmup", "updates_per_step", "scripted_starts", "target_entropy"),
     [
-        ("reach", 20_000, 1_000, 0.25, 0.0),
-        ("push", 200_000, 8_000, 0.25, 0.0),
-        ("pick-place", 300_000, 3_000, 0.4, 0.8),
-        ("fetch:Reach", 100_000, 1_000, 0.25, None),
+        ("reach", 20_000, 1_000, 0.25, 0.0, None),
+        ("push", 200_000, 8_000, 0.25, 0.0, None),
+        ("pick-place", 300_000, 3_000, 0.4, 0.8, -9.0),
+        ("fetch:Reach", 100_000, 1_000, 0.25, None, None),
     ],
 )
-def test_defaults_are_filled_in_by_task(env, steps, warmup, updates_per_step, scripted_starts):
+def test_defaults_are_filled_in_by_task(env, steps, warmup, updates_per_step, scripted_starts, target_entropy):
     config = TrainConfig(env=env, seed=3).resolved()
     assert (config.steps, config.warmup, config.updates_per_step) == (steps, warmup, updates_per_step)
     assert config.task.scripted_starts == scripted_starts
+    assert config.sac.target_entropy == target_entropy
     if env != "fetch:Reach":
         assert config.reward == "sparse-reach"
         assert config.run == f"runs/{env}-sparse-reach-3"
@@ -31,10 +32,13 @@ def test_defaults_are_filled_in_by_task(env, steps, warmup, updates_per_step, sc
 @pytest.mark.parametrize("env", ["reach", "push", "pick-place"])
 def test_what_is_given_is_no_default(env):
     task = TaskConfig(scripted_starts=0.0)
-    given = TrainConfig(env=env, steps=70_000, warmup=500, updates_per_step=1.5, task=task)
+    given = TrainConfig(
+        env=env, steps=70_000, warmup=500, updates_per_step=1.5, task=task, sac=SACConfig(target_entropy=-4.0)
+    )
     config = given.resolved()
     assert (config.steps, config.warmup, config.updates_per_step) == (70_000, 500, 1.5)
     assert config.task.scripted_starts == 0.0
+    assert config.sac.target_entropy == -4.0
     assert config.resolved() == config
 
 
