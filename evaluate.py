@@ -80,12 +80,14 @@ def evaluate(config: EvaluateConfig) -> None:
     envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
     agent = make_agent(training, envs[0], spec, device, seed=0)
     state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
+    if "actor_average" not in state["agent"]:
+        raise EvaluationError(f"{path} holds no averaged policy: older code wrote it; train it again")
     try:
-        agent.load_actor(state["agent"]["actor"])
+        agent.load_policy(state["agent"]["actor_average"])
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
         raise EvaluationError(f"{path} does not fit {training.env} as it is now: {mismatch}") from error
-    if checkpoints.not_finite(state["agent"]["actor"]):
+    if checkpoints.not_finite(state["agent"]["actor_average"]):
         raise EvaluationError(f"{path}: its policy holds a number that is not finite, and cannot act")
     policy = agent.act_deterministic
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")

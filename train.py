@@ -174,6 +174,8 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             env.compute_reward,
             getattr(env, "compute_terminated", None),
             getattr(env, "is_success", None),
+            gamma=config.sac.gamma,
+            n_step=config.sac.n_step,
         )
         if not np.isfinite(batch.reward).all():
             raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
@@ -189,6 +191,7 @@ def to_batch(batch: her.GoalBatch, goal_scale: float, device: torch.device) -> B
         batch.reward,
         her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
         batch.terminated,
+        batch.discount,
     )
     return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 

@@ -18,7 +18,9 @@ def export_policy(source: Path, target: Path, command: str) -> None:
     if os.path.lexists(target) and not _is_export(target):
         raise CheckpointError(f"{target} is there already and is no exported policy; name another directory")
     state, manifest = load(source, only=["agent"])
-    policy = {"agent": {"actor": state["agent"]["actor"]}}
+    if "actor_average" not in state["agent"]:
+        raise CheckpointError(f"{source} holds no averaged policy: older code wrote it; train it again")
+    policy = {"agent": {"actor_average": state["agent"]["actor_average"]}}
     about = About(manifest.config | {"command": command}, manifest.versions, manifest.fingerprint)
     target.parent.mkdir(parents=True, exist_ok=True)
     # In a directory of its own: beside the target could lie the very checkpoint that it comes from.

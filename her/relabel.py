@@ -61,6 +61,7 @@ class GoalBatch(NamedTuple):
     next_observation: np.ndarray
     next_achieved_goal: np.ndarray
     terminated: np.ndarray
+    discount: np.ndarray
     relabelled: np.ndarray
 
 
@@ -136,6 +137,9 @@ def sample(
     compute_reward: GoalFunction,
     compute_terminated: GoalFunction | None = None,
     is_success: GoalFunction | None = None,
+    *,
+    gamma: float,
+    n_step: int = 1,
 ) -> GoalBatch:
     """A batch of `size` transitions of which config.relabelled_share carry a goal from hindsight.
 
@@ -154,27 +158,62 @@ def sample(
 
     columns = buffer.rows
     goals = columns["desired_goal"][rows]
-    reward = columns["reward"][rows]
-    terminated = columns["terminated"][rows].astype(np.float32)
-    next_achieved = columns["achieved_goal"][rows + 1]
-    if relabelled.any():
-        reached, new_goals = next_achieved[relabelled], hindsight_goals[useful]
-        info = stored_info(buffer, rows[relabelled])
-        goals[relabelled] = new_goals
-        reward[relabelled] = compute_reward(reached, new_goals, info)
-        if compute_terminated is not None:
-            terminated[relabelled] = compute_terminated(reached, new_goals, info)
+    goals[relabelled] = hindsight_goals[useful]
+    reward, terminated, steps = n_step_return(
+        buffer, rows, goals, relabelled, compute_reward, compute_terminated, gamma, n_step
+    )
     return GoalBatch(
         observation=columns["observation"][rows],
         achieved_goal=columns["achieved_goal"][rows],
         desired_goal=goals,
         action=columns["action"][rows],
         reward=reward,
-        next_observation=columns["observation"][rows + 1],
-        next_achieved_goal=next_achieved,
-        terminated=terminated,
+        next_observation=columns["observation"][rows + steps],
+        next_achieved_goal=columns["achieved_goal"][rows + steps],
+        terminated=terminated.astype(np.float32),
+        discount=(gamma**steps).astype(np.float32),
         relabelled=relabelled,
     )
+
+
+def n_step_return(
+    buffer: ReplayBuffer,
+    rows: np.ndarray,
+    goals: np.ndarray,
+    relabelled: np.ndarray,
+    compute_reward: GoalFunction,
+    compute_terminated: GoalFunction | None,
+    gamma: float,
+    n_step: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the next `n_step` transitions from `rows` (B,) earn towards `goals` (B, G), fewer where the episode ends.
+
+    Returns the discounted sum of their rewards (B,) float32, whether the last of them terminated (B,) bool, and how
+    many they are (B,): Q is bootstrapped that many steps on, times gamma to their power (Sutton 1988; Yang et al. 2021,
+    "Bias-reduced multi-step hindsight experience replay", arXiv:2102.12962, with relabelled goals, equation 3). What
+    is `relabelled` (B,) is judged anew at each of the steps.
+    """
+    columns = buffer.rows
+    total, terminated = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool)
+    steps = np.zeros(len(rows), np.int64)
+    going = np.arange(len(rows))
+    for step in range(n_step):
+        at = rows[going] + step
+        reward, ended, new = columns["reward"][at], columns["terminated"][at], relabelled[going]
+        if new.any():
+            reached, wanted, info = (
+                columns["achieved_goal"][at[new] + 1],
+                goals[going[new]],
+                stored_info(buffer, at[new]),
+            )
+            reward[new] = compute_reward(reached, wanted, info)
+            if compute_terminated is not None:
+                ended[new] = compute_terminated(reached, wanted, info)
+        total[going] += np.float32(gamma**step) * reward
+        terminated[going] = ended
+        steps[going] += 1
+        going = going[~ended & (buffer.steps_after[at] > 1)]
+    return total, terminated, steps
 
 
 def policy_input(

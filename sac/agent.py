@@ -22,17 +22,25 @@ class SACConfig:
     """Layer normalisation in the critics: keeps Q-values bounded far from the data."""
     lr: float = 5e-4
     """Adam's learning rate for actor, critics and temperature."""
+    lr_decay_after: int | None = 40_000
+    """Updates after which the learning rate falls: at twice as many it is lr / 4, at three times lr / 9.
+    None: it stays."""
     gamma: float = 0.98
     """Discount per environment step. The horizon it looks ahead, 1 / (1 - gamma), should cover the task."""
+    n_step: int = 4
+    """Steps whose rewards the critics' target adds up before it bootstraps; 1 is SAC to the letter."""
     tau: float = 0.01
     """Share of the online critics that moves into the target critics at each update."""
+    average_tau: float = 1e-3
+    """Share of the actor that moves into its running average at each update.
+    The average is what is evaluated and kept as the policy; 1 is the actor itself."""
     batch_size: int = 256
     """Transitions per update."""
     init_alpha: float = 0.05
     """Temperature at the start; it is learnt from there."""
     target_entropy: float | None = None
     """Entropy (nats) that the temperature steers the policy to.
-    None is -(action dimensions) / 2; pick-place trains with -9."""
+    None is -(action dimensions) / 2; pick-place trains with -6."""
     backup_entropy: bool = False
     """Include the entropy bonus in the critics' target, as in the paper.
     Without it Q is the plain return, which can be clipped to its possible range."""
@@ -41,13 +49,17 @@ class SACConfig:
 
 
 class Batch(NamedTuple):
-    """Transitions as SAC sees them: obs, next_obs (B, O); action (B, A); reward, terminated (B,); all float32."""
+    """Transitions as SAC sees them: obs, next_obs (B, O); action (B, A); reward, terminated, discount (B,); float32.
+
+    Of n steps at once: reward is their discounted sum, next_obs what they led to, and discount is gamma^n.
+    """
 
     obs: Tensor
     action: Tensor
     reward: Tensor
     next_obs: Tensor
     terminated: Tensor
+    discount: Tensor
 
 
 class SAC:
@@ -81,6 +93,7 @@ class SAC:
         self.actor = Actor(obs_dim, action_dim, config.hidden, init).to(device)
         self.critic = Critics(obs_dim, action_dim, config.hidden, config.layer_norm, init).to(device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
+        self.actor_average = deepcopy(self.actor).requires_grad_(False)
         self.log_alpha = torch.tensor(float(np.log(config.init_alpha)), device=device, requires_grad=True)
 
         def adam(parameters):
@@ -110,17 +123,39 @@ class SAC:
 
     @torch.no_grad()
     def act_deterministic(self, obs: np.ndarray) -> np.ndarray:
-        """tanh of the policy's mean, (N, A), for observations (N, O): how a trained policy is evaluated."""
-        return torch.tanh(self.actor(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
+        """tanh of the average policy's mean, (N, A), for observations (N, O): how a trained policy is evaluated.
+
+        With a constant learning rate the actor never settles; the average of its last updates does (Polyak & Juditsky
+        1992, "Acceleration of stochastic approximation by averaging").
+        """
+        return torch.tanh(self.actor_average(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of everything on one batch. Returns metrics as 0-d tensors: reading them is the caller's
         synchronisation, not ours."""
+        self.set_learning_rate()
         metrics = self.update_critic(batch)
         metrics |= self.update_actor_and_alpha(batch)
-        losses.polyak_update(list(self.critic_target.parameters()), list(self.critic.parameters()), self.config.tau)
+        self.update_averages()
         self.updates += 1
         return metrics
+
+    def set_learning_rate(self) -> None:
+        """Constant at first, then falling: what has been learnt by then is to settle (docs/experiments.md). It depends
+        on the updates alone, not on how long the run is to be, so that a longer run is the same run."""
+        settled = self.config.lr_decay_after
+        if settled is None or self.updates <= settled:
+            return
+        for optimizer in (self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer):
+            optimizer.param_groups[0]["lr"] = self.config.lr * (settled / self.updates) ** 2
+
+    def update_averages(self) -> None:
+        """The target critics follow the critics, and the policy to be evaluated follows the actor."""
+        for average, online, tau in (
+            (self.critic_target, self.critic, self.config.tau),
+            (self.actor_average, self.actor, self.config.average_tau),
+        ):
+            losses.polyak_update(list(average.parameters()), list(online.parameters()), tau)
 
     def update_critic(self, batch: Batch) -> dict[str, Tensor]:
         """One step of both critics on the squared error to the target critics' bootstrapped value."""
@@ -129,7 +164,7 @@ class SAC:
             next_q = self.critic_target(batch.next_obs, next_action)
             alpha = self.alpha if self.config.backup_entropy else 0.0
             target_q = losses.td_target(
-                batch.reward, batch.terminated, next_q, next_log_prob, alpha, self.config.gamma, self.target_bounds
+                batch.reward, batch.terminated, next_q, next_log_prob, alpha, batch.discount, self.target_bounds
             )
         q = self.critic(batch.obs, batch.action)
         loss = losses.critic_loss(q, target_q)
@@ -169,6 +204,7 @@ class SAC:
         """Everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
         return {
             "actor": _to_numpy(self.actor.state_dict()),
+            "actor_average": _to_numpy(self.actor_average.state_dict()),
             "critic": _to_numpy(self.critic.state_dict()),
             "critic_target": _to_numpy(self.critic_target.state_dict()),
             "log_alpha": _to_numpy(self.log_alpha),
@@ -185,7 +221,8 @@ class SAC:
         The generator goes on where it stood only on a device of the same kind: a CPU's and a GPU's generator share no
         state, so after a change of device the noise is another, seeded, sequence.
         """
-        self.load_actor(state["actor"])
+        self.actor.load_state_dict(_to_torch(state["actor"]))
+        self.load_policy(state["actor_average"])
         self.critic.load_state_dict(_to_torch(state["critic"]))
         self.critic_target.load_state_dict(_to_torch(state["critic_target"]))
         with torch.no_grad():
@@ -197,9 +234,9 @@ class SAC:
             self.generator.set_state(torch.from_numpy(state["generator"]["state"].copy()))
         self.updates = state["updates"]
 
-    def load_actor(self, state: dict[str, np.ndarray]) -> None:
-        """Restores the policy alone: all that acting needs."""
-        self.actor.load_state_dict(_to_torch(state))
+    def load_policy(self, state: dict[str, np.ndarray]) -> None:
+        """Restores "actor_average" alone: all that act_deterministic needs."""
+        self.actor_average.load_state_dict(_to_torch(state))
 
 
 def _to_numpy(tree: Any) -> Any:

@@ -31,18 +31,19 @@ def td_target(
     next_q: Tensor,
     next_log_prob: Tensor,
     alpha: Tensor | float,
-    gamma: float,
+    discount: Tensor,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
     """The value that both critics regress on ([SAC] equations 3 and 5, with the minimum of the critics from [TD3]).
 
-    reward (B,), terminated (B,) in {0, 1}, next_q (E, B) of the *target* critics, next_log_prob (B,). Returns (B,):
-    r + gamma (1 - terminated) (min_i Q_i(s', a') - alpha log pi(a'|s')). A time limit is no termination: it must not
+    reward, discount (B,), terminated (B,) in {0, 1}, next_q (E, B) of the *target* critics, next_log_prob (B,). Returns
+    (B,): r + discount (1 - terminated) (min_i Q_i(s', a') - alpha log pi(a'|s')), discount being gamma where s' is one
+    step on, and gamma^n after n of them, whose rewards r then sums up. A time limit is no termination: it must not
     reach this function as 1. alpha = 0 leaves the entropy out of the backup. `bounds`, where the return's range is
     known, clips the target to it (Andrychowicz et al. 2017, section 4.1, do so for rewards of -1 and 0).
     """
     next_value = next_q.amin(0) - alpha * next_log_prob
-    target = reward + gamma * (1 - terminated) * next_value
+    target = reward + discount * (1 - terminated) * next_value
     return target if bounds is None else target.clamp(*bounds)
 
 

@@ -198,6 +198,17 @@ def test_what_an_environment_lacks_is_said_before_the_first_episode(
     assert not (point_run / "v.mp4").exists()
 
 
+def test_a_policy_of_older_code_gets_one_sentence(runs, tmp_path, monkeypatch):
+    (saved,) = checkpoints.list_checkpoints(runs / "r" / "checkpoints")
+    state, manifest = checkpoints.load(saved)
+    del state["agent"]["actor_average"]
+    about = checkpoints.About(manifest.config, manifest.versions, manifest.fingerprint)
+    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 200, state, about)
+    message = run(monkeypatch, saved)
+    assert message.endswith("holds no averaged policy: older code wrote it; train it again")
+    assert message.count("\n") == 0
+
+
 def test_a_policy_that_does_not_fit_gets_one_sentence(runs, point_run, tmp_path, monkeypatch):
     shutil.copytree(runs / "r", tmp_path / "r")
     (saved,) = checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")

@@ -17,7 +17,7 @@ STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 300_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
 UPDATES_PER_STEP = {"pick-place": 0.4}
 """Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
-TARGET_ENTROPY = {"pick-place": -9.0}
+TARGET_ENTROPY = {"pick-place": -6.0}
 """Entropy of the policy where --sac.target-entropy is not given: what a grasp can bear (benchmarks/grasp_noise.py)."""
 WARMUP = {"push": 8_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
@@ -184,6 +184,13 @@ class TrainConfig:
         require(self.warmup_hold >= 1, f"--warmup-hold {self.warmup_hold}: must be at least 1")
         require(0 < self.sac.gamma < 1, f"--sac.gamma {self.sac.gamma}: must lie between 0 and 1")
         require(0 < self.sac.tau <= 1, f"--sac.tau {self.sac.tau}: must lie between 0 and 1")
+        tau = self.sac.average_tau
+        require(0 < tau <= 1, f"--sac.average-tau {tau}: must lie between 0 and 1")
+        after = self.sac.lr_decay_after
+        require(after is None or after >= 1, f"--sac.lr-decay-after {after}: must be at least 1")
+        require(self.sac.n_step >= 1, f"--sac.n-step {self.sac.n_step}: must be at least 1")
+        slope = self.task.action_slope
+        require(0 < slope <= 1, f"--task.action-slope {slope}: must lie between 0 and 1")
         require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")
         require(self.sac.init_alpha > 0, f"--sac.init-alpha {self.sac.init_alpha}: must be positive")
         require(len(self.sac.hidden) <= 32, f"--sac.hidden: {len(self.sac.hidden)} layers are too many; 32 at most")

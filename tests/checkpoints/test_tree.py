@@ -14,7 +14,13 @@ def test_arrays_and_logs_come_apart_and_go_back_to_their_places(samples):
     arrays, logs, values = split(state)
     assert set(logs) == {"buffer|rows"}
     assert "agent|generator|state" in arrays
-    assert values["agent"] == {"actor": {}, "optimizer": {}, "updates": 3 * 10**9, "generator": {"device": "cpu"}}
+    assert values["agent"] == {
+        "actor": {},
+        "actor_average": {},
+        "optimizer": {},
+        "updates": 3 * 10**9,
+        "generator": {"device": "cpu"},
+    }
     samples.assert_same(state, join({**arrays, **logs}, values))
 
 

@@ -1,15 +1,19 @@
 """Relabelling against a loop that does it one transition at a time, from the same stored rows."""
 
+from functools import partial
 from itertools import count
 
 import numpy as np
 import pytest
 
-from her import HERConfig, ReplayBuffer, Transition, hindsight_rows, policy_input, sample
+import her
+from her import HERConfig, ReplayBuffer, Transition, hindsight_rows, policy_input
 from her.relabel import REDRAWS
 
 MAX_STEPS, THRESHOLD = 8, 0.25
 STRATEGIES = ("future", "final", "episode")
+GAMMA = 0.9
+sample = partial(her.sample, gamma=GAMMA)
 
 
 def near(achieved, desired, info=None):
@@ -79,7 +83,7 @@ def useful(buffer: ReplayBuffer, row: int, source: int, config: HERConfig, succe
     return met and not (config.skip_met_at_start and met_at_start(buffer, row, source))
 
 
-def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of) -> list[dict]:
+def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of, n_step=1) -> list[dict]:
     """What `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
     share = round(size * config.relabelled_share)
     drawn, waiting = {}, list(range(share))
@@ -98,26 +102,33 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
     batch = []
     for i, row in enumerate(rows):
         stored = {key: column[row] for key, column in buffer.rows.items()}
-        reached = buffer.rows["achieved_goal"][row + 1]
-        goal, reward, terminated, relabelled = stored["desired_goal"], stored["reward"], stored["terminated"], False
-        if i < share:
-            hindsight = buffer.rows["achieved_goal"][sources[i]]
-            if useful(buffer, row, sources[i], config, success_of):
-                goal, relabelled = hindsight, True
-                success = is_success(reached, goal, {"cost": stored["info/cost"]})
-                reward = float(success) - 1 - stored["info/cost"]
+        goal, relabelled = stored["desired_goal"], False
+        if i < share and useful(buffer, row, sources[i], config, success_of):
+            goal, relabelled = buffer.rows["achieved_goal"][sources[i]], True
+        total, at = 0.0, row
+        for step in range(n_step):
+            reward, terminated = buffer.rows["reward"][at], buffer.rows["terminated"][at]
+            if relabelled:
+                cost = buffer.rows["info/cost"][at]
+                success = is_success(buffer.rows["achieved_goal"][at + 1], goal, {"cost": cost})
+                reward = float(success) - 1 - cost
                 if terminated_of is not None:
                     terminated = success
+            total += GAMMA**step * reward
+            at += 1
+            if terminated or buffer.steps_after[at] == 0:
+                break
         batch.append(
             {
                 "observation": stored["observation"],
                 "achieved_goal": stored["achieved_goal"],
                 "desired_goal": goal,
                 "action": stored["action"],
-                "reward": reward,
-                "next_observation": buffer.rows["observation"][row + 1],
-                "next_achieved_goal": reached,
+                "reward": total,
+                "next_observation": buffer.rows["observation"][at],
+                "next_achieved_goal": buffer.rows["achieved_goal"][at],
                 "terminated": terminated,
+                "discount": GAMMA ** (at - row),
                 "relabelled": relabelled,
             }
         )
@@ -137,12 +148,13 @@ def stand_still(buffer: ReplayBuffer, one_in: int) -> ReplayBuffer:
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("terminated_of", [None, compute_terminated])
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "none"])
-def test_batch_equals_one_relabelled_by_hand(strategy, terminated_of, skip, still):
+@pytest.mark.parametrize("n_step", [1, 3, MAX_STEPS + 1])
+def test_batch_equals_one_relabelled_by_hand(n_step, strategy, terminated_of, skip, still):
     config = HERConfig(strategy=strategy, k=2, skip_met_at_start=skip)
     fast, slow = (stand_still(filled_buffer(), 4) if still else filled_buffer() for _ in range(2))
     for size in (1, 7, 256):
-        batch = sample(fast, size, config, compute_reward, terminated_of, is_success)
-        for i, expected in enumerate(by_hand(slow, size, config, terminated_of, is_success)):
+        batch = sample(fast, size, config, compute_reward, terminated_of, is_success, n_step=n_step)
+        for i, expected in enumerate(by_hand(slow, size, config, terminated_of, is_success, n_step)):
             for name, value in expected.items():
                 np.testing.assert_allclose(getattr(batch, name)[i], value, rtol=1e-6, err_msg=name)
 

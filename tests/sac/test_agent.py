@@ -25,6 +25,7 @@ def batch(seed: int = 0, size: int = 32) -> Batch:
         reward=-torch.rand(size, generator=rng),
         next_obs=torch.randn(size, OBS, generator=rng),
         terminated=(torch.rand(size, generator=rng) < 0.2).float(),
+        discount=0.98 ** torch.randint(1, 5, (size,), generator=rng),
     )
 
 
@@ -56,7 +57,7 @@ def updated(learner: SAC, seeds) -> SAC:
 
 def test_critic_step_moves_the_critics_alone():
     learner = agent()
-    before = {name: weights(getattr(learner, name)) for name in ("actor", "critic", "critic_target")}
+    before = {name: weights(getattr(learner, name)) for name in ("actor", "actor_average", "critic", "critic_target")}
     log_alpha = learner.log_alpha.item()
     learner.update_critic(batch())
     moved = {name for name, value in before.items() if not torch.equal(value, weights(getattr(learner, name)))}
@@ -104,9 +105,35 @@ def test_targets_follow_the_critics_by_tau():
     torch.testing.assert_close(weights(learner.critic_target), 0.9 * before + 0.1 * weights(learner.critic))
 
 
-def test_targets_start_as_the_critics():
+def test_the_average_actor_follows_the_actor_by_its_own_tau():
+    learner = agent(average_tau=0.2, tau=0.5)
+    before = weights(learner.actor_average)
+    learner.update(batch())
+    torch.testing.assert_close(weights(learner.actor_average), 0.8 * before + 0.2 * weights(learner.actor))
+
+
+def test_the_learning_rate_stays_and_then_falls_with_the_square_of_the_updates():
+    learner, constant = agent(lr=0.01, lr_decay_after=2), agent(lr=0.01, lr_decay_after=None)
+    for expected in (0.01, 0.01, 0.01, 0.01 * (2 / 3) ** 2, 0.01 * (2 / 4) ** 2):
+        for each in (learner, constant):
+            updated(each, [0])
+        optimizers = (learner.actor_optimizer, learner.critic_optimizer, learner.alpha_optimizer)
+        assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == pytest.approx([expected] * 3)
+        assert constant.actor_optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_a_restored_agent_goes_on_with_the_learning_rate_of_its_updates():
+    learner = updated(agent(lr=0.01, lr_decay_after=2), range(5))
+    restored = agent(lr=0.01, lr_decay_after=2)
+    restored.load_state_dict(learner.state_dict())
+    assert_same(updated(learner, [5]), updated(restored, [5]))
+    assert restored.actor_optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (2 / 5) ** 2)
+
+
+def test_targets_and_average_start_as_what_they_follow():
     learner = agent()
     assert torch.equal(weights(learner.critic), weights(learner.critic_target))
+    assert torch.equal(weights(learner.actor), weights(learner.actor_average))
 
 
 def q_targets(learner: SAC, reward: float, terminated: float) -> torch.Tensor:
@@ -122,11 +149,12 @@ def test_target_of_a_termination_is_its_reward():
 
 
 def test_targets_come_from_the_target_critics():
-    learner = agent(return_range=None, gamma=0.9)
+    learner = agent(return_range=None)
     with torch.no_grad():
         learner.critic_target.net[-1].weight.zero_()
         learner.critic_target.net[-1].bias.fill_(1000.0)
-    assert q_targets(learner, -1.0, 0.0).item() == pytest.approx(-1 + 0.9 * 1000)
+    expected = -1 + 1000 * batch().discount.mean().item()
+    assert q_targets(learner, -1.0, 0.0).item() == pytest.approx(expected)
 
 
 def test_metrics_are_scalars_without_a_graph():
@@ -162,7 +190,7 @@ def test_same_seed_gives_the_same_bits():
 def test_another_seed_gives_other_weights_and_other_noise():
     first, second = agent(seed=3), agent(seed=4)
     assert not torch.equal(weights(first.actor), weights(second.actor))
-    second.load_actor(first.state_dict()["actor"])
+    second.actor.load_state_dict(first.actor.state_dict())
     obs = np.ones((4, OBS), np.float32)
     assert (first.act(obs) != second.act(obs)).all()
 
@@ -212,6 +240,13 @@ def test_learning_rate_is_the_configurations_not_the_states():
     assert (weights(slow.actor) - before).abs().max() < 1e-5
 
 
+def test_the_policy_alone_acts_as_the_whole_agent():
+    learner, policy = updated(agent(lr=1e-2), range(3)), agent(seed=5)
+    policy.load_policy(learner.state_dict()["actor_average"])
+    obs = np.ones((3, OBS), np.float32)
+    np.testing.assert_array_equal(policy.act_deterministic(obs), learner.act_deterministic(obs))
+
+
 def test_networks_of_another_size_are_refused():
     with pytest.raises(RuntimeError, match="size mismatch"):
         agent().load_state_dict(SAC(OBS + 1, ACTION, SACConfig(hidden=(16, 16)), None, CPU, 0).state_dict())
@@ -240,10 +275,11 @@ def test_deterministic_actions_repeat_and_leave_the_noise_alone():
     assert (learner.act(obs) != learner.act(obs)).all()
 
 
-def test_deterministic_action_is_the_tanh_of_the_mean():
-    learner = agent()
+def test_deterministic_action_is_the_tanh_of_the_average_actors_mean():
+    learner = updated(agent(average_tau=0.1, lr=1e-2), range(3))
     obs = torch.ones(1, OBS)
-    expected = torch.tanh(learner.actor(obs)[0]).detach().numpy()
+    expected = torch.tanh(learner.actor_average(obs)[0]).numpy()
+    assert (expected != torch.tanh(learner.actor(obs)[0]).detach().numpy()).all()
     np.testing.assert_array_equal(learner.act_deterministic(obs.numpy()), expected)
 
 
@@ -278,12 +314,14 @@ def test_moments_of_another_size_are_refused(name, wrong):
 def test_learns_the_best_action_of_a_one_step_bandit():
     rng = np.random.default_rng(0)
     # The reward's peak lies elsewhere for each observation: at obs / 2.
-    learner = SAC(1, 1, SACConfig(hidden=(64, 64), lr=3e-3, init_alpha=0.05, target_entropy=-1.0), None, CPU, 0)
+    learner = SAC(
+        1, 1, SACConfig(hidden=(64, 64), lr=3e-3, init_alpha=0.05, target_entropy=-1.0, average_tau=0.1), None, CPU, 0
+    )
     for _ in range(600):
         obs = rng.uniform(-1, 1, (128, 1)).astype(np.float32)
         action = rng.uniform(-1, 1, (128, 1)).astype(np.float32)
         reward = -np.square(action - obs / 2).ravel()
-        columns = [torch.from_numpy(column) for column in (obs, action, reward, obs, np.ones(128, np.float32))]
+        columns = [torch.from_numpy(column) for column in (obs, action, reward, obs, *np.ones((2, 128), np.float32))]
         metrics = learner.update(Batch(*columns))
     obs = np.linspace(-1, 1, 21, dtype=np.float32)[:, None]
     np.testing.assert_allclose(learner.act_deterministic(obs), obs / 2, atol=0.1)

@@ -65,7 +65,7 @@ def test_log_prob_stays_finite_and_right_far_in_the_tails(u):
 def td(reward, terminated, next_q, next_log_prob, alpha, gamma, bounds=None):
     columns = [torch.tensor([value]) for value in (reward, terminated)]
     q = torch.tensor([[value] for value in next_q])
-    return losses.td_target(*columns, q, torch.tensor([next_log_prob]), alpha, gamma, bounds).item()
+    return losses.td_target(*columns, q, torch.tensor([next_log_prob]), alpha, torch.tensor([gamma]), bounds).item()
 
 
 TARGETS = {
@@ -84,10 +84,10 @@ def test_td_target(arguments, expected):
     assert td(*arguments) == pytest.approx(expected, rel=1e-6)
 
 
-def test_td_target_takes_the_minimum_for_each_transition():
+def test_td_target_takes_minimum_and_discount_of_each_transition():
     next_q = torch.tensor([[1.0, 9.0], [5.0, 2.0]])
-    target = losses.td_target(torch.zeros(2), torch.zeros(2), next_q, torch.zeros(2), 0.0, 1.0)
-    assert target.tolist() == [1.0, 2.0]
+    target = losses.td_target(torch.zeros(2), torch.zeros(2), next_q, torch.zeros(2), 0.0, torch.tensor([1.0, 0.5]))
+    assert target.tolist() == [1.0, 1.0]
 
 
 def test_critic_loss_is_the_sum_of_two_mean_squared_errors():

@@ -15,7 +15,7 @@ from training.config import ConfigError, TrainConfig, config_from_dict, differen
     [
         ("reach", 20_000, 1_000, 0.25, 0.0, None),
         ("push", 200_000, 8_000, 0.25, 0.0, None),
-        ("pick-place", 300_000, 3_000, 0.4, 0.8, -9.0),
+        ("pick-place", 300_000, 3_000, 0.4, 0.8, -6.0),
         ("fetch:Reach", 100_000, 1_000, 0.25, None, None),
     ],
 )
@@ -63,7 +63,14 @@ def test_an_environment_of_ones_own_has_no_reward_option():
         ({"task": TaskConfig(scripted_until=0)}, "--task.scripted-until 0: must be at least 1"),
         ({"task": TaskConfig(pinch_weight=-4.0)}, "--task.pinch-weight -4.0: must not be negative"),
         ({"task": TaskConfig(reach_scale=0.0)}, "--task.reach-scale 0.0: must be positive"),
+        ({"task": TaskConfig(action_slope=0.0)}, "--task.action-slope 0.0: must lie between 0 and 1"),
+        ({"task": TaskConfig(action_slope=1.5)}, "--task.action-slope 1.5: must lie between 0 and 1"),
+        ({"task": TaskConfig(action_slope=-0.2)}, "--task.action-slope -0.2: must not be negative"),
+        ({"task": TaskConfig(action_slope=float("nan"))}, "--task.action-slope nan: must be a finite number"),
         ({"sac": SACConfig(gamma=1.0)}, "--sac.gamma 1.0"),
+        ({"sac": SACConfig(average_tau=0.0)}, "--sac.average-tau 0.0: must lie between 0 and 1"),
+        ({"sac": SACConfig(average_tau=1.1)}, "--sac.average-tau 1.1: must lie between 0 and 1"),
+        ({"sac": SACConfig(n_step=0)}, "--sac.n-step 0: must be at least 1"),
         ({"sac": SACConfig(hidden=())}, "--sac.hidden"),
         ({"sac": SACConfig(lr=float("nan"))}, "--sac.lr nan"),
         ({"sac": SACConfig(batch_size=0)}, "--sac.batch-size 0"),

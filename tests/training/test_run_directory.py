@@ -210,7 +210,7 @@ def test_a_run_is_not_turned_into_a_branch_of_an_older_one(tmp_path):
 
 def test_an_exported_policy_cannot_be_continued(tmp_path):
     own = config(tmp_path / "r")
-    state = {"agent": {"actor": {}}, "buffer": {}}
+    state = {"agent": {"actor_average": {}}, "buffer": {}}
     saved = checkpoints.save(tmp_path / "r" / "checkpoints", 100, state, checkpoints.About(own.to_dict()))
     checkpoints.export_policy(saved, tmp_path / "policy", "python train.py")
     with pytest.raises(checkpoints.CheckpointError, match="policy without its training; it can be evaluated, not cont"):

@@ -96,7 +96,7 @@ def test_finish_saves_what_is_not_saved_and_nothing_twice(desk):
 
 
 @pytest.mark.parametrize(
-    "part", ["actor", "critic", "critic_target", "critic_optimizer", "log_alpha", "staging", "return"]
+    "part", ["actor", "actor_average", "critic", "critic_target", "critic_optimizer", "log_alpha", "staging", "return"]
 )
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_state_that_is_not_finite_is_never_saved(part, value, desk):
