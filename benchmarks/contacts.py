@@ -9,11 +9,11 @@ each trial, in mm:
 
     pinch     the gripper, told to shut (-0.17 rad), closes on a cube between its pads, at home and slanted; 3 s of hold
     lift      a cube pinched on the floor is lifted 15 cm and swung by 0.56 rad, targets moving 0.02 rad a control step
-    shake     2 s of the pinched cube, every arm joint's target jumping by 0.1 rad each control step
+    shake     2 s of the pinched cube, every arm joint's target jumping by 0.07 rad each control step
     press     the shut fingers on top of the cube, the arm driving it into the floor with all its torque, 1 s
     jam       a cube pinched on the floor, then driven into it likewise, 1 s
     snap      the gripper shuts from wide open (1 rad) on a cube that stands between the fingers
-    slam      the shut gripper swings sideways into the cube as fast as the pan joint turns (2 m/s at the fingertips)
+    slam      the shut gripper swings sideways into the cube as fast as the pan joint turns (1.9 m/s at the fingertips)
 
 and besides:
 
@@ -37,6 +37,7 @@ import numpy as np
 
 SCENE = Path(__file__).parents[1] / "env/assets/scene.xml"
 CONTROL_STEP = 0.02
+MAX_TARGET_CHANGE = 0.07  # rad in a control step: no action moves a servo's target faster
 PINCHED, SHUT = 0.045, -0.17  # the gripper around the cube, and told to shut
 SPAWN = np.array([0.40, -0.10, 0.01])  # a cube on the floor, in the middle of the spawn area
 
@@ -174,7 +175,7 @@ def measure(model: mujoco.MjModel) -> dict[str, str]:
     rng, target = np.random.default_rng(0), HIGH.copy()
 
     def jump(_):
-        target[:] = np.clip(target + rng.choice([-0.1, 0.1], 5), HIGH - 0.3, HIGH + 0.3)
+        target[:] = np.clip(target + rng.choice([-MAX_TARGET_CHANGE, MAX_TARGET_CHANGE], 5), HIGH - 0.3, HIGH + 0.3)
         return target
 
     shake = pinch(model, HIGH)
@@ -188,7 +189,7 @@ def measure(model: mujoco.MjModel) -> dict[str, str]:
     snap = on_floor(model, SLANTED_FLOOR, 1.0).run(1.0, SLANTED_FLOOR)
     swing = np.array([0.4, 0.0, 0.0, 0.0, 0.0])
     before, after = SLANTED_FLOOR - swing, SLANTED_FLOOR + swing
-    slam = on_floor(model, before, SHUT).run(0.3, towards(before, after, 0.1))
+    slam = on_floor(model, before, SHUT).run(0.3, towards(before, after, MAX_TARGET_CHANGE))
 
     places = [(offset, yaw) for offset in (0.005, 0.009) for yaw in np.radians(np.arange(-45.0, 45.0, 7.5))]
     slips = [slip for place in places if (slip := grasp(model, *place)) is not None]

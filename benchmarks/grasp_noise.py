@@ -1,8 +1,9 @@
 """How much noise on its actions a grasp survives: what the policy's entropy may be while it explores.
 
-    python benchmarks/grasp_noise.py [--episodes 100] [--goal fixed]
+    python benchmarks/grasp_noise.py [--episodes 100] [--goal fixed] [--slope 0.2]
 
-A scripted grasp knows where every servo's target should be next, and heads there from wherever noise has left it.
+A scripted grasp knows where every servo's target should be next, and heads there from wherever noise has left it. The
+noise is on the actions, as a policy's is, before --task.action-slope makes them changes of the servos' targets.
 `entropy` is that of a Gaussian policy of the same noise, all six actions together: what --sac.target-entropy asks for.
 """
 
@@ -11,8 +12,8 @@ import math
 
 import numpy as np
 
+from env import TaskConfig, make_envs
 from env.oracle import InverseKinematics, plan
-from env.oracle.rollout import make_task
 from env.simulation import MAX_TARGET_CHANGE
 from env.task import ArmTask
 
@@ -27,8 +28,8 @@ def noisy_grasp(task: ArmTask, ik: InverseKinematics, noise: float, seed: int) -
     pinched = met = False
     for _ in range(task.max_episode_steps):
         planned += MAX_TARGET_CHANGE * script.act(planned)
-        action = (planned - task.sim.servo_target) / MAX_TARGET_CHANGE + noise * rng.normal(size=task.action_dim)
-        info = task.step(action)[4]
+        wanted = np.clip((planned - task.sim.servo_target) / MAX_TARGET_CHANGE, -1, 1)
+        info = task.step(task.action_for(wanted) + noise * rng.normal(size=task.action_dim))[4]
         pinched |= info["stages"]["pinched"]
         met |= info["is_success"]
     return pinched, met
@@ -39,8 +40,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="episodes with each noise")
     parser.add_argument("--goal", default="fixed", help="kind of goals: fixed, table, air, mix")
     parser.add_argument("--seed", type=int, default=10_000, help="episode i is drawn from this seed + i")
+    parser.add_argument("--slope", type=float, default=TaskConfig.action_slope, help="--task.action-slope")
     arguments = parser.parse_args()
-    task = make_task("pick-place", arguments.goal)
+    config = TaskConfig(goal=arguments.goal, action_slope=arguments.slope)
+    task = make_envs("pick-place", 1, config, "sparse", gamma=0.98)[0]
     ik = InverseKinematics(task.sim.model)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
     print(f"{'noise':>8}{'entropy':>10}{'pinched':>10}{'goal met':>10}   of {arguments.episodes} episodes")

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class CubeState(NamedTuple):
     """Of the cube above its rest, m."""
     to_grasp_point: float
     """m."""
+    potential: float
+    """What the progress term of sparse-reach compares."""
     lost: bool
     """Out of the arm's reach or off the table."""
 
@@ -52,6 +54,8 @@ class CubeTask(ArmTask):
     """The cube's centre is to get to the goal."""
 
     has_cube = True
+    to_be_pinched: ClassVar[bool] = True
+    """Whether the task cannot be done without pinching the cube, so that the potential pays for it."""
     fields = (
         *ARM_FIELDS,
         ObservationField("cube minus grasp point", 3, "m", 10.0),
@@ -99,6 +103,7 @@ class CubeTask(ArmTask):
             hold=sim.cube_hold(contacts),
             height=z - CUBE_HALF,
             to_grasp_point=math.dist(sim.grasp_point.tolist(), cube),
+            potential=self._potential(contacts.pinched) if self.reward == "sparse-reach" else 0.0,
             lost=math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0,
         )
 
@@ -112,11 +117,6 @@ class CubeTask(ArmTask):
         of it along the direction in which the gripper closes; (2, 3) m in the gripper's frame."""
         return (self.sim.pad_positions - self.sim.cube_position) @ self.sim.gripper_axes - PINCHING
 
-    def _before_step(self):
-        if self.reward != "sparse-reach":
-            return 0.0
-        return self._potential(self.sim.cube_contacts().pinched)
-
     def _potential(self, pinched: bool) -> float:
         """Of the fingers' distance from the cube, and of pinching it.
 
@@ -129,12 +129,16 @@ class CubeTask(ArmTask):
         else:
             distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
         reach = rewards.reach_potential(distance, config.reach_weight, config.reach_scale)
-        return float(reach) - config.pinch_weight * (not pinched)
+        return float(reach) - self._pinch_weight * (not pinched)
+
+    @property
+    def _pinch_weight(self) -> float:
+        return self.config.pinch_weight if self.to_be_pinched else 0.0
 
     def _reward_info(self, before, after):
         info = {"cube_hold": np.array(after.hold, np.float32)}
         if self.reward == "sparse-reach":
-            info["potentials"] = np.array((before, self._potential(after.contacts.pinched)), np.float32)
+            info["potentials"] = np.array((before.potential, after.potential), np.float32)
         elif self.reward == "staged":
             info |= {
                 "reach_distance": np.array(after.to_grasp_point, np.float32),
@@ -145,7 +149,7 @@ class CubeTask(ArmTask):
         return info
 
     def _lowest_potential(self):
-        return super()._lowest_potential() - self.config.pinch_weight
+        return super()._lowest_potential() - self._pinch_weight
 
     def _metrics(self, after):
         return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}
@@ -156,7 +160,7 @@ class CubeTask(ArmTask):
         terms = {"sparse": rewards.sparse(success)}
         if self.reward == "sparse-reach":
             potentials = info["potentials"]
-            terms["shaping"] = self._shaping(potentials[..., 0], potentials[..., 1], success)
+            terms["progress"] = rewards.progress(potentials[..., 0], potentials[..., 1])
         return terms
 
     def _staged_terms(self, distance: np.ndarray, success: np.ndarray, info: rewards.Info) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 class Push(CubeTask):
     """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
 
+    to_be_pinched = False
     goal_kinds = ("table",)
     training_goal = "table"
     episode_steps = 100

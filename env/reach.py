@@ -34,10 +34,7 @@ class Reach(ArmTask):
     def _measure(self):
         return self._measure_arm()
 
-    def _examine(self) -> None:
-        return None
-
-    def _before_step(self):
+    def _examine(self) -> np.ndarray:
         return self.sim.grasp_point.astype(np.float32)
 
     def _reward_info(self, before, after):
@@ -46,7 +43,7 @@ class Reach(ArmTask):
     def _met(self, distance, desired, info):
         return distance <= self.threshold
 
-    def _stages(self, after: None, success: bool) -> tuple[bool, ...]:
+    def _stages(self, after: np.ndarray, success: bool) -> tuple[bool, ...]:
         return bool(goal_distance(self.sim.grasp_point, self.goal) <= APPROACHED), success
 
     def _terms(self, distance, success, desired, info):
@@ -59,5 +56,5 @@ class Reach(ArmTask):
             weight, scale = self.config.reach_weight, self.config.reach_scale
             before = goal_distance(info["grasp_point_before"], desired)
             phi, next_phi = (rewards.reach_potential(d, weight, scale) for d in (before, distance))
-            terms["shaping"] = self._shaping(phi, next_phi, success)
+            terms["progress"] = rewards.progress(phi, next_phi)
         return terms

@@ -51,13 +51,15 @@ def reach_potential(distance: np.ndarray, weight: float, scale: float) -> np.nda
     return -weight * np.log1p(np.minimum(distance, FAR) / scale)
 
 
-def shaping(before: np.ndarray, after: np.ndarray, gamma: float) -> np.ndarray:
-    """gamma Phi(s') - Phi(s), for potentials Phi(s) `before` and Phi(s') `after`: leaves the optimal policy as it is.
+def progress(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Phi(s') - Phi(s), for potentials Phi(s) `before` and Phi(s') `after`, all (…).
 
-    Source: Ng, Harada & Russell 1999, "Policy invariance under reward transformations", theorem 1. The potential of a
-    terminal state must be 0.
+    gamma Phi(s') - Phi(s) would leave the optimal policy as it is (Ng, Harada & Russell 1999, "Policy invariance under
+    reward transformations", theorem 1), and every advantage with it: it guides only until the critic has learnt it, as
+    if Q had begun at -Phi (Wiewiora 2003, "Potential-based shaping and Q-value initialization are equivalent"). This
+    keeps (1 - gamma) Phi(s') of each step, the cost of standing where the potential is low.
     """
-    return gamma * after - before
+    return after - before
 
 
 def staged(

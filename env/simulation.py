@@ -10,8 +10,8 @@ from env.model import ArmModel
 
 CONTROL_STEP = 0.02
 """Seconds between two actions."""
-MAX_TARGET_CHANGE = 0.1
-"""Radians by which an action of 1 moves a servo's target in one control step."""
+MAX_TARGET_CHANGE = 0.07
+"""Radians by which an action of 1 moves a servo's target in one control step: 3.5 rad/s (docs/environments.md)."""
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # All of MuJoCo's warnings but the renderer's: a state with too many contacts is no better than one with a NaN.
 _FATAL = [int(warning) for name, warning in mujoco.mjtWarning.__members__.items() if name.startswith("mjWARN")]
@@ -72,7 +72,7 @@ class Simulation:
         self.data.mocap_pos[self.model.target_mocap] = position
 
     def step(self, action: np.ndarray) -> None:
-        """One control step: moves each servo's target by 0.1 rad times the action (6,), within the servo's range.
+        """One control step: moves each servo's target by MAX_TARGET_CHANGE times the action (6,), within its range.
 
         Raises SimulationDiverged.
         """

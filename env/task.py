@@ -31,18 +31,21 @@ class TaskConfig:
     (docs/environments.md). Default: pick-place 0.8, others 0."""
     scripted_until: int = 200_000
     """Environment steps by which that share has fallen to 0; it begins to fall after half of them."""
+    action_slope: float = 0.2
+    """How much of a small action counts: a moves its servo's target by 0.07 rad times a (slope + (1 - slope) |a|).
+    Small actions are fine then, and large ones as fast as ever (docs/environments.md); 1 is proportional."""
     observation: Observation = "full"
     """reference: without what the reference run did not see (docs/environments.md)."""
     terminate_on_success: bool = False
     """End the episode when the goal is met, instead of asking the policy to hold it."""
-    reach_weight: float = 2.0
+    reach_weight: float = 14.0
     """What reaching is worth in the sparse-reach reward: the potential's depth."""
     reach_scale: float = 0.05
     """Metres within which the potential gets steep."""
     reach_per_finger: bool = True
     """Reach with each finger for its own side of the cube, instead of with the grasp point for its centre."""
-    pinch_weight: float = 4.0
-    """What pinching the cube adds to the potential."""
+    pinch_weight: float = 14.0
+    """What pinching the cube adds to the potential (pick-place)."""
     staged: StagedConfig = field(default_factory=StagedConfig)
     """Weights of the staged reward."""
 
@@ -72,20 +75,20 @@ ARM_FIELDS = (
 class Starts(Protocol):
     """What may move the beginning of training episodes (env/oracle/starts.py)."""
 
-    def play(self, task: "ArmTask", steps_so_far: int) -> int: ...
+    def play(self, task: "ArmTask") -> int: ...
 
 
 class ArmTask(ABC):
     """A goal environment on the SO-101 (the protocol is in env/protocol.py).
 
-    Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.1 rad; values outside are clipped.
+    Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.07 rad; values outside are clipped.
     Goals are points in the world frame, (3,) m; success needs to be within `threshold` of one.
 
     Args:
         model: shared by all environments of a process.
         config: what the user chose.
         reward: which reward.
-        gamma: the learner's discount, which the reach potential needs.
+        gamma: the learner's discount, which bounds the return.
     """
 
     has_cube: ClassVar[bool]
@@ -113,6 +116,8 @@ class ArmTask(ABC):
         self.max_episode_steps = self.episode_steps if config.max_episode_steps is None else config.max_episode_steps
         if self.max_episode_steps < 1:
             raise ValueError(f"an episode needs at least 1 step, not {self.max_episode_steps}")
+        if not 0 < config.action_slope <= 1:
+            raise ValueError(f"an action's slope must lie between 0 and 1, not {config.action_slope}")
         self.kept = [field.in_reference or config.observation == "full" for field in self.fields]
         """Which of `fields` the policy sees."""
         self.obs_dim = sum(field.size for field in self.observed)
@@ -126,6 +131,8 @@ class ArmTask(ABC):
         self.starts: Starts | None = None
         self.midway = False
         """Whether `starts` moved this episode's beginning."""
+        self._examined: Any = None
+        """What _examine says of the current state."""
         self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.observed])
         self._camera = Camera(model, inset=self.has_cube)
         self._drawn_path: list[np.ndarray] = []
@@ -149,15 +156,11 @@ class ArmTask(ABC):
 
     @abstractmethod
     def _examine(self) -> Any:
-        """What the current state is judged by beyond the goals, read off the simulation once a step."""
-
-    @abstractmethod
-    def _before_step(self) -> Any:
-        """What the reach potential needs of the state that a step starts from."""
+        """What the current state is judged by beyond the goals, read off the simulation once a state."""
 
     @abstractmethod
     def _reward_info(self, before: Any, after: Any) -> dict[str, np.ndarray]:
-        """What _met and _terms need beyond the goals, as arrays to be stored: from _before_step and _examine."""
+        """What _met and _terms need beyond the goals, as stored arrays: from what _examine said before and after."""
 
     @abstractmethod
     def _met(self, distance: np.ndarray, desired: np.ndarray, info: Info) -> np.ndarray:
@@ -196,8 +199,11 @@ class ArmTask(ABC):
         if self.reward == "staged" or self.config.terminate_on_success:
             return None
         worst = -1 / (1 - self.gamma)
-        # Shaping turns V into V - Phi (Ng et al. 1999).
-        return (worst, 0.0 if self.reward == "sparse" else -self._lowest_potential())
+        if self.reward == "sparse":
+            return worst, 0.0
+        lowest = self._lowest_potential()
+        # What progress adds up to is at most the way from the lowest potential to 0, or back.
+        return worst + lowest, -lowest
 
     def _lowest_potential(self) -> float:
         return float(rewards.reach_potential(rewards.FAR, self.config.reach_weight, self.config.reach_scale))
@@ -214,6 +220,7 @@ class ArmTask(ABC):
         self.steps = self._play_starts()
         self.midway = self.steps > 0
         self.sim.show_target(self.goal)
+        self._examined = self._examine()
         return self.observe(), {}
 
     def _play_starts(self) -> int:
@@ -221,18 +228,20 @@ class ArmTask(ABC):
         if self.starts is None:
             return 0
         try:
-            return self.starts.play(self, self.steps_so_far)
+            return self.starts.play(self)
         except SimulationDiverged:
             self._reset_scene()
             return 0
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
-        before = self._before_step()
-        self.sim.step(self._checked(action))
+        before = self._examined
+        change = self.target_change(self._checked(action))
+        self.sim.step(change)
         self.steps += 1
         self.steps_so_far += 1
-        obs, after = self.observe(), self._examine()
+        obs = self.observe()
+        after = self._examined = self._examine()
         stored = self._reward_info(before, after)
         achieved, desired = obs["achieved_goal"], obs["desired_goal"]
         distance = goal_distance(achieved, desired)
@@ -248,6 +257,19 @@ class ArmTask(ABC):
         }
         terminated = success and self.config.terminate_on_success
         return obs, float(sum(terms.values())), terminated, self.steps >= self.max_episode_steps, info
+
+    def target_change(self, action: np.ndarray) -> np.ndarray:
+        """What an action (6,) in [-1, 1] adds to the servos' targets, (6,) as a share of the largest change."""
+        slope = self.config.action_slope
+        return action * (slope + (1 - slope) * np.abs(action))
+
+    def action_for(self, change: np.ndarray) -> np.ndarray:
+        """The action (6,) that has that target_change (6,)."""
+        slope = self.config.action_slope
+        if slope == 1:
+            return change
+        root = np.sqrt(slope**2 + 4 * (1 - slope) * np.abs(change))
+        return np.sign(change) * (root - slope) / (2 * (1 - slope))
 
     def render(self) -> np.ndarray:
         """The scene, and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
@@ -280,6 +302,7 @@ class ArmTask(ABC):
         self.sim.load_state(state["simulation"])
         self.goal = state["goal"].copy()
         self.steps, self.steps_so_far, self.midway = steps, so_far, midway
+        self._examined = self._examine()
         self._drawn_path.clear()
         self.rng.bit_generator.state = state["rng"]
 
@@ -299,12 +322,6 @@ class ArmTask(ABC):
         while goal_distance(goal := draw(), start) < 2 * self.threshold:
             pass
         return goal
-
-    def _shaping(self, phi: np.ndarray, next_phi: np.ndarray, success: np.ndarray) -> np.ndarray:
-        """The reach term for the potentials (…) before and after a step, and whether it met the goal (…)."""
-        if self.config.terminate_on_success:
-            next_phi = np.where(success, 0.0, next_phi)
-        return rewards.shaping(phi, next_phi, self.gamma)
 
     def _measure_arm(self) -> tuple[np.ndarray, ...]:
         sim = self.sim

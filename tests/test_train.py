@@ -102,7 +102,7 @@ def test_curves_go_on_over_the_steps_of_the_whole_run(tmp_path, run):
     tags = set(events.Tags()["scalars"])
     assert {"rollout/ep_len_mean", "rollout/success_rate", "train/actor_loss", "train/critic_loss", "train/ent_coef",
             "train/n_updates", "time/fps", "eval/mean_reward", "eval/success_rate", "her/goal_moved_rate",
-            "env/reward_sparse", "env/reward_shaping", "funnel/1_approached", "funnel/2_reached", "funnel/3_held",
+            "env/reward_sparse", "env/reward_progress", "funnel/1_approached", "funnel/2_reached", "funnel/3_held",
             "eval_funnel/1_approached", "eval_funnel/2_reached", "eval_funnel/3_held"} <= tags  # fmt: skip
 
 
@@ -201,6 +201,10 @@ def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, run):
         (["--env", "push", "--task.scripted-starts", "1.5"], "is a share of the episodes, from 0 to 1"),
         (["--task.scripted-until", "0"], "--task.scripted-until 0: must be at least 1"),
         (["--task.reach-weight", "-1"], "--task.reach-weight -1.0: must not be negative"),
+        (["--task.action-slope", "0"], "--task.action-slope 0.0: must lie between 0 and 1"),
+        (["--task.action-slope", "1.5"], "--task.action-slope 1.5: must lie between 0 and 1"),
+        (["--sac.average-tau", "0"], "--sac.average-tau 0.0: must lie between 0 and 1"),
+        (["--sac.n-step", "0"], "--sac.n-step 0: must be at least 1"),
         (["--sac.target-entropy", "nan"], "--sac.target-entropy nan: must be a finite number"),
         (["--env", "math:sqrt"], "calling it failed: TypeError"),
         (["--env", "anything:of_mine", "--eval.goal", "air"], "--eval.goal is the built-in tasks'"),

@@ -1,7 +1,7 @@
 """The scripted policy: what the arm can do through the agent's own actions, known before anything is learnt.
 
-`attempt` plays one episode: `plan` turns its first state into waypoints, whose poses `InverseKinematics` finds, and
-`Script` follows them.
+`plan` turns an episode's first state into waypoints, whose poses `InverseKinematics` finds, and `Script` follows them;
+env/oracle/rollout.py plays and judges whole episodes, env/oracle/starts.py begins training episodes with a part of one.
 """
 
 from env.oracle.kinematics import InverseKinematics

@@ -88,7 +88,7 @@ def follow(task: ArmTask, script: Script, one: Attempt) -> dict[str, Any]:
 
 def advance(task: ArmTask, script: Script) -> dict[str, Any]:
     """One control step of the script; returns the step's info. Raises SimulationDiverged."""
-    info = task.step(script.act(task.sim.servo_target))[4]
+    info = task.step(task.action_for(script.act(task.sim.servo_target)))[4]
     if task.sim.after_physics_step:  # which is not called for the last of a control step's contacts
         task.sim.after_physics_step()
     return info

@@ -27,12 +27,11 @@ class Script:
     """Follows waypoints, and holds the last.
 
     The arm's joints go in a straight line from one to the next, except that one which would be late hurries.
-    `length` is how many control steps the waypoints take, if none is.
     """
 
     def __init__(self, waypoints: list[Waypoint]):
-        self.length = sum(waypoint.steps for waypoint in waypoints)
         self._coming: Iterator[Waypoint] = iter(waypoints)
+        self._last = waypoints[-1]
         self._waypoint = next(self._coming)
         self._steps = 0
 
@@ -53,6 +52,18 @@ class Script:
         speed = waypoint.gripper_speed
         gripper = np.clip(waypoint.gripper - servo_target[5], -speed, speed)
         return np.append(arm, gripper) / MAX_TARGET_CHANGE
+
+    def rehearse(self, servo_target: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """What act would return, step by step, until the last waypoint is reached: phases, and actions (6,).
+
+        It plays the script, which is of no use any more after that. servo_target: (6,) rad, where it begins.
+        """
+        target, steps = servo_target.copy(), []
+        while not (self._waypoint is self._last and self._arrived(target)):
+            action = self.act(target)
+            steps.append((self.phase, action))
+            target += MAX_TARGET_CHANGE * action
+        return steps
 
     def _arrived(self, servo_target: np.ndarray) -> bool:
         there = np.abs(self._waypoint.arm - servo_target[:5]).max() < 1e-6

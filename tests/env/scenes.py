@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 
 from env.model import CUBE_HALF
+from env.simulation import MAX_TARGET_CHANGE
 
 HOME = np.zeros(5)  # the fingers level, 24 cm up
 GRASP_ON_TABLE = np.array([0.2632, 0.8885, -0.5476, 0.4620, -1.5221])  # grasp point at the cube's start, 11 mm up
@@ -11,6 +12,11 @@ ABOVE_CUBE = np.array([0.2632, 0.8332, -0.5750, 0.5446, -1.5221])  # the same, j
 BELOW_TARGET = GRASP_ON_TABLE - [0.5408, 0, 0, 0, 0]  # grasp point 3 cm below the fixed target
 OPEN, AROUND_CUBE, SHUT = 1.0, 0.04, -0.17  # the gripper's joint; AROUND_CUBE: its pads parallel, a cube's width apart
 FLAT = (1.0, 0.0, 0.0, 0.0)
+
+
+def moving(task, change):
+    """The action (6,) that moves the servos' targets by `change` (6,), rad in a control step."""
+    return task.action_for(np.asarray(change) / MAX_TARGET_CHANGE)
 
 
 def turned(axis, angle):

@@ -10,6 +10,7 @@ from env.cube_task import AIR_GOAL
 from env.model import CUBE_HALF
 from env.oracle import InverseKinematics, plan
 from env.pick_place import FIXED_GOAL
+from env.simulation import MAX_TARGET_CHANGE
 from training.evaluation import Episode
 
 STILL = np.zeros(6)
@@ -264,12 +265,12 @@ def test_a_cube_pinched_on_the_table_below_an_air_goal_is_no_success(task, scene
     assert height == 0.04 or near(task, steps)
 
 
-def to_pan(angle, speed):
+def to_pan(scenes, angle, speed):
     """An action function: turns the shoulder to `angle` by `speed` rad a control step, the gripper kept shut."""
 
     def action(task):
         turn = np.clip(angle - task.sim.servo_target[0], -speed, speed)
-        return np.array([turn / 0.1, 0, 0, 0, 0, -1])
+        return scenes.moving(task, [turn, 0, 0, 0, 0, 0]) - UNCLENCH
 
     return action
 
@@ -279,7 +280,7 @@ def dragged(scenes, task, start, speed):
     task.goal = FIXED_GOAL.copy()
     scenes.put_on_table_between_pads(task.sim, [start, *scenes.BELOW_TARGET[1:]])
     scenes.shut(task.sim)
-    return play(task, [STILL] * 6 + [to_pan(scenes.BELOW_TARGET[0], speed)] * 74)
+    return play(task, [STILL] * 6 + [to_pan(scenes, scenes.BELOW_TARGET[0], speed)] * 74)
 
 
 DRAGS = pytest.mark.parametrize(("start", "speed"), [(0.3, 0.05), (0.1, 0.02), (0.0, 0.01)])
@@ -353,7 +354,8 @@ def assert_nothing_deep_is_a_success(steps):
 def push_down(task):
     """The action that drives the arm into the table, as fast and as hard as it can."""
     below = np.array([0.2632, 1.8332, -0.0750, 1.0446, -1.5221])
-    return np.append(np.clip((below - task.sim.servo_target[:5]) / 0.1, -1, 1), 0)
+    change = np.clip((below - task.sim.servo_target[:5]) / MAX_TARGET_CHANGE, -1, 1)
+    return task.action_for(np.append(change, 0))
 
 
 def presses(scenes, sim, gripper):
@@ -370,7 +372,7 @@ def presses(scenes, sim, gripper):
 @TABLE_TASKS
 @pytest.mark.parametrize("gripper", ["SHUT", "AROUND_CUBE"])
 def test_a_cube_pressed_into_the_table_with_all_torque_is_no_success_while_it_is_deep(make_task, scenes, name, gripper):
-    """For a physics step it gets 2.5 mm into the table and 5.3 mm into the fingers; then it slips away."""
+    """For a physics step it gets 1.9 mm into the table and 5.3 mm into the fingers; then it slips away."""
     task = make_task(name)
     task.reset(seed=0)
     deepest = []
@@ -426,13 +428,13 @@ def test_a_cube_impaled_on_one_finger_is_no_success(task, scenes, depth, opened)
 
 def test_random_actions_do_not_get_a_finger_into_the_cube(task):
     touched = 0
-    for seed in range(20):
+    for seed in range(100):
         task.reset(seed=seed)
         watch = Watch(task.sim)
         watch.play(task, np.random.default_rng(seed).uniform(-1, 1, (100, 6)))
         assert watch.overlap <= MAX_OVERLAP
         touched += watch.touched
-    assert touched  # few do: the cube is small, and the arm wanders
+    assert touched  # hardly any does: the cube is small, and the arm wanders about where it began
 
 
 def between_open_fingers(scenes, sim, gripper, shift, yaw=0.0):
@@ -445,7 +447,7 @@ def between_open_fingers(scenes, sim, gripper, shift, yaw=0.0):
 
 @pytest.mark.parametrize("opening", [0.3, 1.0, 1.7])
 def test_a_gripper_that_snaps_shut_does_not_enter_the_cube(task, scenes, opening):
-    """Deepest: 0.76 mm."""
+    """Deepest: 0.75 mm."""
     trials = 0
     for shift in (0.001, 0.003, 0.005, 0.009):
         for yaw in np.radians((-45, -20, 0, 15, 30)):
@@ -478,23 +480,33 @@ def swings(scenes, task):
         task.reset(seed=0)
         scenes.put_between_pads(task.sim)
         scenes.shut(task.sim)
-        actions = np.repeat(np.random.default_rng(seed).choice([-1.0, 1.0], (20, 6)), 5, axis=0)
+        actions = np.repeat(np.random.default_rng(seed).choice([-1.0, 1.0], (20, 6)), 7, axis=0)
         actions[:, 5] = -1
         task.goal = np.array([0.3, 0.1, 0.05])
         watch = Watch(task.sim)
         yield watch, watch.play(task, actions)
 
 
-# A blow is found when the finger is in the cube already, as deep as its speed, 2 m/s at the fingertips, times the 2 ms
-# of a physics step: 3.2 mm in a slam, and 5 mm where a carried cube is swung against the table.
+def scuffles(scenes, task):
+    """(Watch, steps) of each episode of random actions that begins with the cube between open fingers."""
+    for seed in range(40):
+        task.reset(seed=0)
+        between_open_fingers(scenes, task.sim, 0.3, 0.004)
+        task.goal = task.sim.cube_position.copy()
+        watch = Watch(task.sim)
+        yield watch, watch.play(task, np.random.default_rng(seed).uniform(-1, 1, (50, 6)))
 
 
-@pytest.mark.parametrize("violence", [slams, swings])
+# A blow is found when the finger is in the cube already, as deep as its speed, up to 2 m/s at the fingertips, times the
+# 2 ms of a physics step: 3.2 mm in a slam, and 7 mm where a carried cube is swung against the table.
+
+
+@pytest.mark.parametrize("violence", [slams, swings, scuffles])
 def test_a_blow_that_gets_into_the_cube_is_undone_at_once_and_counts_for_nothing(task, scenes, violence):
     deep = 0
     for watch, steps in violence(scenes, task):
         assert_nothing_deep_is_a_success(steps)
-        assert watch.longest_deep <= 10  # 20 ms; 2 physics steps for a slam, 9 for a cube that rattles between the jaws
+        assert watch.longest_deep <= 10  # 20 ms; 3 physics steps for a slam, 4 for a cube that rattles between the jaws
         deep += watch.overlap > MAX_OVERLAP
     assert deep
 
@@ -519,11 +531,11 @@ def carried(scenes, task):
     """The steps of a pinched cube that the shoulder carries sideways, never faster than a held cube may be."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
-    return play(task, [STILL] * 5 + [0.2 * SIDEWAYS] * 20)
+    return play(task, [STILL] * 5 + [scenes.moving(task, 0.02 * SIDEWAYS)] * 20)
 
 
 def swung(scenes, task):
-    """The same at up to 2 m/s; the steps from where it is faster than that."""
+    """The same at up to 1.9 m/s; the steps from where it is faster than that."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     play(task, [STILL] * 5 + [SIDEWAYS])
@@ -575,7 +587,7 @@ def test_a_cube_dragged_through_a_table_goal_and_out_again_is_not_a_success_at_l
         scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
         scenes.shut(task.sim)
         task.goal = np.array(goal)
-        return play(task, [STILL] * 5 + [0.2 * SIDEWAYS] * 25)
+        return play(task, [STILL] * 5 + [scenes.moving(task, 0.02 * SIDEWAYS)] * 25)
 
     way = dragged((0, 0, CUBE_HALF))
     steps = dragged([*way[15].achieved[:2], CUBE_HALF])
@@ -592,8 +604,8 @@ def flung(task, ik):
     task.reset(seed=10_002)
     script = plan(task, ik)
     shut = -UNCLENCH
-    fetch = [lambda task: script.act(task.sim.servo_target)] * 62
-    return play(task, fetch + [SIDEWAYS + shut] * 4 + [shut] * 24 + [shut - SIDEWAYS] * 10)
+    fetch = [lambda task: task.action_for(script.act(task.sim.servo_target))] * 60
+    return play(task, fetch + [SIDEWAYS + shut] * 3 + [shut] * 26 + [shut - SIDEWAYS] * 11)
 
 
 def test_a_cube_flung_past_the_fixed_target_by_the_last_step_is_no_success(make_task):
@@ -638,7 +650,7 @@ def lifted_and_let_down(scenes, task):
     scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
     task.goal = task.sim.cube_position.copy()
     scenes.shut(task.sim)
-    lift = np.array([0, -0.1, 0, 0, 0, 0])
+    lift = scenes.moving(task, [0, -0.01, 0, 0, 0, 0])
     return play(task, [STILL] * 10 + [lift] * 6 + [STILL] * 20 + [-lift] * 6 + [STILL] * 20)
 
 
@@ -808,7 +820,8 @@ def test_a_cube_held_at_the_fixed_target_is_a_success_whatever_the_grip(task, sc
     scenes.put_on_table_between_pads(task.sim, scenes.BELOW_TARGET)
     task.goal = FIXED_GOAL.copy()
     task.sim.servo_target[5] = squeeze
-    steps = play(task, [STILL] * 10 + [np.array([0, -0.2, 0, 0, 0, 0])] * 6 + [STILL] * 60)
+    lift = scenes.moving(task, [0, -0.02, 0, 0, 0, 0])
+    steps = play(task, [STILL] * 10 + [lift] * 6 + [STILL] * 60)
     assert steps[-1].height > 0.03
     assert all(step.success for step in steps[-60:])
     assert verdict(steps).stages["carried"]

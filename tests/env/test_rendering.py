@@ -153,17 +153,17 @@ def test_inset_hides_neither_arm_nor_spawn_area_nor_target(make_task):
 # --------------------------------------------------------------------------------------------- the path
 
 
-def test_path_of_the_achieved_goal_is_drawn_until_the_reset(make_task, picture):
+def test_path_of_the_achieved_goal_is_drawn_until_the_reset(make_task, picture, scenes):
     task = make_task("reach")
     task.reset(seed=0)
     assert not blue(picture(task)).any()
     way = []
-    for _ in range(15):
-        task.step(np.array([-1.0, 0.5, 0.0, 0.0, 0.0, 0.0]))
+    for _ in range(21):
+        task.step(scenes.moving(task, [-0.07, 0.035, 0.0, 0.0, 0.0, 0.0]))
         image = picture(task)
         way.append(pixel(task, task.sim.grasp_point))
     drawn = np.argwhere(blue(image))
-    middle = way[5:12]  # before it the line is faint, after it the fingers are in front
+    middle = way[7:17]  # before it the line is faint, after it the fingers are in front
     assert np.linalg.norm(middle[0] - middle[-1]) > 30
     for point in middle:
         assert np.linalg.norm(drawn - point, axis=1).min() < 2

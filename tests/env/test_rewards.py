@@ -1,9 +1,9 @@
-"""Reward terms by hand, and the property that makes shaping safe."""
+"""Reward terms by hand, and what progress adds up to."""
 
 import numpy as np
 import pytest
 
-from env.rewards import StagedConfig, goal_distance, reach_potential, shaping, sparse, staged
+from env.rewards import StagedConfig, goal_distance, progress, reach_potential, sparse, staged
 
 
 def test_goal_distance_is_euclidean_over_the_last_axis():
@@ -19,8 +19,9 @@ def test_sparse_reward_is_0_where_the_goal_is_met_and_minus_1_elsewhere():
     assert [sparse(np.bool_(met)) for met in (True, False)] == [0, -1]
 
 
-def test_shaping_by_hand():
-    assert shaping(-0.5, -0.3, gamma=0.9) == pytest.approx(0.9 * -0.3 - -0.5)
+def test_progress_by_hand():
+    assert progress(-0.5, -0.3) == pytest.approx(0.2)
+    np.testing.assert_allclose(progress(np.array([-2.0, 0.0]), np.array([-2.0, -3.0])), [0.0, -3.0])
 
 
 def test_reach_potential_by_hand():
@@ -35,12 +36,42 @@ def test_the_reach_potential_falls_all_the_way_and_is_level_beyond_a_metre():
     np.testing.assert_array_equal(reach_potential(np.array([1.0, 1.001, 1e3, np.inf]), 2.0, 0.05), potential[-1])
 
 
-@pytest.mark.parametrize("gamma", [0.9, 0.98, 1.0])
-def test_discounted_shaping_telescopes_to_the_potentials_of_first_and_last_state(gamma):
-    potential = np.random.default_rng(0).uniform(-10, 0, 101)
-    expected = gamma**100 * potential[-1] - potential[0]
-    terms = shaping(potential[:-1], potential[1:], gamma)
-    assert np.sum(gamma ** np.arange(100) * terms) == pytest.approx(expected)
+LOWEST = -10.0
+
+
+def discounted_progress(potential, gamma):
+    """Of each row of potentials, (…, T + 1) to (…)."""
+    terms = progress(potential[..., :-1], potential[..., 1:])
+    return (gamma ** np.arange(terms.shape[-1]) * terms).sum(-1)
+
+
+def test_progress_adds_up_to_the_last_potential_less_the_first():
+    potential = np.random.default_rng(0).uniform(LOWEST, 0, (20, 101))
+    np.testing.assert_allclose(discounted_progress(potential, gamma=1.0), potential[:, -1] - potential[:, 0])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.9, 0.98, 1.0])
+def test_discounted_progress_never_exceeds_the_way_between_the_lowest_potential_and_0(gamma):
+    rng = np.random.default_rng(0)
+    anywhere = rng.uniform(LOWEST, 0, (500, 101))
+    from_end_to_end = rng.choice([LOWEST, 0.0], (500, 101))
+    total = discounted_progress(np.concatenate([anywhere, from_end_to_end]), gamma)
+    assert total.min() >= LOWEST - 1e-9
+    assert total.max() <= -LOWEST + 1e-9
+    rise, fall = np.array([LOWEST] + 100 * [0.0]), np.array([0.0] + 100 * [LOWEST])
+    assert discounted_progress(rise, gamma) == -LOWEST
+    assert discounted_progress(fall, gamma) == LOWEST
+
+
+@pytest.mark.parametrize("gamma", [0.9, 0.98])
+def test_standing_where_the_potential_is_low_costs_its_share_of_it_at_each_step(gamma):
+    """What tells progress from the shaping that changes no optimal policy, gamma Phi(s') - Phi(s), which telescopes."""
+    potential = np.random.default_rng(0).uniform(LOWEST, 0, 101)
+    discount = gamma ** np.arange(100)
+    telescoped = gamma**100 * potential[-1] - potential[0]
+    standing = np.sum(discount * (1 - gamma) * potential[1:])
+    assert standing < 0.4 * LOWEST
+    assert discounted_progress(potential, gamma) == pytest.approx(telescoped + standing)
 
 
 WEIGHTS = StagedConfig(reach=1, grasp=2, lift=4, height=8, place=16, success=32, lost=64)

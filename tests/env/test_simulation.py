@@ -43,16 +43,16 @@ def test_a_new_simulation_is_ready_to_step(simulation):
 
 
 @pytest.mark.parametrize("action", [1.0, -1.0, 0.3])
-def test_an_action_moves_each_servo_target_by_its_share_of_a_tenth_radian(simulation, action):
+def test_an_action_moves_each_servo_target_by_its_share_of_seven_hundredths_of_a_radian(simulation, action):
     simulation.step(np.full(6, action))
-    np.testing.assert_allclose(simulation.servo_target, action * MAX_TARGET_CHANGE)
-    assert pytest.approx(0.1) == MAX_TARGET_CHANGE
+    np.testing.assert_allclose(simulation.servo_target, 0.07 * action)
+    assert pytest.approx(0.07) == MAX_TARGET_CHANGE
 
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])
 def test_servo_targets_stop_at_the_ends_of_their_ranges(simulation, direction):
     low, high = simulation.model.mj.actuator_ctrlrange.T
-    for _ in range(40):
+    for _ in range(60):
         before = simulation.servo_target.copy()
         simulation.step(np.full(6, direction))
         assert (np.abs(simulation.servo_target - before) <= MAX_TARGET_CHANGE + 1e-12).all()

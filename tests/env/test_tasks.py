@@ -9,8 +9,8 @@ from env.contacts import Hold
 from env.cube_task import LIFT_HEIGHT, LOST_RADIUS, SPAWN, SPAWN_SPREAD
 from env.model import CUBE_HALF, ArmModel
 from env.oracle import InverseKinematics, plan
-from env.pick_place import AIR_HEIGHT, FIXED_GOAL
-from env.push import TABLE_ANGLE, TABLE_RADIUS
+from env.pick_place import AIR_HEIGHT, FIXED_GOAL, MIX
+from env.push import TABLE_ANGLE, TABLE_RADIUS, Push
 from env.workspace import PAN_AXIS
 
 GAMMA = 0.98
@@ -142,6 +142,49 @@ def test_an_action_out_of_range_is_the_nearest_one_in_range(make_task):
     assert_same_steps(episode(clipped, np.clip(actions, -1, 1)), episode(wild, actions))
 
 
+SLOPES = pytest.mark.parametrize("slope", [1.0, 0.5, 0.01])
+
+
+@SLOPES
+def test_action_for_and_target_change_are_each_others_inverse(make_task, slope):
+    task = make_task("reach", action_slope=slope)
+    shares = np.linspace(-1, 1, 1001)
+    np.testing.assert_allclose(task.target_change(task.action_for(shares)), shares, rtol=1e-12)
+    np.testing.assert_allclose(task.action_for(task.target_change(shares)), shares, rtol=1e-12)
+
+
+@SLOPES
+def test_what_an_action_is_worth_grows_with_it_and_alike_in_both_directions(make_task, slope):
+    task = make_task("reach", action_slope=slope)
+    shares = np.linspace(-1, 1, 1001)
+    for function in (task.target_change, task.action_for):
+        assert (np.diff(function(shares)) > 0).all()
+        np.testing.assert_array_equal(function(-shares), -function(shares))
+        np.testing.assert_array_equal(function(np.array([-1.0, 0.0, 1.0])), [-1.0, 0.0, 1.0])
+
+
+def test_with_a_slope_of_1_an_action_is_proportional(make_task):
+    task = make_task("reach", action_slope=1.0)
+    shares = np.linspace(-1, 1, 1001)
+    np.testing.assert_array_equal(task.target_change(shares), shares)
+    np.testing.assert_array_equal(task.action_for(shares), shares)
+
+
+@EVERY_TASK
+@pytest.mark.parametrize(
+    ("config", "moved"),
+    [({}, 0.07 * 0.3), ({"action_slope": 1.0}, 0.07 * 0.5), ({"action_slope": 0.5}, 0.07 * 0.375)],
+    ids=["default", "1", "0.5"],
+)
+def test_an_action_of_a_half_moves_a_servos_target_as_the_slope_says(make_task, name, config, moved):
+    task = make_task(name, **config)
+    task.reset(seed=0)
+    signs = np.array([1, -1, 1, -1, 1, -1])
+    for steps in (1, 2):
+        task.step(0.5 * signs)
+        np.testing.assert_allclose(task.sim.servo_target, steps * moved * signs, rtol=1e-12)
+
+
 # How episodes end
 
 
@@ -233,9 +276,9 @@ def test_what_a_step_stores_is_what_its_reward_needs(make_task, name, reward):
     info = task.step(np.zeros(6))[4]
     stored = {key for key, value in info.items() if isinstance(value, np.ndarray)}
     hold = {"cube_hold"} if task.has_cube else set()
-    shaping = "potentials" if task.has_cube else "grasp_point_before"
+    before = "potentials" if task.has_cube else "grasp_point_before"
     staged = {"reach_distance", "pinched", "cube_height", "cube_lost"} if task.has_cube else set()
-    assert stored == hold | {"sparse": set(), "sparse-reach": {shaping}, "staged": staged}[reward]
+    assert stored == hold | {"sparse": set(), "sparse-reach": {before}, "staged": staged}[reward]
     assert all(info[key].dtype == np.float32 for key in stored)
 
 
@@ -338,7 +381,7 @@ def test_stages_of_push_one_by_one(make_task, scenes):
     scenes.shut(sim)
     assert staged_so_far(task) == ["reached", "touched"]
     for _ in range(5):
-        stages = task.step(np.array([0.2, 0, 0, 0, 0, 0]))[4]["stages"]
+        stages = task.step(scenes.moving(task, [0.02, 0, 0, 0, 0, 0]))[4]["stages"]
     assert stages == {"reached": True, "touched": True, "moved": True, "placed": False}
     task.goal = sim.cube_position.copy()
     stages = task.step(np.zeros(6))[4]["stages"]
@@ -503,6 +546,7 @@ def test_rewards_of_a_batch_are_those_of_its_steps(make_task, scenes, name, rewa
     task = make_task(name, reward)
     task.reset(seed=1)
     steps = episode(task, random_actions(60))
+    steps += episode(task, np.zeros((10, 6)))  # until it comes to rest
     if task.has_cube:
         scenes.put_between_pads(task.sim)  # so that every term is met
         steps += episode(task, np.zeros((10, 6)) - [0, 0, 0, 0, 0, 1])
@@ -532,7 +576,7 @@ def test_reward_is_the_sum_of_its_named_terms(make_task, name, reward):
 @EVERY_TASK
 def test_a_hindsight_goal_earns_what_reaching_it_would_have_earned(make_task, name):
     """The same states with the goal really set there give the rewards that relabelling computes."""
-    task, relabelled = make_task(name, "sparse-reach"), make_task(name, "sparse-reach")
+    task, relabelled = (make_task(name, "sparse-reach", reach_weight=2.0) for _ in range(2))
     task.reset(seed=1)
     steps = episode(task, random_actions(30))
     hindsight = steps[-1][0]["achieved_goal"]
@@ -569,51 +613,60 @@ def reach_distance(task, per_finger=True):
     return 0.5 * (np.abs(fixed - [-0.0125, 0, 0]).sum() + np.abs(moving - [0.0125, 0, 0]).sum())
 
 
-def potential(task, weight=2.0, scale=0.05, pinch=4.0, per_finger=True):
-    """By hand; the defaults are the options'."""
-    phi = -weight * np.log(1 + reach_distance(task, per_finger) / scale)
-    return phi - pinch * (not task.sim.cube_contacts().pinched) if task.has_cube else phi
+def potential(task):
+    """By hand, with the task's weights."""
+    config = task.config
+    phi = -config.reach_weight * np.log(1 + reach_distance(task, config.reach_per_finger) / config.reach_scale)
+    if not task.has_cube or isinstance(task, Push):
+        return phi
+    return phi - config.pinch_weight * (not task.sim.cube_contacts().pinched)
 
 
 @EVERY_TASK
 @pytest.mark.parametrize("per_finger", [True, False])
-def test_shaping_over_an_episode_leaves_only_the_first_and_the_last_potential(make_task, name, per_finger):
+def test_progress_over_an_episode_is_the_last_potential_less_the_first(make_task, name, per_finger):
     options = {"reach_weight": 3.0, "reach_scale": 0.1, "pinch_weight": 5.0, "reach_per_finger": per_finger}
     task = make_task(name, "sparse-reach", **options)
     task.reset(seed=2)
-    first = potential(task, 3.0, 0.1, 5.0, per_finger)
+    first = potential(task)
     steps = episode(task, random_actions(40))
-    shaping = sum(GAMMA**t * step[4]["metrics"]["reward_shaping"] for t, step in enumerate(steps))
-    assert shaping == pytest.approx(GAMMA**40 * potential(task, 3.0, 0.1, 5.0, per_finger) - first, abs=1e-5)
+    progress = sum(step[4]["metrics"]["reward_progress"] for step in steps)
+    assert abs(potential(task) - first) > 0.1
+    assert progress == pytest.approx(potential(task) - first, abs=2e-5)
+
+
+WEIGHTS = {"reach_weight": 2.0, "reach_scale": 0.05, "pinch_weight": 4.0}
 
 
 def grasp(task):
     """The steps of a scripted episode from the state that `task` is in."""
     script = plan(task, InverseKinematics(task.sim.model))
-    return [task.step(script.act(task.sim.servo_target)) for _ in range(script.length)]
+    return [task.step(task.action_for(change)) for _, change in script.rehearse(task.sim.servo_target)]
 
 
 @pytest.mark.parametrize(("name", "goal"), [("push", "table"), ("pick-place", "table"), ("pick-place", "air")])
-def test_shaping_over_a_grasp_leaves_only_the_first_and_the_last_potential(make_task, name, goal):
+def test_progress_over_a_grasp_is_the_last_potential_less_the_first(make_task, name, goal):
     """With the cube pinched on the way, and with a goal on the table let go of again."""
-    task = make_task(name, "sparse-reach", goal=goal)
+    task = make_task(name, "sparse-reach", goal=goal, **WEIGHTS)
     task.reset(seed=2)
-    first, shaping, pinched = potential(task), 0.0, []
-    script = plan(task, InverseKinematics(task.sim.model))
-    for t in range(script.length + 5):
+    first, progress, pinched = potential(task), 0.0, []
+    ik = InverseKinematics(task.sim.model)
+    script, steps = plan(task, ik), len(plan(task, ik).rehearse(task.sim.servo_target)) + 5
+    for _ in range(steps):
         before = potential(task)
-        term = task.step(script.act(task.sim.servo_target))[4]["metrics"]["reward_shaping"]
-        assert term == pytest.approx(GAMMA * potential(task) - before, abs=1e-5)
-        shaping += GAMMA**t * term
+        term = task.step(task.action_for(script.act(task.sim.servo_target)))[4]["metrics"]["reward_progress"]
+        assert term == pytest.approx(potential(task) - before, abs=1e-5)
+        progress += term
         pinched.append(task.sim.cube_contacts().pinched)
     assert pinched[0] is False
     assert any(pinched)
     assert pinched[-1] == (goal == "air")
-    assert shaping == pytest.approx(GAMMA ** (script.length + 5) * potential(task) - first, abs=1e-5)
+    assert abs(potential(task) - first) > 1
+    assert progress == pytest.approx(potential(task) - first, abs=2e-5)
 
 
 def test_the_potential_is_highest_where_the_fingers_pinch_the_cube(make_task):
-    task = make_task("pick-place", "sparse-reach", goal="air")
+    task = make_task("pick-place", "sparse-reach", goal="air", **WEIGHTS)
     task.reset(seed=2)
     potentials, pinched = [], []
     for *_, info in grasp(task):
@@ -638,16 +691,31 @@ def test_pinching_is_worth_its_weight_and_none_is_worth_nothing(make_task):
         assert without["potentials"][1] - info["potentials"][1] == pytest.approx(apart, abs=1e-5)
 
 
+def test_a_pushs_potential_has_no_pinch_in_it(make_task):
+    """The same script, in which the cube is pinched for a while: no weight of pinching changes the potential."""
+    steps = []
+    for weight in (0.0, 3.0):
+        task = make_task("push", "sparse-reach", **WEIGHTS | {"pinch_weight": weight})
+        task.reset(seed=2)
+        script, pinched = plan(task, InverseKinematics(task.sim.model)), []
+        steps.append([])
+        for _ in range(100):
+            steps[-1].append(task.step(task.action_for(script.act(task.sim.servo_target)))[4]["potentials"])
+            pinched.append(task.sim.cube_contacts().pinched)
+        assert {True, False} == set(pinched)
+    np.testing.assert_array_equal(*steps)
+
+
 OPEN_AS_IN_A_GRASP = 0.22  # rad: the pads 34 mm apart
 
 
 def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_task, scenes):
-    task = make_task("pick-place", "sparse-reach", pinch_weight=0.0)
+    task = make_task("pick-place", "sparse-reach", **WEIGHTS | {"pinch_weight": 0.0})
     task.reset(seed=0)
     sim = task.sim
     scenes.put_between_pads(sim)
     pinching = reach_distance(task)
-    assert task._potential(pinched=False) == pytest.approx(potential(task, pinch=0.0))
+    assert task._potential(pinched=False) == pytest.approx(potential(task))
     assert pinching < 0.008  # what is left is how far the pads' centres are behind the fingertips
     scenes.put_between_pads(sim, gripper=OPEN_AS_IN_A_GRASP, shift=0.006)
     assert not sim.cube_contacts().touched
@@ -660,7 +728,7 @@ def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_ta
 
 @pytest.mark.parametrize("per_finger", [True, False])
 def test_per_finger_open_fingers_before_the_cube_are_better_than_shut_ones(make_task, scenes, per_finger):
-    task = make_task("pick-place", "sparse-reach", reach_per_finger=per_finger)
+    task = make_task("pick-place", "sparse-reach", reach_per_finger=per_finger, **WEIGHTS)
     task.reset(seed=0)
     sim = task.sim
     phi = []
@@ -676,14 +744,14 @@ def test_per_finger_open_fingers_before_the_cube_are_better_than_shut_ones(make_
 
 @EVERY_TASK
 @pytest.mark.parametrize("goal_shift", [0.0, 0.3])
-def test_hindsight_leaves_the_shaping_as_it_is_where_it_is_of_the_cube(make_task, name, goal_shift):
+def test_hindsight_leaves_the_progress_as_it_is_where_it_is_of_the_cube(make_task, name, goal_shift):
     task = make_task(name, "sparse-reach")
     task.reset(seed=1)
     steps = grasp(task)
     achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
-    own = task.reward_terms(achieved, desired, stored_info(steps))["shaping"]
-    np.testing.assert_allclose(own, [step[4]["metrics"]["reward_shaping"] for step in steps], rtol=1e-5, atol=1e-6)
-    other = task.reward_terms(achieved, achieved + np.float32(goal_shift), stored_info(steps))["shaping"]
+    own = task.reward_terms(achieved, desired, stored_info(steps))["progress"]
+    np.testing.assert_allclose(own, [step[4]["metrics"]["reward_progress"] for step in steps], rtol=1e-5, atol=1e-6)
+    other = task.reward_terms(achieved, achieved + np.float32(goal_shift), stored_info(steps))["progress"]
     if task.has_cube:
         np.testing.assert_array_equal(other, own)
     else:
@@ -693,20 +761,20 @@ def test_hindsight_leaves_the_shaping_as_it_is_where_it_is_of_the_cube(make_task
 def potential_of(task):
     """Phi of the present state, as the task computes it."""
     if task.has_cube:
-        return task._potential(task._examine().contacts.pinched)
-    info = {"grasp_point_before": task._before_step()}
-    shaping = task.reward_terms(task._achieved_goal(), task.goal, info)["shaping"]
-    return float(-shaping / (1 - task.gamma))  # of a step that moved nothing, which is worth (gamma - 1) Phi
+        return task._examine().potential
+    info = {"grasp_point_before": task._examine()}
+    return -float(task.reward_terms(task.goal, task.goal, info)["progress"])  # of a step to the goal, where Phi is 0
 
 
 @EVERY_TASK
 @pytest.mark.parametrize("per_finger", [True, False])
 @pytest.mark.parametrize("pinch", [0.0, 4.0])
 def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes, name, per_finger, pinch):
-    """What shaping adds to a return is -Phi of where it starts; so the bound is the lowest potential of any state."""
+    """What progress adds to a return is at most the way from there to 0, and at least the way back."""
     task = make_task(name, "sparse-reach", reach_per_finger=per_finger, pinch_weight=pinch)
     task.reset(seed=0)
-    high = task.return_range()[1]
+    low_return, high = task.return_range()
+    assert low_return == pytest.approx(-1 / (1 - GAMMA) - high)
     rng = np.random.default_rng(0)
     low, top = task.sim.model.control_range.T
     lowest = 0.0
@@ -731,26 +799,111 @@ def test_return_range_holds_every_return_that_the_reward_allows(make_task, name,
     if bounds is None:
         return
     low, high = bounds
-    assert low == pytest.approx(-1 / (1 - GAMMA))
+    if reward == "sparse":
+        assert bounds == pytest.approx((-1 / (1 - GAMMA), 0))
     for seed in range(3):
         task.reset(seed=seed)
         rewards = [step[1] for step in episode(task, random_actions(100, seed))]
         # The rest of an endless episode, at its worst and at its best, from the last potential on.
-        tail = GAMMA**100 * (low if reward == "sparse" else low + high)
+        last = potential(task) if reward == "sparse-reach" else 0.0
         total = np.sum(GAMMA ** np.arange(100) * rewards)
-        assert total + tail >= low - 1e-4
-        assert total <= high
+        assert total + GAMMA**100 * (low - last) >= low - 1e-4
+        assert total + GAMMA**100 * (0.0 - last) <= high + 1e-4
+
+
+LOWEST = {name: -WEIGHTS["reach_weight"] * np.log(21) for name in TASKS}
+LOWEST["pick-place"] -= WEIGHTS["pinch_weight"]
+
+
+def rewards_of(task, potentials, met):
+    """Of steps through states of these potentials (N, T + 1), the states after them at their goal or not, (N, T).
+
+    Where the potential is of the goal itself, that of a state decides whether it is at the goal.
+    """
+    if task.has_cube:
+        away = np.where(met, 0.0, 1.0)
+        info = {
+            "cube_hold": np.full(met.size, Hold.TABLE, np.float32),
+            "potentials": np.stack([potentials[:, :-1], potentials[:, 1:]], -1).reshape(-1, 2).astype(np.float32),
+        }
+    else:
+        distance = task.config.reach_scale * np.expm1(-potentials / task.config.reach_weight)
+        before, away = distance[:, :-1], distance[:, 1:]
+        info = {"grasp_point_before": points_at(before)}
+    goals = np.zeros((met.size, 3), np.float32)
+    return task.compute_reward(points_at(away), goals, info).astype(np.float64).reshape(met.shape)
+
+
+def points_at(distance):
+    """Points (N, 3) at these distances from the origin."""
+    return (distance.reshape(-1, 1) * [1.0, 0.0, 0.0]).astype(np.float32)
 
 
 @EVERY_TASK
-def test_a_step_that_ends_the_episode_leads_to_a_potential_of_0(make_task, name):
+def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_ends(make_task, name):
+    """In endless episodes, as far as can be told: after 1000 steps a reward counts 2e-9 of itself."""
+    task = make_task(name, "sparse-reach", **WEIGHTS)
+    lowest, steps, rng = LOWEST[name], 1000, np.random.default_rng(0)
+    low, high = task.return_range()
+
+    def returns(potentials, met):
+        return rewards_of(task, potentials, met) @ GAMMA ** np.arange(steps)
+
+    shape = (100, steps + 1)
+    anywhere, from_end_to_end = rng.uniform(lowest, 0, shape), rng.choice([lowest, 0.0], shape)
+    held = np.where(np.arange(steps + 1) < rng.integers(0, steps, (100, 1)), *rng.choice([lowest, 0.0], (2, 100, 1)))
+    for potentials in (anywhere, from_end_to_end, held):
+        for met in (rng.random((100, steps)) < 0.5, np.ones((100, steps), bool), np.zeros((100, steps), bool)):
+            total = returns(potentials, met)
+            assert total.min() >= low - 1e-3
+            assert total.max() <= high + 1e-3
+    rise, fall = (np.array([[first] + steps * [then]]) for first, then in ((lowest, 0.0), (0.0, lowest)))
+    assert returns(rise, np.ones((1, steps), bool)) == pytest.approx(high, abs=1e-3)
+    assert returns(fall, np.zeros((1, steps), bool)) == pytest.approx(low, abs=1e-3)
+
+
+@EVERY_TASK
+def test_a_step_that_ends_the_episode_is_worth_its_progress_like_any_other(make_task, name):
     task = make_task(name, "sparse-reach", terminate_on_success=True)
     task.reset(seed=0)
     place_goal(task, True)
     before = potential(task)
     _, _, terminated, _, info = task.step(np.zeros(6))
     assert terminated
-    assert info["metrics"]["reward_shaping"] == pytest.approx(-before, abs=1e-5)
+    assert before < -0.01
+    assert info["metrics"]["reward_progress"] == pytest.approx(potential(task) - before, abs=1e-5)
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("pinched", [True, False])
+def test_the_first_progress_after_a_restored_state_starts_from_that_state(make_task, scenes, name, pinched):
+    original, other = (make_task(name, "sparse-reach", **WEIGHTS) for _ in range(2))
+    original.reset(seed=3)
+    episode(original, random_actions(17))
+    if original.has_cube and pinched:
+        scenes.put_between_pads(original.sim)
+        scenes.shut(original.sim)
+        episode(original, np.zeros((5, 6)))
+    other.reset(seed=8)
+    elsewhere = potential(other)
+    other.load_state_dict(original.state_dict())
+    before = potential(other)
+    assert abs(before - elsewhere) > 0.05
+    progress = other.step(random_actions(1, seed=1)[0])[4]["metrics"]["reward_progress"]
+    assert progress == pytest.approx(potential(other) - before, abs=1e-5)
+
+
+@EVERY_TASK
+def test_the_first_progress_of_an_episode_starts_from_its_own_first_state(make_task, name):
+    task = make_task(name, "sparse-reach", **WEIGHTS)
+    task.reset(seed=3)
+    episode(task, random_actions(17))
+    elsewhere = potential(task)
+    task.reset()
+    before = potential(task)
+    assert abs(before - elsewhere) > 0.05
+    progress = task.step(random_actions(1, seed=1)[0])[4]["metrics"]["reward_progress"]
+    assert progress == pytest.approx(potential(task) - before, abs=1e-5)
 
 
 # Staged reward, state by state
@@ -785,7 +938,7 @@ def test_staged_one_jaw_touching_earns_nothing(pick_place, scenes):
     away, cube = sim.gripper_axes[:, 0], sim.cube_position - [*PAN_AXIS, 0]
     push = np.sign(np.cross(sim.data.joint("shoulder_pan").xaxis, cube) @ away)
     for _ in range(20):
-        metrics, stages = staged_step(pick_place, [0.3 * push, 0, 0, 0, 0, 0])
+        metrics, stages = staged_step(pick_place, scenes.moving(pick_place, [0.03 * push, 0, 0, 0, 0, 0]))
         assert not stages["pinched"]
         assert metrics["reward_grasp"] == metrics["reward_lift"] == 0
         if stages["touched"]:
@@ -906,17 +1059,21 @@ def test_goals_fill_their_region_and_stay_within(make_task, name, goal):
         assert values.max() >= high - 0.05 * (high - low)
 
 
-def test_mixed_goals_come_in_their_shares(make_task):
+@pytest.mark.parametrize("mix", [MIX, {"air": 0.2, "near": 0.4, "fixed": 0.3, "table": 0.1}], ids=["own", "another"])
+def test_mixed_goals_come_in_their_shares(make_task, monkeypatch, mix):
+    monkeypatch.setattr("env.pick_place.MIX", mix)
+    share = dict.fromkeys(("fixed", "near", "table", "air"), 0.0) | mix
     goals, starts = drawn(make_task("pick-place", goal="mix"), 1000)
     fixed = np.isclose(goals, FIXED_GOAL).all(1)
     table = ~fixed & np.isclose(goals[:, 2], CUBE_HALF)
-    assert fixed.mean() == pytest.approx(0.30, abs=0.05)
-    assert table.mean() == pytest.approx(0.35, abs=0.05)
+    assert fixed.mean() == pytest.approx(share["fixed"], abs=0.05)
+    assert table.mean() == pytest.approx(share["near"] + share["table"], abs=0.05)
+    assert (~fixed & ~table).mean() == pytest.approx(share["air"], abs=0.05)
     near = table & (np.linalg.norm(goals - starts, axis=1) <= 0.12)
     # All of the near ones, and a few of the others by chance.
     uniform, starts = drawn(make_task("pick-place", goal="table"), 1000)
     by_chance = (np.linalg.norm(uniform - starts, axis=1) <= 0.12).mean()
-    assert near.mean() == pytest.approx(0.20 + 0.15 * by_chance, abs=0.05)
+    assert near.mean() == pytest.approx(share["near"] + share["table"] * by_chance, abs=0.05)
 
 
 @EVERY_TASK
@@ -928,6 +1085,12 @@ def test_training_and_evaluation_goals_are_the_documented_ones(make_task, name):
         "push": ("table", "table"),
         "pick-place": ("mix", "fixed"),
     }[name]
+
+
+@pytest.mark.parametrize("slope", [0.0, -0.2, 1.5, float("nan")])
+def test_a_slope_that_no_action_can_have_is_refused(make_task, slope):
+    with pytest.raises(ValueError, match=f"slope must lie between 0 and 1, not {slope}"):
+        make_task("reach", action_slope=slope)
 
 
 def test_an_unknown_goal_kind_is_named(make_task):

@@ -28,7 +28,7 @@ from env.oracle.rollout import (
     make_task,
     slip_while_held,
 )
-from env.simulation import CONTROL_STEP
+from env.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
 
 PICK_PLACE = ("reached", "touched", "pinched", "lifted", "carried", "placed", "held")
 EVERY_GOAL = pytest.mark.parametrize(
@@ -65,10 +65,22 @@ def test_it_acts_within_the_agents_limits(env):
         task.reset(seed=seed)
         script = plan(task, ik)
         for _ in range(task.max_episode_steps):
-            action = script.act(task.sim.servo_target)
+            action = task.action_for(script.act(task.sim.servo_target))
             assert action.shape == (6,)
             assert np.abs(action).max() <= 1 + 1e-12
             task.step(action)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.5, 0.1])
+def test_the_servos_targets_go_where_the_script_says_whatever_an_action_is_worth(slope):
+    task = make_envs("pick-place", 1, TaskConfig(goal="fixed", action_slope=slope), "sparse", 0.98)[0]
+    task.reset(seed=0)
+    ik = InverseKinematics(task.sim.model)
+    script, target = plan(task, ik), task.sim.servo_target.copy()
+    for _, change in plan(task, ik).rehearse(target)[:40]:
+        target += MAX_TARGET_CHANGE * change
+        advance(task, script)
+        np.testing.assert_allclose(task.sim.servo_target, target, atol=1e-9)
 
 
 def test_an_attempt_depends_on_its_seed_alone():
@@ -191,7 +203,7 @@ def test_a_diverged_simulation_is_a_failure_with_a_reason(monkeypatch):
     step = task.step
 
     def poisoned(action):
-        if task.steps == 30:
+        if task.steps == 35:
             task.sim.data.qvel[0] = np.nan
         return step(action)
 
@@ -218,6 +230,9 @@ class Played:
         self.sim.gripper_axes = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
         self.sim.grasp_point = np.array([0.3, 0.01 * self.number, 0.1])
         self.sim.cube_position = self.sim.grasp_point + self.sim.gripper_axes @ self._in_gripper(self.number)
+
+    def action_for(self, change):
+        return change
 
     def step(self, action):
         self.number += 1

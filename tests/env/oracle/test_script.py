@@ -1,5 +1,7 @@
 """Following waypoints within the agent's limits."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -38,10 +40,10 @@ def test_it_gets_there_in_the_steps_it_was_given_on_a_straight_line():
 
 
 def test_a_joint_that_would_be_late_hurries_at_the_limit():
-    far = np.array([0.1, 0, 0, 0, 1.55])
+    far = MAX_TARGET_CHANGE * np.array([1.0, 0, 0, 0, 15.5])
     targets = follow(Script([Waypoint("go", far, 0.0, steps=10)]), 16)
     np.testing.assert_allclose(np.diff(targets[:, 4])[:15], MAX_TARGET_CHANGE)
-    np.testing.assert_allclose(targets[10, 0], 0.1, atol=1e-9)  # the other is in time all the same
+    np.testing.assert_allclose(targets[10, 0], far[0], atol=1e-9)  # the other is in time all the same
     np.testing.assert_allclose(targets[16, :5], far, atol=1e-9)
 
 
@@ -52,15 +54,41 @@ def test_the_gripper_keeps_to_its_own_speed():
 
 
 def test_waypoints_come_in_turn_and_the_last_is_held():
-    script = Script([Waypoint("one", ARM, 0.1, steps=8), Waypoint("two", -ARM, 0.0, steps=16)])
+    script = Script([Waypoint("one", ARM, 0.1, steps=12), Waypoint("two", -ARM, 0.0, steps=24)])
     phases = []
     targets = [np.zeros(6)]
-    for _ in range(40):
+    for _ in range(60):
         targets.append(targets[-1] + MAX_TARGET_CHANGE * script.act(targets[-1]))
         phases.append(script.phase)
-    assert phases == ["one"] * 8 + ["two"] * 32
-    np.testing.assert_allclose(targets[8][:5], ARM, atol=1e-9)
-    np.testing.assert_allclose(targets[24:], np.tile([*-ARM, 0.0], (17, 1)), atol=1e-9)
+    assert phases == ["one"] * 12 + ["two"] * 48
+    np.testing.assert_allclose(targets[12][:5], ARM, atol=1e-9)
+    np.testing.assert_allclose(targets[36:], np.tile([*-ARM, 0.0], (25, 1)), atol=1e-9)
+
+
+def test_a_rehearsal_is_what_the_script_then_does_until_its_last_waypoint_is_reached():
+    late = np.array([0.0, 0.0, 0.0, 0.0, 1.5])
+    waypoints = [
+        Waypoint("one", ARM, 0.1, steps=12),
+        Waypoint("two", late, -0.1, steps=5),
+        Waypoint("three", late, 0.0),
+    ]
+    start = np.array([0.1, 0.0, 0.0, -0.1, 0.0, 0.3])
+    steps = Script(waypoints).rehearse(start)
+    np.testing.assert_array_equal(start, [0.1, 0.0, 0.0, -0.1, 0.0, 0.3])
+    hurrying = math.ceil((1.5 - ARM[4]) / MAX_TARGET_CHANGE)
+    assert [phase for phase, _ in steps] == ["one"] * 12 + ["two"] * hurrying + ["three"]
+    script, target = Script(waypoints), start.copy()
+    for phase, action in steps:
+        np.testing.assert_array_equal(script.act(target), action)
+        assert script.phase == phase
+        target += MAX_TARGET_CHANGE * action
+    np.testing.assert_allclose(target[:5], late, atol=1e-9)
+
+
+def test_a_rehearsal_of_staying_where_it_is_has_a_step():
+    steps = Script([Waypoint("stay", np.zeros(5), 0.0)]).rehearse(np.zeros(6))
+    assert len(steps) == 1
+    np.testing.assert_array_equal(steps[0][1], np.zeros(6))
 
 
 @pytest.mark.parametrize(("off", "phase"), [(5e-3, "one"), (1e-4, "one"), (0.0, "two")])
