@@ -50,7 +50,7 @@ class GoalBatch(NamedTuple):
     """Goal-conditioned transitions: what relabelling makes of stored rows. B rows, float32, relabelled bool.
 
     observation, next_observation (B, O); achieved_goal, next_achieved_goal, desired_goal (B, G); action (B, A);
-    reward, terminated, relabelled (B,).
+    reward, terminated, discount, relabelled (B,).
     """
 
     observation: np.ndarray
@@ -149,6 +149,9 @@ def sample(
     flag stands. A time limit is in neither: terminated is stored without it, so the target bootstraps past it.
 
     is_success, of the same signature, tells which goals hindsight can use (draw_hindsight); without it, it uses all.
+
+    With n_step > 1, each row stands for that many transitions at once (n_step_return): `reward` is their discounted
+    sum, `next_observation` what they led to, and `discount` gamma to the power of their number.
     """
     # The first rows of a batch are as good as any: all are drawn independently.
     n = round(size * config.relabelled_share)
@@ -189,9 +192,10 @@ def n_step_return(
     """What the next `n_step` transitions from `rows` (B,) earn towards `goals` (B, G), fewer where the episode ends.
 
     Returns the discounted sum of their rewards (B,) float32, whether the last of them terminated (B,) bool, and how
-    many they are (B,): Q is bootstrapped that many steps on, times gamma to their power (Sutton 1988; Yang et al. 2021,
-    "Bias-reduced multi-step hindsight experience replay", arXiv:2102.12962, with relabelled goals, equation 3). What
-    is `relabelled` (B,) is judged anew at each of the steps.
+    many they are (B,): Q is bootstrapped that many steps on, times gamma to their power (Sutton & Barto 2018, section
+    7.1; with relabelled goals Yang et al. 2021, "Bias-reduced multi-step hindsight experience replay for efficient
+    multi-goal reinforcement learning", arXiv:2102.12962, who measure its bias). What is `relabelled` (B,) is judged
+    anew at each of the steps.
     """
     columns = buffer.rows
     total, terminated = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool)
@@ -201,11 +205,8 @@ def n_step_return(
         at = rows[going] + step
         reward, ended, new = columns["reward"][at], columns["terminated"][at], relabelled[going]
         if new.any():
-            reached, wanted, info = (
-                columns["achieved_goal"][at[new] + 1],
-                goals[going[new]],
-                stored_info(buffer, at[new]),
-            )
+            reached, wanted = columns["achieved_goal"][at[new] + 1], goals[going[new]]
+            info = stored_info(buffer, at[new])
             reward[new] = compute_reward(reached, wanted, info)
             if compute_terminated is not None:
                 ended[new] = compute_terminated(reached, wanted, info)
