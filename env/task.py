@@ -266,10 +266,7 @@ class ArmTask(ABC):
     def action_for(self, change: np.ndarray) -> np.ndarray:
         """The action (6,) that has that target_change (6,)."""
         slope = self.config.action_slope
-        if slope == 1:
-            return change
-        root = np.sqrt(slope**2 + 4 * (1 - slope) * np.abs(change))
-        return np.sign(change) * (root - slope) / (2 * (1 - slope))
+        return 2 * change / (slope + np.sqrt(slope**2 + 4 * (1 - slope) * np.abs(change)))
 
     def render(self) -> np.ndarray:
         """The scene, and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
