@@ -18,6 +18,8 @@ import tyro
 import checkpoints
 import her
 from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, SimulationDiverged, is_custom
+from env.cube_task import CubeTask
+from env.grasp_watch import GraspWatch
 from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
 from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
@@ -98,7 +100,8 @@ def evaluate(config: EvaluateConfig) -> None:
         return
     check_outputs(config, envs[0], training.env)
     episodes = []
-    for i, episode in enumerate(run_episodes(envs, policy, spec.goal_scale, config.episodes, config.seed)):
+    watched = [GraspWatch(env) if isinstance(env, CubeTask) else env for env in envs]
+    for i, episode in enumerate(run_episodes(watched, policy, spec.goal_scale, config.episodes, config.seed)):
         episodes.append(episode)
         verdict = "success" if episode.success else "reached, not held" if episode.success_once else "failed"
         print(f"episode {i:>4} · {verdict:<17} · return {episode.ret:>8.2f} · {episode.length} steps")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from env.contacts import arm_overlap
+from env.grasp_watch import cube_in_gripper
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import CARRY_PHASE, Unreachable, plan
 from env.oracle.script import Script
@@ -100,17 +101,11 @@ def look_for_overlap(task: ArmTask, one: Attempt) -> None:
 
 def slip_while_held(task: ArmTask, script: Script) -> float:
     """Holds on for 3 s; how far the cube's centre moved in the gripper's frame at most, m. A lost cube moved far."""
-    start, slip = in_gripper(task), 0.0
+    start, slip = cube_in_gripper(task.sim), 0.0
     for _ in range(round(HOLD_SECONDS / CONTROL_STEP)):
         advance(task, script)
-        slip = max(slip, math.dist(in_gripper(task), start))
+        slip = max(slip, math.dist(cube_in_gripper(task.sim), start))
     return slip
-
-
-def in_gripper(task: ArmTask) -> np.ndarray:
-    """The cube's centre from the grasp point, (3,) m along the gripper's axes."""
-    sim = task.sim
-    return sim.gripper_axes.T @ (sim.cube_position - sim.grasp_point)
 
 
 def describe_start(task: ArmTask) -> str:
