@@ -25,6 +25,9 @@ LIFT_HEIGHT = 0.02
 PINCHING = np.array([[-0.0125, 0.0, 0.0], [0.0125, 0.0, 0.0]])
 """Where the centres of the fixed and the moving pad are from the centre of a cube that they pinch, m in the gripper's
 frame, whose x axis is the direction in which it closes: half a cube and half a pad away."""
+PAD_THICKNESS = 0.005
+OPEN_ENOUGH = 0.03
+"""Metres between the pads: the cube, and 5 mm on either side of it."""
 PAD_OFFSET_SCALE = 0.02
 """Metres. Millimetres decide a grasp, which networks would not see on the scale of a table."""
 LOST_RADIUS = 0.45
@@ -55,7 +58,8 @@ class CubeTask(ArmTask):
 
     has_cube = True
     to_be_pinched: ClassVar[bool] = True
-    """Whether the task cannot be done without pinching the cube, so that the potential pays for it."""
+    """Whether the task cannot be done without pinching the cube, so that the potential pays for it, and for opening
+    the gripper before."""
     fields = (
         *ARM_FIELDS,
         ObservationField("cube minus grasp point", 3, "m", 10.0),
@@ -118,10 +122,11 @@ class CubeTask(ArmTask):
         return (self.sim.pad_positions - self.sim.cube_position) @ self.sim.gripper_axes - PINCHING
 
     def _potential(self, pinched: bool) -> float:
-        """Of the fingers' distance from the cube, and of pinching it.
+        """Of the fingers' distance from the cube, of being open for it, and of pinching it.
 
         Per finger, what counts is how far each pad is from its own side of the cube, axis by axis, on average: then
-        fingers that are shut next to the cube are worse than open ones around it.
+        fingers that are shut next to the cube are worse than open ones around it. Being open counts from afar, too: a
+        policy that has first learnt to carry has learnt to shut its fingers, and comes to the cube with a fist.
         """
         config = self.config
         if config.reach_per_finger:
@@ -129,11 +134,10 @@ class CubeTask(ArmTask):
         else:
             distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
         reach = rewards.reach_potential(distance, config.reach_weight, config.reach_scale)
-        return float(reach) - self._pinch_weight * (not pinched)
-
-    @property
-    def _pinch_weight(self) -> float:
-        return self.config.pinch_weight if self.to_be_pinched else 0.0
+        if pinched or not self.to_be_pinched:
+            return float(reach)
+        clear = math.dist(*(pad.tolist() for pad in self.sim.pad_positions)) - PAD_THICKNESS
+        return float(reach) + rewards.opening_potential(clear, OPEN_ENOUGH, config.opening_weight) - config.pinch_weight
 
     def _reward_info(self, before, after):
         info = {"cube_hold": np.array(after.hold, np.float32)}
@@ -149,7 +153,8 @@ class CubeTask(ArmTask):
         return info
 
     def _lowest_potential(self):
-        return super()._lowest_potential() - self._pinch_weight
+        to_grasp = self.config.opening_weight + self.config.pinch_weight if self.to_be_pinched else 0.0
+        return super()._lowest_potential() - to_grasp
 
     def _metrics(self, after):
         return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}

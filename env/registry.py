@@ -2,6 +2,7 @@
 
 from env.model import ArmModel
 from env.oracle.kinematics import InverseKinematics
+from env.oracle.planning import OPEN, WIDEST
 from env.oracle.starts import ScriptedStarts
 from env.pick_place import PickPlace
 from env.protocol import EnvError, GoalEnv, load_factory
@@ -40,7 +41,13 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
     if task.scripted_starts:
         if not kind.has_cube:
             raise EnvError(f"--task.scripted-starts {task.scripted_starts}: {name} has no cube to be grasped")
+        if not OPEN <= task.scripted_opening <= WIDEST:
+            raise EnvError(
+                f"--task.scripted-opening {task.scripted_opening}: a scripted grasp opens the gripper to {OPEN} rad at "
+                f"least and {WIDEST} at most"
+            )
         ik = InverseKinematics(model)
+        until = task.scripted_until / count
         for env in envs:
-            env.starts = ScriptedStarts(ik, task.scripted_starts, task.scripted_until / count)
+            env.starts = ScriptedStarts(ik, task.scripted_starts, until, task.scripted_opening)
     return envs

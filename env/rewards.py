@@ -51,6 +51,11 @@ def reach_potential(distance: np.ndarray, weight: float, scale: float) -> np.nda
     return -weight * np.log1p(np.minimum(distance, FAR) / scale)
 
 
+def opening_potential(clear: float, enough: float, weight: float) -> float:
+    """Phi = -weight max(0, 1 - clear / enough): how far a gripper is from being open, `clear` m between its pads."""
+    return -weight * max(0.0, 1 - clear / enough)
+
+
 def progress(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Phi(s') - Phi(s), for potentials Phi(s) `before` and Phi(s') `after`, all (…).
 

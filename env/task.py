@@ -29,8 +29,10 @@ class TaskConfig:
     scripted_starts: float | None = None
     """Share of training episodes that begin in the middle of a scripted grasp, at first
     (docs/environments.md). Default: pick-place 0.8, others 0."""
-    scripted_until: int = 200_000
+    scripted_until: int = 120_000
     """Environment steps by which that share has fallen to 0; it begins to fall after half of them."""
+    scripted_opening: float = 0.9
+    """Widest that the gripper opens in such a grasp, rad: each draws its own, from the oracle's 0.22 on."""
     action_slope: float = 0.2
     """How much of a small action counts: a moves its servo's target by 0.07 rad times a (slope + (1 - slope) |a|).
     Small actions are fine then, and large ones as fast as ever (docs/environments.md); 1 is proportional."""
@@ -46,6 +48,8 @@ class TaskConfig:
     """Reach with each finger for its own side of the cube, instead of with the grasp point for its centre."""
     pinch_weight: float = 14.0
     """What pinching the cube adds to the potential (pick-place)."""
+    opening_weight: float = 6.0
+    """What opening the gripper for the cube adds to the potential, until it is pinched (pick-place)."""
     staged: StagedConfig = field(default_factory=StagedConfig)
     """Weights of the staged reward."""
 

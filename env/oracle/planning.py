@@ -12,13 +12,15 @@ from env.cube_task import AIR_GOAL
 from env.model import CUBE_HALF
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.script import Script, Waypoint
-from env.simulation import CONTROL_STEP
+from env.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
 from env.task import ArmTask
 from env.workspace import PAN_AXIS
 
 CARRY_PHASE = "carry"
 OPEN, SHUT = 0.22, -0.17
 """Gripper angles, rad. Open, its pads are 34 mm apart; told to shut, they squeeze with all their force."""
+WIDEST = 1.3
+"""The widest that the gripper may be told to come in with, rad."""
 STEEPEST, FLATTEST = math.radians(60), math.radians(-10)
 """Slants of the fingers that are tried, rad below the horizontal."""
 GRASP_HEIGHT = 0.011
@@ -51,11 +53,12 @@ class Unreachable(ValueError):
     """The arm has no pose for something that the script needs."""
 
 
-def plan(task: ArmTask, ik: InverseKinematics) -> Script:
-    """A script for the episode that `task` has just begun. Raises Unreachable."""
+def plan(task: ArmTask, ik: InverseKinematics, opening: float = OPEN) -> Script:
+    """A script for the episode that `task` has just begun; a grasp comes to the cube with its gripper at `opening` rad,
+    from OPEN to WIDEST. Raises Unreachable."""
     if not task.has_cube:
         return Script(plan_reach(ik, task.goal))
-    return Script(plan_grasp(ik, task.sim.cube_position.copy(), task.goal))
+    return Script(plan_grasp(ik, task.sim.cube_position.copy(), task.goal, opening))
 
 
 def plan_reach(ik: InverseKinematics, goal: np.ndarray) -> list[Waypoint]:
@@ -68,13 +71,17 @@ def plan_reach(ik: InverseKinematics, goal: np.ndarray) -> list[Waypoint]:
     raise Unreachable(f"no pose brings the grasp point to {_place(goal)}")
 
 
-def plan_grasp(ik: InverseKinematics, cube: np.ndarray, goal: np.ndarray) -> list[Waypoint]:
+def plan_grasp(ik: InverseKinematics, cube: np.ndarray, goal: np.ndarray, opening: float = OPEN) -> list[Waypoint]:
     """Pinch the cube that lies flat at `cube` (3,), and bring it to `goal` (3,); on the table, let go of it there."""
     slant, behind, beside, around = _approach(ik, cube)
     lifted = _pose(ik, np.append(cube[:2], GRASP_HEIGHT + LIFT), around, slant, "lift the cube at")
     waypoints = [
-        Waypoint("reach", behind, OPEN, REACH_STEPS),
-        Waypoint("come in", beside, OPEN, _duration(ik, behind, beside, COME_IN)),
+        Waypoint("reach", behind, opening, REACH_STEPS),
+        Waypoint("come in", beside, opening, _duration(ik, behind, beside, COME_IN)),
+    ]
+    if opening > OPEN:  # the pinch is slow, and takes the gripper on from there
+        waypoints.append(Waypoint("come in", beside, OPEN, math.ceil((opening - OPEN) / MAX_TARGET_CHANGE)))
+    waypoints += [
         Waypoint("pinch", around, SHUT, PINCH_STEPS, PINCH_SPEED),
         Waypoint("lift", lifted, SHUT, _duration(ik, around, lifted, RISE)),
     ]

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from env.oracle.kinematics import InverseKinematics
-from env.oracle.planning import Unreachable, plan
+from env.oracle.planning import OPEN, Unreachable, plan
 from env.task import ArmTask
 
 SPARE_STEPS = 10
@@ -15,7 +15,8 @@ class ScriptedStarts:
 
     So some episodes begin with the cube nearly at its goal, some in the grip, some before it is pinched, and what is
     learnt of the last steps tells what the steps before them are good for. Each phase of the script is as likely as any
-    other, however long it takes: most of a grasp is decided in the few steps around the cube. The script's actions are
+    other, however long it takes: most of a grasp is decided in the few steps around the cube. The gripper comes in as
+    open as chance has it: a policy finds approaches of its own, and is to know what follows. The script's actions are
     never shown: they are no transitions, and only the state that they lead to begins the episode. An episode that
     begins midway is shorter: the policy gets as many steps as the script still needs, and SPARE_STEPS more.
 
@@ -27,12 +28,14 @@ class ScriptedStarts:
         ik: finds the script's poses.
         share: of the training episodes, how many begin midway, until half of `until` is over.
         until: control steps of one environment, all its episodes together, by which that share has fallen to 0.
+        opening: widest that the gripper opens for the cube, rad; each grasp draws its own, from the oracle's on.
     """
 
-    def __init__(self, ik: InverseKinematics, share: float, until: float):
+    def __init__(self, ik: InverseKinematics, share: float, until: float, opening: float):
         self._ik = ik
         self._share = share
         self._until = until
+        self._opening = opening
 
     def share(self, steps_so_far: int) -> float:
         """The probability that an episode begins midway, after that many control steps of its environment."""
@@ -46,7 +49,7 @@ class ScriptedStarts:
         if task.rng.random() >= self.share(task.steps_so_far):
             return 0
         try:
-            steps = plan(task, self._ik).rehearse(task.sim.servo_target)
+            steps = plan(task, self._ik, task.rng.uniform(OPEN, self._opening)).rehearse(task.sim.servo_target)
         except Unreachable:
             return 0
         first_of_phase = [i for i, (phase, _) in enumerate(steps) if i == 0 or phase != steps[i - 1][0]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from env.rewards import StagedConfig, goal_distance, progress, reach_potential, sparse, staged
+from env.rewards import StagedConfig, goal_distance, opening_potential, progress, reach_potential, sparse, staged
 
 
 def test_goal_distance_is_euclidean_over_the_last_axis():
@@ -27,6 +27,12 @@ def test_progress_by_hand():
 def test_reach_potential_by_hand():
     potential = reach_potential(np.array([0.0, 0.1, 0.9, 1.0]), weight=2.0, scale=0.1)
     np.testing.assert_allclose(potential, [0.0, -2 * np.log(2), -2 * np.log(10), -2 * np.log(11)])
+
+
+def test_opening_potential_by_hand():
+    assert [opening_potential(clear, 0.03, weight=6.0) for clear in (0.0, 0.01, 0.03, 0.1)] == pytest.approx(
+        [-6.0, -4.0, 0.0, 0.0]
+    )
 
 
 def test_the_reach_potential_falls_all_the_way_and_is_level_beyond_a_metre():

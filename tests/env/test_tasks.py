@@ -619,13 +619,18 @@ def potential(task):
     phi = -config.reach_weight * np.log(1 + reach_distance(task, config.reach_per_finger) / config.reach_scale)
     if not task.has_cube or isinstance(task, Push):
         return phi
-    return phi - config.pinch_weight * (not task.sim.cube_contacts().pinched)
+    if task.sim.cube_contacts().pinched:
+        return phi
+    pads = [task.sim.data.geom(f"{name}_pad").xpos for name in ("fixed", "moving")]
+    clear = np.linalg.norm(np.subtract(*pads)) - 0.005  # between their faces: they are 5 mm thick
+    return phi - config.opening_weight * max(0, 1 - clear / 0.03) - config.pinch_weight
 
 
 @EVERY_TASK
 @pytest.mark.parametrize("per_finger", [True, False])
 def test_progress_over_an_episode_is_the_last_potential_less_the_first(make_task, name, per_finger):
-    options = {"reach_weight": 3.0, "reach_scale": 0.1, "pinch_weight": 5.0, "reach_per_finger": per_finger}
+    options = {"reach_weight": 3.0, "reach_scale": 0.1, "pinch_weight": 5.0, "opening_weight": 2.0}
+    options |= {"reach_per_finger": per_finger}
     task = make_task(name, "sparse-reach", **options)
     task.reset(seed=2)
     first = potential(task)
@@ -635,7 +640,7 @@ def test_progress_over_an_episode_is_the_last_potential_less_the_first(make_task
     assert progress == pytest.approx(potential(task) - first, abs=2e-5)
 
 
-WEIGHTS = {"reach_weight": 2.0, "reach_scale": 0.05, "pinch_weight": 4.0}
+WEIGHTS = {"reach_weight": 2.0, "reach_scale": 0.05, "pinch_weight": 4.0, "opening_weight": 1.5}
 
 
 def grasp(task):
@@ -691,11 +696,32 @@ def test_pinching_is_worth_its_weight_and_none_is_worth_nothing(make_task):
         assert without["potentials"][1] - info["potentials"][1] == pytest.approx(apart, abs=1e-5)
 
 
-def test_a_pushs_potential_has_no_pinch_in_it(make_task):
+def test_opening_is_worth_its_weight_until_the_cube_is_pinched(make_task, scenes):
+    for weight in (0.0, 3.0):
+        task = make_task("pick-place", "sparse-reach", opening_weight=weight)
+        task.reset(seed=0)
+        scenes.put_between_pads(task.sim)
+        pinching = task._potential(pinched=True)
+        far = []
+        for gripper in (scenes.SHUT, 0.1, OPEN_AS_IN_A_GRASP, 1.0):
+            scenes.put_away(task.sim, scenes.HOME, gripper)
+            far.append(task._potential(pinched=False))
+        opened = np.subtract(far, far[0])
+        if weight == 0:
+            without, pinching_without = opened, pinching
+    gained = opened - without
+    assert pinching == pinching_without
+    assert 0 < gained[1] < gained[2]
+    assert gained[2] == pytest.approx(3 * (1 - 0.0057 / 0.03), abs=0.01)  # shut, the pads are 5.7 mm apart
+    assert gained[3] == gained[2]  # wider than enough is worth no more
+
+
+@pytest.mark.parametrize("option", ["pinch_weight", "opening_weight"])
+def test_a_pushs_potential_has_no_pinch_in_it(make_task, option):
     """The same script, in which the cube is pinched for a while: no weight of pinching changes the potential."""
     steps = []
     for weight in (0.0, 3.0):
-        task = make_task("push", "sparse-reach", **WEIGHTS | {"pinch_weight": weight})
+        task = make_task("push", "sparse-reach", **WEIGHTS | {option: weight})
         task.reset(seed=2)
         script, pinched = plan(task, InverseKinematics(task.sim.model)), []
         steps.append([])
@@ -710,7 +736,7 @@ OPEN_AS_IN_A_GRASP = 0.22  # rad: the pads 34 mm apart
 
 
 def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_task, scenes):
-    task = make_task("pick-place", "sparse-reach", **WEIGHTS | {"pinch_weight": 0.0})
+    task = make_task("pick-place", "sparse-reach", **WEIGHTS | {"pinch_weight": 0.0, "opening_weight": 0.0})
     task.reset(seed=0)
     sim = task.sim
     scenes.put_between_pads(sim)
@@ -728,7 +754,8 @@ def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_ta
 
 @pytest.mark.parametrize("per_finger", [True, False])
 def test_per_finger_open_fingers_before_the_cube_are_better_than_shut_ones(make_task, scenes, per_finger):
-    task = make_task("pick-place", "sparse-reach", reach_per_finger=per_finger, **WEIGHTS)
+    options = WEIGHTS | {"opening_weight": 0.0, "reach_per_finger": per_finger}
+    task = make_task("pick-place", "sparse-reach", **options)
     task.reset(seed=0)
     sim = task.sim
     phi = []
@@ -786,7 +813,7 @@ def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes
             task.sim.data.qpos[:], task.goal = joints, place
             mujoco.mj_step1(task.sim.model.mj, task.sim.data)
         lowest = min(lowest, potential_of(task))
-    assert -high - 1e-5 <= lowest <= -0.99 * high
+    assert -high - 1e-5 <= lowest <= -0.96 * high  # the pads never meet, and joints are drawn at random
 
 
 @EVERY_TASK
@@ -812,7 +839,7 @@ def test_return_range_holds_every_return_that_the_reward_allows(make_task, name,
 
 
 LOWEST = {name: -WEIGHTS["reach_weight"] * np.log(21) for name in TASKS}
-LOWEST["pick-place"] -= WEIGHTS["pinch_weight"]
+LOWEST["pick-place"] -= WEIGHTS["pinch_weight"] + WEIGHTS["opening_weight"]
 
 
 def rewards_of(task, potentials, met):

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from env import TASKS, TaskConfig, make_envs
+from env.cube_task import AIR_GOAL
 from env.model import CUBE_HALF
 from env.oracle import InverseKinematics, Unreachable, plan
 from env.oracle.__main__ import OracleConfig, main, run
-from env.oracle.planning import _pose, plan_grasp
+from env.oracle.planning import WIDEST, _pose, plan_grasp
 from env.oracle.report import figures, print_failures
 from env.oracle.rollout import (
     Attempt,
@@ -99,6 +100,22 @@ def test_the_planned_poses_keep_the_fingers_off_the_table():
         task.reset(seed=seed)
         for waypoint in plan_grasp(ik, task.sim.cube_position, task.goal):
             assert ik.forward(waypoint.arm)[0][2] > 0.0105, waypoint.phase
+
+
+@pytest.mark.parametrize("opening", [0.22, 0.5, 0.9, WIDEST])
+def test_it_grasps_however_wide_the_gripper_comes_in(opening):
+    task = make_task("pick-place", "mix")
+    ik = InverseKinematics(task.sim.model)
+    for seed in range(8):
+        task.reset(seed=seed)
+        widest = 0.0
+        script = plan(task, ik, opening).rehearse(task.sim.servo_target)
+        for _, change in [*script, *[(None, np.append(np.zeros(5), script[-1][1][5]))] * 10]:
+            *_, info = task.step(task.action_for(change))
+            widest = max(widest, task.sim.joint_position[5])
+        assert info["is_success"]
+        if task.goal[2] > AIR_GOAL:  # on the table it opens again
+            assert widest == pytest.approx(opening, abs=0.05)
 
 
 def plans(goal, count=30):

@@ -12,6 +12,7 @@ from env.contacts import Hold
 from env.cube_task import SPAWN, SPAWN_SPREAD
 from env.model import CUBE_HALF
 from env.oracle import InverseKinematics, plan
+from env.oracle.planning import OPEN
 from env.oracle.rollout import make_task as oracles_task
 from env.oracle.script import Script, Waypoint
 from env.oracle.starts import SPARE_STEPS, ScriptedStarts
@@ -26,11 +27,11 @@ CUBE_TASKS = pytest.mark.parametrize("name", [name for name, kind in TASKS.items
 
 @pytest.fixture
 def begun(make_task):
-    """begun(share=1.0, until=EVER, name="pick-place", **TaskConfig's fields): a task with such starts."""
+    """begun(share=1.0, until=EVER, name="pick-place", opening=OPEN, **TaskConfig's fields): a task with such starts."""
 
-    def make(share=1.0, until=EVER, name="pick-place", **config):
+    def make(share=1.0, until=EVER, name="pick-place", opening=OPEN, **config):
         task = make_task(name, "sparse-reach", **config)
-        task.starts = ScriptedStarts(InverseKinematics(task.sim.model), share, until)
+        task.starts = ScriptedStarts(InverseKinematics(task.sim.model), share, until, opening)
         return task
 
     return make
@@ -70,7 +71,7 @@ def rehearsed(twin):
 
 
 def test_the_share_stays_for_half_of_the_steps_and_falls_in_a_line_to_0():
-    starts = ScriptedStarts(None, 0.8, until=1000)
+    starts = ScriptedStarts(None, 0.8, until=1000, opening=OPEN)
     steps = [0, 1, 499, 500, 625, 750, 875, 1000, 1001, 10**12]
     expected = [0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0, 0.0]
     assert [starts.share(step) for step in steps] == pytest.approx(expected)
@@ -200,7 +201,7 @@ def test_they_begin_in_each_phase_of_the_script_as_often_and_at_each_of_its_step
         Waypoint("two", -arm, 0.1, steps=20),
         Waypoint("three", arm, 0.1, steps=6),
     ]
-    monkeypatch.setattr("env.oracle.starts.plan", lambda task, ik: Script(waypoints))
+    monkeypatch.setattr("env.oracle.starts.plan", lambda task, ik, opening: Script(waypoints))
     task = begun()
     played = []
     for seed in range(600):
@@ -212,6 +213,19 @@ def test_they_begin_in_each_phase_of_the_script_as_often_and_at_each_of_its_step
     shares = [part.sum() / 600 for part in np.split(counts[1:], [4, 24])]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.06)
     assert counts[1:5] == pytest.approx([50] * 4, abs=20)
+
+
+def test_the_gripper_is_as_open_as_chance_has_it_before_it_closes_on_the_cube(begun):
+    task, coming = begun(opening=0.9), []
+    for seed in range(150):
+        task.reset(seed=seed)
+        fingers_around = np.abs(task._pad_offsets()[:, 1:]).max() < 0.045
+        if fingers_around and not task._examine().contacts.touched:
+            coming.append(task.sim.joint_position[5])
+    assert len(coming) > 30
+    assert min(coming) > 0.05  # the last of them have begun to pinch
+    assert max(coming) > 0.75
+    assert np.mean(np.array(coming) > OPEN + 0.1) > 0.4
 
 
 def test_the_first_progress_of_an_episode_that_begins_midway_starts_from_where_it_begins(begun):
@@ -370,6 +384,15 @@ def test_the_oracle_does_the_whole_task_itself():
 )
 def test_without_a_share_training_has_none_either(env, share):
     assert all(env.starts is None for env in training_environments(config_of(env, scripted_starts=share))[0])
+
+
+@pytest.mark.parametrize("opening", [0.21, 1.31])
+def test_an_opening_beyond_the_scripts_is_refused(opening):
+    with pytest.raises(EnvError) as refused:
+        training_environments(config_of(scripted_opening=opening))
+    assert str(refused.value) == (
+        f"--task.scripted-opening {opening}: a scripted grasp opens the gripper to 0.22 rad at least and 1.3 at most"
+    )
 
 
 def test_reach_has_no_cube_to_grasp_and_is_refused():
