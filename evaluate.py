@@ -22,8 +22,8 @@ from env.cube_task import CubeTask
 from env.grasp_watch import GraspWatch
 from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
 from env.video import VideoError, check_frame, check_video_path, write_video
-from sac import DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
-from training.config import ConfigError, config_from_dict
+from sac import SAC, DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
+from training.config import ConfigError, TrainConfig, config_from_dict
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.setup import evaluation_environments, evaluation_goal, make_agent
 
@@ -73,25 +73,13 @@ def evaluate(config: EvaluateConfig) -> None:
         use_fastest_exact_products()
     path = find_checkpoint(config.path)
     manifest = checkpoints.read_manifest(path)
-    stored = {key: value for key, value in manifest.config.items() if key != "command"}
-    training = config_from_dict(stored, path)
+    training = trained_with(manifest, path)
     if config.goal is not None and is_custom(training.env):
         raise EvaluationError(f"--goal {config.goal}: is for the built-in tasks; {training.env} has goals of its own")
     goal = evaluation_goal(training.env, config.goal)
 
     envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
-    agent = make_agent(training, envs[0], spec, device, seed=0)
-    state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
-    if "actor_average" not in state["agent"]:
-        raise EvaluationError(f"{path} holds no averaged policy: older code wrote it; train it again")
-    try:
-        agent.load_policy(state["agent"]["actor_average"])
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
-        raise EvaluationError(f"{path} does not fit {training.env} as it is now: {mismatch}") from error
-    if checkpoints.not_finite(state["agent"]["actor_average"]):
-        raise EvaluationError(f"{path}: its policy holds a number that is not finite, and cannot act")
-    policy = agent.act_deterministic
+    policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
     print(describe_device(device))
 
@@ -114,6 +102,29 @@ def evaluate(config: EvaluateConfig) -> None:
         count = min(config.episodes, VIDEO_EPISODES)
         write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))
         print(f"video of the first {count} episodes: {config.video}")
+
+
+def trained_with(manifest: checkpoints.Manifest, path: Path) -> TrainConfig:
+    """The configuration of the run that made the checkpoint at `path`. Raises ConfigError."""
+    return config_from_dict({key: value for key, value in manifest.config.items() if key != "command"}, path)
+
+
+def load_policy(path: Path, agent: SAC, env: str) -> Policy:
+    """The deterministic policy of the checkpoint at `path`, put into `agent`, which was made for `env`.
+
+    Raises EvaluationError, CheckpointError.
+    """
+    state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
+    if "actor_average" not in state["agent"]:
+        raise EvaluationError(f"{path} holds no averaged policy: older code wrote it; train it again")
+    try:
+        agent.load_policy(state["agent"]["actor_average"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
+        raise EvaluationError(f"{path} does not fit {env} as it is now: {mismatch}") from error
+    if checkpoints.not_finite(state["agent"]["actor_average"]):
+        raise EvaluationError(f"{path}: its policy holds a number that is not finite, and cannot act")
+    return agent.act_deterministic
 
 
 def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
