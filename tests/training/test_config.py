@@ -15,7 +15,7 @@ from training.config import ConfigError, TrainConfig, config_from_dict, differen
     [
         ("reach", 20_000, 1_000, 0.25, 0.0, None),
         ("push", 200_000, 8_000, 0.25, 0.0, None),
-        ("pick-place", 150_000, 3_000, 0.4, 0.8, -6.0),
+        ("pick-place", 250_000, 3_000, 0.4, 0.8, -6.0),
         ("fetch:Reach", 100_000, 1_000, 0.25, None, None),
     ],
 )
