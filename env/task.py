@@ -29,7 +29,7 @@ class TaskConfig:
     scripted_starts: float | None = None
     """Share of training episodes that begin in the middle of a scripted grasp, at first
     (docs/environments.md). Default: pick-place 0.8, others 0."""
-    scripted_until: int = 120_000
+    scripted_until: int = 200_000
     """Environment steps by which that share has fallen to 0; it begins to fall after half of them."""
     scripted_opening: float = 0.9
     """Widest that the gripper opens in such a grasp, rad: each draws its own, from the oracle's 0.22 on."""

@@ -22,7 +22,7 @@ class SACConfig:
     """Layer normalisation in the critics: keeps Q-values bounded far from the data."""
     lr: float = 5e-4
     """Adam's learning rate for actor, critics and temperature."""
-    lr_decay_after: int | None = 30_000
+    lr_decay_after: int | None = 40_000
     """Updates after which the learning rate falls: at twice as many it is lr / 4, at three times lr / 9.
     None: it stays."""
     gamma: float = 0.98
