@@ -26,6 +26,7 @@ PINCHING = np.array([[-0.0125, 0.0, 0.0], [0.0125, 0.0, 0.0]])
 """Where the centres of the fixed and the moving pad are from the centre of a cube that they pinch, m in the gripper's
 frame, whose x axis is the direction in which it closes: half a cube and half a pad away."""
 PAD_THICKNESS = 0.005
+"""m."""
 OPEN_ENOUGH = 0.03
 """Metres between the pads: the cube, and 5 mm on either side of it."""
 PAD_OFFSET_SCALE = 0.02

@@ -19,6 +19,8 @@ UPDATES_PER_STEP = {"pick-place": 0.4}
 """Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
 TARGET_ENTROPY = {"pick-place": -6.0}
 """Entropy of the policy where --sac.target-entropy is not given: what a grasp can bear (benchmarks/grasp_noise.py)."""
+LR_DECAY_AFTER = {"reach": 2_000}
+"""Updates after which the learning rate falls where --sac.lr-decay-after is not given; 40,000 for the others."""
 WARMUP = {"push": 8_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
 SCRIPTED_STARTS = {"pick-place": 0.8}
@@ -133,6 +135,11 @@ class TrainConfig:
         task, sac = self.task, self.sac
         if not is_custom(self.env):
             task = replace(task, scripted_starts=given_or(task.scripted_starts, SCRIPTED_STARTS, 0.0))
+        sac = replace(
+            sac,
+            target_entropy=given_or(sac.target_entropy, TARGET_ENTROPY, None),
+            lr_decay_after=given_or(sac.lr_decay_after, LR_DECAY_AFTER, 40_000),
+        )
         config = replace(
             self,
             reward=None if is_custom(self.env) else reward,
@@ -141,7 +148,7 @@ class TrainConfig:
             updates_per_step=given_or(self.updates_per_step, UPDATES_PER_STEP, 0.25),
             run=self.run or f"runs/{kind}-{self.seed}",
             task=task,
-            sac=replace(sac, target_entropy=given_or(sac.target_entropy, TARGET_ENTROPY, None)),
+            sac=sac,
             eval=replace(self.eval, every=given_or(self.eval.every, EVAL_EVERY, 5_000)),
         )
         config._check()

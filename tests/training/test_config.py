@@ -10,6 +10,12 @@ from sac import SACConfig
 from training.config import ConfigError, TrainConfig, config_from_dict, differences
 
 
+def test_the_learning_rate_falls_sooner_where_a_run_is_short_and_what_is_given_stands():
+    decay = {env: TrainConfig(env=env).resolved().sac.lr_decay_after for env in ("reach", "push", "pick-place", "a:b")}
+    assert decay == {"reach": 2_000, "push": 40_000, "pick-place": 40_000, "a:b": 40_000}
+    assert TrainConfig(env="reach", sac=SACConfig(lr_decay_after=7)).resolved().sac.lr_decay_after == 7
+
+
 @pytest.mark.parametrize(
     ("env", "steps", "warmup", "updates_per_step", "scripted_starts", "target_entropy"),
     [
