@@ -10,13 +10,14 @@ python benchmarks/along_the_script.py runs/…/checkpoints/step_000040000 --epis
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 
 import checkpoints
 import her
-from env import EnvError
+from env import EnvError, SimulationDiverged
 from env.oracle import InverseKinematics, plan
 from evaluate import EvaluationError, find_checkpoint, load_policy, trained_with
 from sac import SAC, use_fastest_exact_products
@@ -51,7 +52,8 @@ def discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
     return weights @ rewards + gamma ** len(rewards) / (1 - gamma) * rewards[-1]
 
 
-def restore_critic(agent: SAC, path) -> None:
+def restore_critic(agent: SAC, path: Path) -> None:
+    """Raises EvaluationError where the checkpoint at `path` has none."""
     state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
     if "critic" not in state["agent"]:
         raise EvaluationError(f"{path} holds a policy alone: the critic is in a run's own checkpoints")
@@ -86,11 +88,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=10_000)
     arguments = parser.parse_args()
+    if arguments.episodes < 1 or arguments.seed < 0:
+        parser.error(f"--episodes {arguments.episodes} --seed {arguments.seed}: needs an episode and a seed from 0 up")
     torch.set_num_threads(1)
     use_fastest_exact_products()
     try:
         report(arguments.path, arguments.goal, arguments.episodes, arguments.seed)
-    except (EvaluationError, ConfigError, EnvError, checkpoints.CheckpointError) as error:
+    except (EvaluationError, ConfigError, EnvError, SimulationDiverged, checkpoints.CheckpointError) as error:
         sys.exit(f"along_the_script.py: {error}")
 
 
