@@ -22,7 +22,7 @@ from env.cube_task import CubeTask
 from env.grasp_watch import GraspWatch
 from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
 from env.video import VideoError, check_frame, check_video_path, write_video
-from sac import SAC, DeviceError, DeviceName, describe_device, select_device, use_fastest_exact_products
+from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
 from training.config import ConfigError, TrainConfig, config_from_dict
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.setup import evaluation_environments, evaluation_goal, make_agent
@@ -69,8 +69,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.video is not None:
         check_video_path(config.video)
     device = select_device(config.device)
-    if device.type == "cpu":
-        use_fastest_exact_products()
+    choose_products(device, reduced_precision=False)
     path = find_checkpoint(config.path)
     manifest = checkpoints.read_manifest(path)
     training = trained_with(manifest, path)

@@ -8,6 +8,7 @@ tensorboard --logdir runs           watch it
 import signal
 import sys
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,10 +19,10 @@ import tyro
 
 import checkpoints
 import her
-from env import EnvError, GoalEnv, RenderingUnavailable
+from env import EnvError, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
-from sac import Batch, DeviceError, describe_device, select_device, use_fastest_exact_products
+from sac import SAC, Batch, CompilerUnavailable, DeviceError, choose_products, describe_device, select_device
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
@@ -37,6 +38,8 @@ from training.watchdog import Watchdog, WatchdogError
 EVAL_ENVS = 20
 """Evaluation episodes that share a forward pass of the policy."""
 VIDEO_EPISODES = 3
+UPDATES_AT_ONCE = 16
+"""Updates whose batches are drawn, relabelled and handed over together, at most."""
 REFUSED = 2
 """Exit status of what no restart can cure: an impossible option, another run's directory, a diverged run."""
 
@@ -44,8 +47,7 @@ REFUSED = 2
 def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     """Runs `config` to its last step, from the beginning or from where its directory left off."""
     device = select_device(config.device)
-    if device.type == "cpu":
-        use_fastest_exact_products()
+    choose_products(device, config.reduced_precision)
     state = TrainingState.new(config, device)
     refuse_impossible(config, state.envs.spec.fingerprint)
     goal = evaluation_goal(config.env, config.eval.goal)
@@ -67,13 +69,16 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
             say(describe_device(device))
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
             say(f"{run.path} · {where} · {config.steps:,} steps")
+            if config.compile:
+                compile_update(state.agent, config.sac.batch_size)
             with (
                 closing(Curves(run.path, config, state.env_steps, curves_so_far)) as curves,
                 closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
                 closing(Progress(config.steps, state.env_steps)) as progress,
+                ThreadPoolExecutor(1, "environments") as aside,
             ):
                 try:
-                    train_loop(config, state, eval_envs, curves, saver, progress, stop, watchdog)
+                    train_loop(config, state, eval_envs, curves, saver, progress, stop, watchdog, aside)
                 except (TrainingDiverged, EnvError) as error:
                     raise type(error)(f"{error}; {saver.last_good()}") from error
             if not is_complete(state, config):
@@ -93,6 +98,7 @@ def train_loop(
     progress: Progress,
     stop: StopRequest,
     watchdog: Watchdog,
+    aside: Executor,
 ) -> None:
     """Collect, learn, log, evaluate and checkpoint, until the last step or until asked to stop."""
     policy = interruptible(state.agent.act_deterministic, stop, watchdog)
@@ -101,8 +107,7 @@ def train_loop(
         watchdog.pat()
         # A run that was stopped in the middle of an evaluation goes on with that, at the same step.
         if not state.evaluation_due:
-            collect(state, config)
-            learn(state, config)
+            collect_and_learn(state, config, aside)
             progress.advance(config.num_envs)
             if crossed(state.env_steps, config.num_envs, config.log.every):
                 means = state.update_metrics.pop()
@@ -136,19 +141,36 @@ def is_complete(state: TrainingState, config: TrainConfig) -> bool:
     return state.env_steps >= config.steps and not state.evaluation_due
 
 
-def collect(state: TrainingState, config: TrainConfig) -> None:
-    """One step of every environment, at random first and with the policy after, into the buffer's staging area."""
-    envs = state.envs
-    obs = {key: value.copy() for key, value in envs.obs.items()}
-    if state.env_steps < config.warmup:
-        action = state.explorer()
-    else:
-        action = state.agent.act(her.policy_input(**obs, goal_scale=envs.spec.goal_scale))
-        check_finite({"the policy's action": action.sum()}, state.env_steps)
-    step = envs.step(action)
-    state.env_steps += len(envs)
-    state.rollouts.add(step)
+def collect_and_learn(state: TrainingState, config: TrainConfig, aside: Executor) -> None:
+    """One step of every environment, and the updates that are due, from what was stored before it: they take turns, or
+    go on at the same time and come to the same bits."""
+    obs = {key: value.copy() for key, value in state.envs.obs.items()}
+    action = choose_actions(state, config)
+    if not config.overlap:
+        learn(state, config)
+        store(state, obs, action, state.envs.step(action))
+        return
+    stepping = aside.submit(state.envs.step, action)
+    try:
+        learn(state, config)
+    finally:
+        wait([stepping])  # whatever happens: nothing may go on behind the loop's back
+    store(state, obs, action, stepping.result())
 
+
+def choose_actions(state: TrainingState, config: TrainConfig) -> np.ndarray:
+    """An action for every environment, (N, A): at random first and the policy's after."""
+    if state.env_steps < config.warmup:
+        return state.explorer()
+    action = state.agent.act(her.policy_input(**state.envs.obs, goal_scale=state.envs.spec.goal_scale))
+    check_finite({"the policy's action": action.sum()}, state.env_steps)
+    return action
+
+
+def store(state: TrainingState, obs: dict[str, np.ndarray], action: np.ndarray, step: VectorStep) -> None:
+    """What the environments' step led to, into the buffer's staging area and the curves."""
+    state.env_steps += len(action)
+    state.rollouts.add(step)
     transition = her.Transition(
         obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
     )
@@ -164,23 +186,38 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             return
         # Where the first episode ends after the warm-up, what was missed by then is not made up for in one burst.
         state.learning_since = max(config.warmup, state.env_steps - config.num_envs)
-    env = state.envs.envs[0]
     due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
+        count = min(due - state.agent.updates, UPDATES_AT_ONCE)
         batch = her.sample(
             state.buffer,
-            config.sac.batch_size,
+            count * config.sac.batch_size,
             config.her,
-            env.compute_reward,
-            getattr(env, "compute_terminated", None),
-            getattr(env, "is_success", None),
+            state.judge.compute_reward,
+            getattr(state.judge, "compute_terminated", None),
+            getattr(state.judge, "is_success", None),
             gamma=config.sac.gamma,
             n_step=config.sac.n_step,
         )
         if not np.isfinite(batch.reward).all():
             raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
-        metrics = state.agent.update(to_batch(batch, state.envs.spec.goal_scale, state.agent.device))
-        state.update_metrics.add(metrics | {"her/relabelled_share": batch.relabelled.mean()})
+        metrics = state.agent.update(to_batches(batch, count, state.envs.spec.goal_scale, state.agent.device))
+        state.update_metrics.add(metrics | {"her/relabelled_share": batch.relabelled.mean()}, count)
+
+
+def to_batches(batch: her.GoalBatch, count: int, goal_scale: float, device: torch.device) -> Batch:
+    """Goal-conditioned transitions (K · B, …) as K batches (K, B, …) of the plain ones that SAC learns from."""
+    arrays = (
+        her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
+        batch.action,
+        batch.reward,
+        her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
+        batch.terminated,
+        batch.discount,
+    )
+    # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
+    dealt = (np.ascontiguousarray(array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)) for array in arrays)
+    return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
 
 
 def to_batch(batch: her.GoalBatch, goal_scale: float, device: torch.device) -> Batch:
@@ -200,6 +237,20 @@ def evaluate(state: TrainingState, envs: list[GoalEnv], policy: Policy, config: 
     """The deterministic policy on environments and episodes of its own; touches nothing that training uses."""
     goal_scale = state.envs.spec.goal_scale
     return summarise(list(run_episodes(envs, policy, goal_scale, config.eval.episodes, config.eval.seed)))
+
+
+def compile_update(agent: SAC, batch_size: int) -> None:
+    """Lets PyTorch compile the update, or says why it could not. On a CPU each of its halves gets a core, then."""
+    say("compiling the update, which takes half a minute the first time on a machine (--no-compile: without)")
+    threads = torch.get_num_threads()
+    if agent.device.type == "cpu":
+        # More threads within a half compete with the environments', and gain less than they cost.
+        torch.set_num_threads(1)
+    try:
+        agent.compile(batch_size)
+    except CompilerUnavailable as error:
+        torch.set_num_threads(threads)
+        say(f"the update is not compiled and so takes twice the time: {error}")
 
 
 def crossed(env_steps: int, stride: int, every: int) -> bool:

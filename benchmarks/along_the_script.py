@@ -20,7 +20,7 @@ import her
 from env import EnvError, SimulationDiverged
 from env.oracle import InverseKinematics, plan
 from evaluate import EvaluationError, find_checkpoint, load_policy, trained_with
-from sac import SAC, use_fastest_exact_products
+from sac import SAC, choose_products
 from training.config import ConfigError
 from training.evaluation import Policy
 from training.setup import evaluation_environments, make_agent
@@ -91,7 +91,7 @@ def main() -> None:
     if arguments.episodes < 1 or arguments.seed < 0:
         parser.error(f"--episodes {arguments.episodes} --seed {arguments.seed}: needs an episode and a seed from 0 up")
     torch.set_num_threads(1)
-    use_fastest_exact_products()
+    choose_products(torch.device("cpu"), reduced_precision=False)
     try:
         report(arguments.path, arguments.goal, arguments.episodes, arguments.seed)
     except (EvaluationError, ConfigError, EnvError, SimulationDiverged, checkpoints.CheckpointError) as error:

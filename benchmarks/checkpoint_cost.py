@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import checkpoints
 import her
 import train
-from sac import describe_device, select_device, use_fastest_exact_products
+from sac import choose_products, describe_device, select_device
 from training.config import CheckpointConfig, TrainConfig
 from training.curves import Curves
 from training.run_directory import RunDirectory
@@ -41,8 +42,7 @@ def fill(buffer: her.ReplayBuffer, rng: np.random.Generator) -> None:
 
 def cost(capacity: int, every: int, saves: int) -> None:
     device = select_device("auto")
-    if device.type == "cpu":
-        use_fastest_exact_products()
+    choose_products(device, reduced_precision=False)
     print(describe_device(device))
     with tempfile.TemporaryDirectory() as directory:
         config = TrainConfig(
@@ -59,6 +59,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
         with (
             closing(Curves(run.path, config, 0, {})) as curves,
             closing(Saver(run, config, state, curves, None)) as saver,
+            ThreadPoolExecutor(1) as aside,
         ):
             saver.save(None)  # of a full buffer all at once, as no run ever has to
             saver.finish()
@@ -66,8 +67,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
             half_way = every // config.num_envs // 2
             while len(calls) <= saves:
                 started = time.perf_counter()
-                train.collect(state, config)
-                train.learn(state, config)
+                train.collect_and_learn(state, config, aside)
                 if train.crossed(state.env_steps, config.num_envs, every):
                     before_call = time.perf_counter()
                     saver.save(None)
@@ -83,7 +83,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
                     known |= new.keys()
             # What the background thread costs, apart: nothing else runs while it is waited for.
             for _ in range(5):
-                train.collect(state, config)
+                train.collect_and_learn(state, config, aside)
                 saver.save(None)
                 cpu = time.process_time()
                 saver.finish()

@@ -1,15 +1,19 @@
 """The SAC agent: networks, targets, optimisers and temperature, and the one gradient step that moves them all."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sac import losses
+from sac.capture import Captured
 from sac.networks import Actor, Critics
+from sac.update import Batch, Metrics, Moments, Update
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,8 @@ class SACConfig:
     """Clip the critics' target to the range of the return, where the environment states one."""
 
 
-class Batch(NamedTuple):
-    """Transitions as SAC sees them: obs, next_obs (B, O); action (B, A); reward, terminated, discount (B,); float32.
-
-    Of n steps at once: reward is their discounted sum, next_obs what they led to, and discount is gamma^n.
-    """
-
-    obs: Tensor
-    action: Tensor
-    reward: Tensor
-    next_obs: Tensor
-    terminated: Tensor
-    discount: Tensor
+class CompilerUnavailable(RuntimeError):
+    """PyTorch's compiler does not work here; the message is its reason."""
 
 
 class SAC:
@@ -84,6 +78,7 @@ class SAC:
     ):
         self.config = config
         self.device = device
+        self.obs_dim = obs_dim
         self.action_dim = action_dim
         self.target_entropy = -action_dim / 2 if config.target_entropy is None else config.target_entropy
         # The entropy bonus adds to the return, so the rewards' range is no bound on Q once it is in the backup.
@@ -94,16 +89,31 @@ class SAC:
         self.critic = Critics(obs_dim, action_dim, config.hidden, config.layer_norm, init).to(device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_average = deepcopy(self.actor).requires_grad_(False)
-        self.log_alpha = torch.tensor(float(np.log(config.init_alpha)), device=device, requires_grad=True)
+        self.log_alpha = torch.tensor(float(np.log(config.init_alpha)), device=device)
 
-        def adam(parameters):
-            return torch.optim.Adam(parameters, lr=config.lr, fused=True)
-
-        self.actor_optimizer = adam(self.actor.parameters())
-        self.critic_optimizer = adam(self.critic.parameters())
-        self.alpha_optimizer = adam([self.log_alpha])
+        # The parameters' own memory, without their history: a gradient is taken of what it is asked for alone.
+        self._actor, self._actor_average, self._critic, self._critic_target = (
+            {name: parameter.detach() for name, parameter in module.named_parameters()}
+            for module in (self.actor, self.actor_average, self.critic, self.critic_target)
+        )
+        self._shared = [*self._critic.values(), *self._actor.values(), self.log_alpha]
+        self.actor_moments, self.critic_moments = Moments.of(self._actor), Moments.of(self._critic)
+        self.alpha_moments = Moments.of({"log_alpha": self.log_alpha})
         self.generator = torch.Generator(device).manual_seed(seed + 1)
         self.updates = 0
+
+        update = Update(
+            self.actor,
+            self.critic,
+            target_entropy=self.target_entropy,
+            backup_entropy=config.backup_entropy,
+            target_bounds=self.target_bounds,
+            tau=config.tau,
+            average_tau=config.average_tau,
+        )
+        self._step_critic, self._step_actor = update.step_critic, update.step_actor_and_alpha
+        self._take_steps = Captured(self._steps, self._snapshot) if device.type == "cuda" else self._steps
+        self._helper: ThreadPoolExecutor | None = None
 
     @property
     def alpha(self) -> Tensor:
@@ -130,75 +140,102 @@ class SAC:
         """
         return torch.tanh(self.actor_average(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step of everything on one batch. Returns metrics as 0-d tensors: reading them is the caller's
-        synchronisation, not ours."""
-        self.set_learning_rate()
-        metrics = self.update_critic(batch)
-        metrics |= self.update_actor_and_alpha(batch)
-        self.update_averages()
-        self.updates += 1
+    def compile(self, batch_size: int) -> None:
+        """Compiles the update for batches of this size: it is as before but for rounding, and faster. On a CPU its two
+        halves run side by side from then on, each with as many threads as PyTorch is set to.
+
+        It takes half a minute the first time on a machine. Raises CompilerUnavailable; the agent is as it was then.
+        """
+        eager = self._step_critic, self._step_actor
+        options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}  # no module changes hereafter
+        if self.device.type == "cpu":
+            options["cpp_wrapper"] = True  # which also lets other threads run meanwhile
+        undo = self._snapshot()
+        obs, action = torch.zeros(batch_size, self.obs_dim), torch.zeros(batch_size, self.action_dim)
+        zeros = torch.zeros(batch_size)
+        try:
+            self._step_critic, self._step_actor = (
+                torch.compile(function, fullgraph=True, dynamic=False, options=options) for function in eager
+            )
+            self._step(
+                torch.tensor(0.0).to(self.device),
+                torch.zeros(2, batch_size, self.action_dim).to(self.device),
+                Batch(*(array.to(self.device) for array in (obs, action, zeros, obs, zeros, zeros))),
+            )
+        # Compilers fail in their own ways, and no run needs one.
+        except Exception as error:
+            self._step_critic, self._step_actor = eager
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CompilerUnavailable(reason) from error
+        finally:
+            undo()
+        if self.device.type == "cpu":
+            self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
+
+    def update(self, batch: Batch) -> Metrics:
+        """One gradient step of everything on one batch, or one after the other on K of them: (B, …) or (K, B, …).
+
+        Returns metrics, means over the K, as 0-d tensors: reading them is the caller's synchronisation, not ours.
+        """
+        batches = batch if batch.reward.ndim == 2 else Batch(*(array.unsqueeze(0) for array in batch))
+        count = len(batches.reward)
+        noise = torch.randn((count, 2, *batches.action.shape[1:]), generator=self.generator, device=self.device)
+        rates = torch.tensor([self.learning_rate(self.updates + i) for i in range(count)])
+        metrics = self._take_steps(rates.to(self.device), noise, *batches)
+        self.updates += count
         return metrics
 
-    def set_learning_rate(self) -> None:
+    def _steps(self, rates: Tensor, noise: Tensor, *batches: Tensor) -> Metrics:
+        history = [self._step(*step[:2], Batch(*step[2:])) for step in zip(rates, noise, *batches, strict=True)]
+        return {name: torch.stack([metrics[name] for metrics in history]).mean() for name in history[0]}
+
+    def _step(self, lr: Tensor, noise: Tensor, batch: Batch) -> Metrics:
+        """lr (), noise (2, B, A), batch (B, …)."""
+        log_alpha = self.log_alpha
+        (critic, critic_metrics), (actor, new_log_alpha, actor_metrics) = self._side_by_side(
+            lambda: self._step_critic(
+                self._actor,
+                self._critic,
+                self._critic_target,
+                log_alpha,
+                self.critic_moments,
+                lr,
+                batch,
+                noise[0],
+            ),
+            lambda: self._step_actor(
+                self._actor,
+                self._actor_average,
+                self._critic,
+                log_alpha,
+                self.actor_moments,
+                self.alpha_moments,
+                lr,
+                batch,
+                noise[1],
+            ),
+        )
+        torch._foreach_copy_(self._shared, [*critic.values(), *actor.values(), new_log_alpha])
+        return critic_metrics | actor_metrics
+
+    def _side_by_side(self, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+        """Both results; at once where there is a second thread. Neither may change what the other reads."""
+        if self._helper is None:
+            return first(), second()
+        aside = self._helper.submit(first)
+        try:
+            ours = second()
+        finally:
+            wait([aside])  # whatever happens: nothing may go on behind the caller's back
+        return aside.result(), ours
+
+    def learning_rate(self, updates: int) -> float:
         """Constant at first, then falling: what has been learnt by then is to settle (docs/experiments.md). It depends
         on the updates alone, not on how long the run is to be, so that a longer run is the same run."""
         settled = self.config.lr_decay_after
-        if settled is None or self.updates <= settled:
-            return
-        for optimizer in (self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer):
-            optimizer.param_groups[0]["lr"] = self.config.lr * (settled / self.updates) ** 2
-
-    def update_averages(self) -> None:
-        """The target critics follow the critics, and the policy to be evaluated follows the actor."""
-        for average, online, tau in (
-            (self.critic_target, self.critic, self.config.tau),
-            (self.actor_average, self.actor, self.config.average_tau),
-        ):
-            losses.polyak_update(list(average.parameters()), list(online.parameters()), tau)
-
-    def update_critic(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of both critics on the squared error to the target critics' bootstrapped value."""
-        with torch.no_grad():
-            next_action, next_log_prob = self.sample_action(batch.next_obs)
-            next_q = self.critic_target(batch.next_obs, next_action)
-            alpha = self.alpha if self.config.backup_entropy else 0.0
-            target_q = losses.td_target(
-                batch.reward, batch.terminated, next_q, next_log_prob, alpha, batch.discount, self.target_bounds
-            )
-        q = self.critic(batch.obs, batch.action)
-        loss = losses.critic_loss(q, target_q)
-        self.critic_optimizer.zero_grad()
-        loss.backward()
-        self.critic_optimizer.step()
-        q = q.detach()
-        return {
-            "train/critic_loss": loss.detach(),
-            "q/q1": q[0].mean(),
-            "q/q2": q[1].mean(),
-            "q/target": target_q.mean(),
-            "q/td_error_abs": (q - target_q).abs().mean(),
-        }
-
-    def update_actor_and_alpha(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the policy up the critics' minimum, and one of the temperature towards the target entropy."""
-        action, log_prob = self.sample_action(batch.obs)
-        actor_loss = losses.actor_loss(self.alpha, log_prob, self.critic(batch.obs, action))
-        self.actor_optimizer.zero_grad()
-        # The gradient passes through the critics to the action, but must not be added to the critics' own.
-        actor_loss.backward(inputs=list(self.actor.parameters()))
-        self.actor_optimizer.step()
-
-        alpha_loss = losses.temperature_loss(self.log_alpha, log_prob, self.target_entropy)
-        self.alpha_optimizer.zero_grad()
-        alpha_loss.backward()
-        self.alpha_optimizer.step()
-        return {
-            "train/actor_loss": actor_loss.detach(),
-            "train/ent_coef_loss": alpha_loss.detach(),
-            "train/ent_coef": self.alpha,
-            "policy/entropy": -log_prob.detach().mean(),
-        }
+        if settled is None or updates <= settled:
+            return self.config.lr
+        return self.config.lr * (settled / updates) ** 2
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
@@ -208,9 +245,9 @@ class SAC:
             "critic": _to_numpy(self.critic.state_dict()),
             "critic_target": _to_numpy(self.critic_target.state_dict()),
             "log_alpha": _to_numpy(self.log_alpha),
-            "actor_optimizer": _adam_state(self.actor_optimizer),
-            "critic_optimizer": _adam_state(self.critic_optimizer),
-            "alpha_optimizer": _adam_state(self.alpha_optimizer),
+            "actor_moments": _to_numpy(self.actor_moments._asdict()),
+            "critic_moments": _to_numpy(self.critic_moments._asdict()),
+            "alpha_moments": _to_numpy(self.alpha_moments._asdict()),
             "generator": {"device": self.device.type, "state": _to_numpy(self.generator.get_state())},
             "updates": self.updates,
         }
@@ -225,14 +262,16 @@ class SAC:
         self.load_policy(state["actor_average"])
         self.critic.load_state_dict(_to_torch(state["critic"]))
         self.critic_target.load_state_dict(_to_torch(state["critic_target"]))
-        with torch.no_grad():
-            self.log_alpha.copy_(torch.from_numpy(np.asarray(state["log_alpha"])))
-        _load_adam_state(self.actor_optimizer, state["actor_optimizer"])
-        _load_adam_state(self.critic_optimizer, state["critic_optimizer"])
-        _load_adam_state(self.alpha_optimizer, state["alpha_optimizer"])
+        self.log_alpha.copy_(torch.from_numpy(np.asarray(state["log_alpha"])))
+        for name in ("actor_moments", "critic_moments", "alpha_moments"):
+            _load_moments(getattr(self, name), state[name])
         if state["generator"]["device"] == self.device.type:
             self.generator.set_state(torch.from_numpy(state["generator"]["state"].copy()))
         self.updates = state["updates"]
+
+    def _snapshot(self) -> Callable[[], None]:
+        state = self.state_dict()
+        return lambda: self.load_state_dict(state)
 
     def load_policy(self, state: dict[str, np.ndarray]) -> None:
         """Restores "actor_average" alone: all that act_deterministic needs."""
@@ -247,28 +286,14 @@ def _to_numpy(tree: Any) -> Any:
 
 
 def _to_torch(tree: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    # A copy: Adam goes on in the very tensors that it is given, and would write into the caller's state.
     return {key: torch.tensor(value) for key, value in tree.items()}
 
 
-def _adam_state(optimizer: torch.optim.Adam) -> dict[str, Any]:
-    """Adam's moments and step counts by parameter index; zeros before the first step, as Adam begins with."""
-    (group,) = optimizer.param_groups
-    return {str(i): _to_numpy(optimizer.state.get(p) or _no_moments(p)) for i, p in enumerate(group["params"])}
-
-
-def _no_moments(parameter: Tensor) -> dict[str, Tensor]:
-    zeros = torch.zeros_like(parameter)
-    return {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros}
-
-
-def _load_adam_state(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
-    for index, fresh in _adam_state(optimizer).items():
-        # The fused step writes into moments without looking at their sizes.
-        for name, array in fresh.items():
-            found = np.asarray(state[index][name])
-            if (found.shape, found.dtype) != (array.shape, array.dtype):
-                raise ValueError(f"{name} of parameter {index} is {found.dtype}{found.shape}, not {array.shape}")
-    groups = optimizer.state_dict()["param_groups"]  # learning rate and betas: the configuration's, not the file's
-    moments = {int(index): _to_torch(entry) for index, entry in state.items()}
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+def _load_moments(moments: Moments, state: dict[str, dict[str, np.ndarray]]) -> None:
+    """In place. Raises ValueError where a moment has another size or type."""
+    for kind, tensors in moments._asdict().items():
+        for name, tensor in tensors.items():
+            found = np.asarray(state[kind][name])
+            if (found.shape, found.dtype) != (tensor.shape, np.float32):
+                raise ValueError(f"{kind} of {name} is {found.dtype}{found.shape}, not {tuple(tensor.shape)}")
+            tensor.copy_(torch.from_numpy(found))

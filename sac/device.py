@@ -27,12 +27,23 @@ def select_device(name: DeviceName) -> torch.device:
     return torch.device("cpu")
 
 
+def choose_products(device: torch.device, reduced_precision: bool) -> None:
+    """Sets how float32 matrix products are computed from now on, in the whole process: in reduced precision where that
+    is asked for (bfloat16 on a CPU, TF32 on a GPU), else exactly, and the fastest way there is."""
+    if reduced_precision:
+        torch.set_float32_matmul_precision("medium")
+    elif device.type == "cpu":
+        use_fastest_exact_products()
+    else:
+        torch.set_float32_matmul_precision("highest")
+
+
 def use_fastest_exact_products() -> str:
     """Lets float32 matrix products take the CPU's fastest path that is still float32; returns the precision chosen.
 
     On some CPUs (AMD's with AVX-512, say) PyTorch's "medium" sends them down another library's path at twice the speed
     and the same accuracy; on others it means bfloat16. So it is tried on one product, and kept where the error is
-    float32's. The setting is PyTorch's own and holds for the process; GPUs are left as they are.
+    float32's. The setting is PyTorch's own and holds for the process.
     """
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, 256, 256, generator=generator)

@@ -46,7 +46,8 @@ EVERY = 200
 """Steps between two checkpoints; episodes are in progress at each."""
 # The warm-up goes on after the first two checkpoints, and random actions with it; the curves' means are under way at
 # every one; the buffer forgets its oldest rows.
-OPTIONS = ["--device", "cpu", "--num-envs", str(NUM_ENVS), "--task.max-episode-steps", "20", "--warmup", "350",
+OPTIONS = ["--device", "cpu", "--no-compile", "--num-envs", str(NUM_ENVS),
+           "--task.max-episode-steps", "20", "--warmup", "350",
            "--sac.hidden", "32", "32", "--sac.batch-size", "32", "--her.capacity", "1000",
            "--checkpoint.every", str(EVERY), "--eval.every", "300", "--eval.episodes", "3",
            "--log.every", "130"]  # fmt: skip
@@ -251,12 +252,12 @@ def _run(options: list[str], run: str, marks: str, aim: list | None, fsync_secon
 
 
 def _leave_marks(marks: Marks) -> None:
-    collect, evaluate = train.collect, train.evaluate
+    collect, evaluate = train.collect_and_learn, train.evaluate
     take_snapshot, write = checkpoints.writer.take_snapshot, checkpoints.writer.write
 
-    def marked_collect(state, config):
+    def marked_collect(state, config, aside):
         marks["first"] = marks["first"] or state.env_steps + NUM_ENVS
-        collect(state, config)
+        collect(state, config, aside)
         marks["reached"] = state.env_steps
         if 0 < marks["deadly"] <= state.env_steps:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -274,7 +275,7 @@ def _leave_marks(marks: Marks) -> None:
         marks["saved"] = taken.step
         return manifest
 
-    train.collect, train.evaluate = marked_collect, marked_evaluate
+    train.collect_and_learn, train.evaluate = marked_collect, marked_evaluate
     checkpoints.writer.take_snapshot, checkpoints.writer.write = marked_take_snapshot, marked_write
 
 

@@ -19,8 +19,8 @@ from env.cube_task import CubeTask
 from training.verify_resume import compare, scalars
 
 ROOT = Path(train.__file__).parent
-SMALL = ["--no-video", "--sac.hidden", "32", "32", "--sac.batch-size", "32", "--num-envs", "4", "--warmup", "200",
-         "--eval.episodes", "3", "--log.every", "100"]  # fmt: skip
+SMALL = ["--no-video", "--no-compile", "--sac.hidden", "32", "32", "--sac.batch-size", "32",
+         "--num-envs", "4", "--warmup", "200", "--eval.episodes", "3", "--log.every", "100"]  # fmt: skip
 SHORT = ["--task.max-episode-steps", "20"]
 
 
@@ -65,6 +65,24 @@ def test_a_run_continued_from_half_way_is_the_run_that_never_stopped(env, tmp_pa
     rows = list(compare(tmp_path / "whole", tmp_path / "halves"))
     assert [name for name, left, right, _ in rows if left != right] == []
     assert rows[-1][0] == f"curves · {len(scalars(tmp_path / 'whole'))} points"
+
+
+@pytest.mark.parametrize("env", ["reach", "pick-place"])
+def test_environments_that_step_beside_the_update_come_to_the_bits_of_those_that_take_turns(env, tmp_path, run):
+    for name in ("overlap", "no-overlap"):
+        run("--env", env, "--steps", 1200, f"--{name}", "--updates-per-step", 1, "--run", tmp_path / name)
+    rows = compare(tmp_path / "overlap", tmp_path / "no-overlap")
+    assert [name for name, left, right, _ in rows if left != right] == []
+
+
+def test_a_run_without_a_compiler_says_so_and_trains(tmp_path, run, monkeypatch, capsys):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr("torch.compile", broken)
+    run("--compile", "--steps", 400, "--run", tmp_path / "r")
+    assert "the update is not compiled and so takes twice the time: no C++ compiler\n" in capsys.readouterr().out
+    assert checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
 
 
 def test_another_seed_is_another_run(tmp_path, run):

@@ -28,7 +28,10 @@ SCRIPTED_STARTS = {"pick-place": 0.8}
 EVAL_EVERY = {"reach": 2_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
 
-MAY_CHANGE = ("steps", "run", "resume", "device", "video", "watchdog", "verify_resume", "eval", "checkpoint", "log")
+MAY_CHANGE = (
+    *("steps", "run", "resume", "device", "compile", "overlap", "video", "watchdog", "verify_resume"),
+    *("eval", "checkpoint", "log"),
+)
 """What a resumed run may be told anew: everything else would make it another run."""
 
 
@@ -95,6 +98,15 @@ class TrainConfig:
     never: refuse where it holds one. PATH: continue from that checkpoint."""
     device: DeviceName = "auto"
     """Where the networks live; ROCm's GPUs are called cuda, too."""
+    compile: bool = True
+    """Let PyTorch compile the update: the same but for rounding, and faster. It takes half a minute the first time on a
+    machine, and needs a C++ compiler on a CPU; where there is none, the run says so and goes on without."""
+    reduced_precision: bool = False
+    """Round what matrix products multiply to bfloat16 on a CPU, to TF32 on a GPU: faster where the hardware has it
+    (docs/performance.md)."""
+    overlap: bool = True
+    """Step the environments on a thread of their own while the update computes; the result is the same bit by bit.
+    For environments that must stay on the main thread: --no-overlap."""
     num_envs: int = 16
     """Environments that step side by side."""
     warmup: int | None = None

@@ -118,10 +118,11 @@ class UpdateMeter:
         self.sums: dict[str, Tensor | float] = {}
         self.count = 0
 
-    def add(self, metrics: dict[str, Tensor]) -> None:
+    def add(self, metrics: dict[str, Tensor], updates: int) -> None:
+        """The means over that many updates."""
         for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+            self.sums[name] = self.sums.get(name, 0.0) + value * updates
+        self.count += updates
 
     def pop(self) -> dict[str, float]:
         """The means, and a fresh start. Empty where there was no update."""

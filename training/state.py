@@ -12,7 +12,7 @@ from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
 from training.meters import RolloutMeter, UpdateMeter
-from training.setup import make_agent, training_environments
+from training.setup import evaluation_environments, make_agent, training_environments
 
 
 def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> ReplayBuffer:
@@ -54,6 +54,8 @@ class TrainingState:
     """A checkpoint is this, part by part: what is not here is not part of the run."""
 
     envs: VectorEnv
+    judge: GoalEnv
+    """Never steps: its compute_reward and the like judge hindsight goals while the others step."""
     agent: SAC
     buffer: ReplayBuffer
     explorer: HeldRandomActions
@@ -86,6 +88,7 @@ class TrainingState:
         _check_env_state(env_list[0], config.env)
         return cls(
             envs=envs,
+            judge=evaluation_environments(config, 1, None)[0][0],
             agent=make_agent(config, env_list[0], spec, device, int(agent_seed.generate_state(1)[0])),
             buffer=new_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),

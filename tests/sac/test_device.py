@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sac import DeviceError, describe_device, select_device, use_fastest_exact_products
+from sac import DeviceError, describe_device, select_device
+from sac.device import use_fastest_exact_products
 
 
 @pytest.fixture

@@ -141,6 +141,6 @@ def test_a_restored_meter_goes_on_as_the_old_one():
 def test_update_metrics_are_means_since_the_last_point():
     meter = UpdateMeter()
     for loss in (1.0, 3.0):
-        meter.add({"loss": torch.tensor(loss)})
+        meter.add({"loss": torch.tensor(loss)}, 1)
     assert meter.pop() == {"loss": 2.0}
     assert meter.pop() == {}

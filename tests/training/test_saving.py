@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def desk(tmp_path):
 
 
 def advance(config: TrainConfig, state: TrainingState, steps: int) -> None:
-    while state.env_steps < steps:
-        train.collect(state, config)
-        train.learn(state, config)
+    with ThreadPoolExecutor(1) as aside:
+        while state.env_steps < steps:
+            train.collect_and_learn(state, config, aside)
 
 
 def newest(saver: Saver) -> Path:
@@ -96,7 +97,7 @@ def test_finish_saves_what_is_not_saved_and_nothing_twice(desk):
 
 
 @pytest.mark.parametrize(
-    "part", ["actor", "actor_average", "critic", "critic_target", "critic_optimizer", "log_alpha", "staging", "return"]
+    "part", ["actor", "actor_average", "critic", "critic_target", "critic_moments", "log_alpha", "staging", "return"]
 )
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_state_that_is_not_finite_is_never_saved(part, value, desk):
@@ -109,8 +110,8 @@ def test_a_state_that_is_not_finite_is_never_saved(part, value, desk):
         match part:
             case "log_alpha":
                 agent.log_alpha.fill_(value)
-            case "critic_optimizer":
-                next(iter(agent.critic_optimizer.state.values()))["exp_avg_sq"].view(-1)[0] = value
+            case "critic_moments":
+                next(iter(agent.critic_moments.exp_avg_sq.values())).view(-1)[0] = value
             case "staging":
                 state.buffer.staging["observation"][0, 0] = value
             case "return":
@@ -142,10 +143,10 @@ def spoil(where, state, monkeypatch):
             monkeypatch.setattr(env, "step", spoilt)
         case "hindsight reward":
             monkeypatch.setattr(
-                state.envs.envs[0], "compute_reward", lambda achieved, desired, info: np.full(len(achieved), np.nan)
+                state.judge, "compute_reward", lambda achieved, desired, info: np.full(len(achieved), np.nan)
             )
         case "gradient":
-            next(state.agent.critic.parameters()).register_hook(lambda gradient: gradient * np.nan)
+            next(state.agent.critic.parameters()).data[0, 0] = np.nan
 
 
 @pytest.mark.parametrize("where", ["action", "observation", "achieved_goal", "reward", "hindsight reward", "gradient"])
@@ -238,8 +239,8 @@ GONE = object()
         ("agent|updates", -(10**12)),
         ("agent|updates", 1e300),
         ("agent|log_alpha", np.zeros(3, np.float32)),
-        ("agent|actor_optimizer|0|exp_avg", np.zeros(3, np.float32)),
-        ("agent|critic_optimizer|0", GONE),
+        ("agent|actor_moments|exp_avg|net.0.weight", np.zeros(3, np.float32)),
+        ("agent|critic_moments|exp_avg_sq", GONE),
         ("agent|more", np.zeros(3)),
         ("agent|generator|state", np.zeros(5, np.uint8)),
         ("explorer|action", np.zeros((1, 6), np.float32)),

@@ -1,5 +1,6 @@
 """Episodes that begin in the middle of a scripted grasp: where they begin, and that nothing of the script is learnt."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -421,8 +422,9 @@ def test_nothing_of_the_script_is_stored(monkeypatch):
         return step(actions)
 
     monkeypatch.setattr(state.envs, "step", watched)
-    for _ in range(500):
-        train.collect(state, config)
+    with ThreadPoolExecutor(1) as aside:
+        for _ in range(500):
+            train.collect_and_learn(state, config, aside)
 
     buffer = state.buffer
     staged = int(buffer.staged[0])

@@ -1,0 +1,99 @@
+"""The logic of captured updates, with a recorder that needs no GPU: what a graph would do, done by a function."""
+
+import numpy as np
+import pytest
+import torch
+
+from sac import SAC, Batch, SACConfig
+from sac.capture import Captured
+
+
+class Recorder:
+    """Like a GPU's: records without running, and each replay computes from and into the same memory."""
+
+    def __init__(self):
+        self.recorded = 0
+
+    def __call__(self, function):
+        self.recorded += 1
+        memory: dict[str, torch.Tensor] = {}
+
+        def replay():
+            for name, value in function().items():
+                memory.setdefault(name, torch.empty_like(value)).copy_(value)
+
+        return memory, replay
+
+
+def captured(recorder: Recorder) -> SAC:
+    learner = agent()
+    learner._take_steps = Captured(learner._steps, learner._snapshot, recorder)
+    return learner
+
+
+def agent() -> SAC:
+    return SAC(5, 3, SACConfig(hidden=(16, 16), lr=0.01, lr_decay_after=2), (-50.0, 0.0), torch.device("cpu"), 0)
+
+
+def batches(seed: int, count: int, size: int = 32) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+    return Batch(
+        obs=torch.randn(count, size, 5, generator=rng),
+        action=torch.rand(count, size, 3, generator=rng) * 2 - 1,
+        reward=-torch.rand(count, size, generator=rng),
+        next_obs=torch.randn(count, size, 5, generator=rng),
+        terminated=torch.zeros(count, size),
+        discount=torch.full((count, size), 0.98),
+    )
+
+
+def weights(learner: SAC) -> np.ndarray:
+    modules = (learner.actor, learner.critic, learner.critic_target, learner.actor_average)
+    return np.concatenate([p.detach().numpy().ravel() for module in modules for p in module.parameters()])
+
+
+def test_captured_updates_are_the_eager_ones():
+    recorder, plain = Recorder(), agent()
+    learner = captured(recorder)
+    for seed, count in enumerate((2, 2, 3, 2)):
+        ours, theirs = learner.update(batches(seed, count)), plain.update(batches(seed, count))
+        assert {name: value.item() for name, value in ours.items()} == {n: v.item() for n, v in theirs.items()}
+        np.testing.assert_array_equal(weights(learner), weights(plain))
+    assert learner.updates == plain.updates == 9
+    assert recorder.recorded == 2  # one graph for 2 updates in a launch, one for 3
+
+
+def test_metrics_of_a_launch_stay_what_they_were():
+    learner = captured(Recorder())
+    first = learner.update(batches(0, 1))
+    before = {name: value.item() for name, value in first.items()}
+    learner.update(batches(1, 1))
+    assert {name: value.item() for name, value in first.items()} == before
+
+
+def test_a_restored_agent_goes_on_with_the_graphs_that_it_has():
+    recorder = Recorder()
+    learner, plain = captured(recorder), agent()
+    learner.update(batches(0, 1))
+    other = agent()
+    other.update(batches(1, 4))
+    for each in (learner, plain):
+        each.load_state_dict(other.state_dict())
+        each.update(batches(2, 1))
+    np.testing.assert_array_equal(weights(learner), weights(plain))
+    assert recorder.recorded == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_graph_computes_what_eager_code_does(compiled):
+    config, gpu = SACConfig(hidden=(32, 32)), torch.device("cuda")
+    learner, plain = (SAC(5, 3, config, (-50.0, 0.0), gpu, 0) for _ in range(2))
+    plain._take_steps = plain._steps
+    if compiled:
+        learner.compile(32)
+    for seed in range(5):
+        on_gpu = Batch(*(array.to(gpu) for array in batches(seed, 3)))
+        ours, theirs = learner.update(on_gpu), plain.update(on_gpu)
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
