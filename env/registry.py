@@ -49,5 +49,5 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
         ik = InverseKinematics(model)
         until = task.scripted_until / count
         for env in envs:
-            env.starts = ScriptedStarts(ik, task.scripted_starts, until, task.scripted_opening)
+            env.starts = ScriptedStarts(ik, task.scripted_starts, until, task.scripted_opening, task.scripted_astray)
     return envs

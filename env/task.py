@@ -33,6 +33,9 @@ class TaskConfig:
     """Environment steps by which that share has fallen to 0; it begins to fall after half of them."""
     scripted_opening: float = 0.9
     """Widest that the gripper opens in such a grasp, rad: each draws its own, from the oracle's 0.22 on."""
+    scripted_astray: float = 0.3
+    """Of those episodes, the share that strays from the script by a few random actions: what is left to the policy then
+    is a second try."""
     action_slope: float = 0.2
     """How much of a small action counts: a moves its servo's target by 0.07 rad times a (slope + (1 - slope) |a|).
     Small actions are fine then, and large ones as fast as ever (docs/environments.md); 1 is proportional."""

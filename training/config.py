@@ -193,6 +193,8 @@ class TrainConfig:
                 require(not isinstance(value, float) or value >= 0, f"--{name} {value}: must not be negative")
         share = self.task.scripted_starts or 0.0
         require(share <= 1, f"--task.scripted-starts {share}: is a share of the episodes, from 0 to 1")
+        astray = self.task.scripted_astray
+        require(astray <= 1, f"--task.scripted-astray {astray}: is a share of the episodes, from 0 to 1")
         require(self.task.scripted_until >= 1, f"--task.scripted-until {self.task.scripted_until}: must be at least 1")
         require(self.task.reach_scale > 0, f"--task.reach-scale {self.task.reach_scale}: must be positive")
         require(self.watchdog is None or self.watchdog > 0, f"--watchdog {self.watchdog}: must be positive")

@@ -8,6 +8,8 @@ from env.task import ArmTask
 
 SPARE_STEPS = 10
 """Control steps that a policy gets beyond what the script would still need."""
+ASTRAY_STEPS, ASTRAY_HOLD = 12, 4
+"""Control steps by which an episode leaves the script at most, and for how many a random action is held on average."""
 
 
 class ScriptedStarts:
@@ -20,6 +22,10 @@ class ScriptedStarts:
     never shown: they are no transitions, and only the state that they lead to begins the episode. An episode that
     begins midway is shorter: the policy gets as many steps as the script still needs, and SPARE_STEPS more.
 
+    Some of them stray from the script before the policy takes over, by a few random actions: the gripper has missed the
+    cube, knocked it away, or dropped it. From there the policy gets the time of a whole script. The script never fails,
+    so without them a second try is learnt from nothing but the policy's own failures.
+
     Sources: Andrychowicz et al. 2017 (arXiv:1707.01495), section 4.1: half of the training episodes start in a grasp;
     Salimans & Chen 2018, "Learning Montezuma's Revenge from a single demonstration" (arXiv:1812.03381): episodes that
     start anywhere in a demonstration.
@@ -29,13 +35,15 @@ class ScriptedStarts:
         share: of the training episodes, how many begin midway, until half of `until` is over.
         until: control steps of one environment, all its episodes together, by which that share has fallen to 0.
         opening: widest that the gripper opens for the cube, rad; each grasp draws its own, from the oracle's on.
+        astray: of the episodes that begin midway, how many stray from the script.
     """
 
-    def __init__(self, ik: InverseKinematics, share: float, until: float, opening: float):
+    def __init__(self, ik: InverseKinematics, share: float, until: float, opening: float, astray: float):
         self._ik = ik
         self._share = share
         self._until = until
         self._opening = opening
+        self._astray = astray
 
     def share(self, steps_so_far: int) -> float:
         """The probability that an episode begins midway, after that many control steps of its environment."""
@@ -57,5 +65,17 @@ class ScriptedStarts:
         played = int(task.rng.integers(begin, end)) + 1
         for _, action in steps[:played]:
             task.sim.step(action)
-        left = len(steps) - played + SPARE_STEPS
-        return max(1, task.max_episode_steps - left)
+        left = len(steps) - played
+        if task.rng.random() < self._astray:
+            _stray(task)
+            left = len(steps)
+        return max(1, task.max_episode_steps - left - SPARE_STEPS)
+
+
+def _stray(task: ArmTask) -> None:
+    """A few random actions, each held for a while: drawn afresh at each step they would cancel out."""
+    action = task.rng.uniform(-1, 1, 6)
+    for _ in range(task.rng.integers(1, ASTRAY_STEPS + 1)):
+        task.sim.step(action)
+        if task.rng.random() < 1 / ASTRAY_HOLD:
+            action = task.rng.uniform(-1, 1, 6)

@@ -28,11 +28,11 @@ CUBE_TASKS = pytest.mark.parametrize("name", [name for name, kind in TASKS.items
 
 @pytest.fixture
 def begun(make_task):
-    """begun(share=1.0, until=EVER, name="pick-place", opening=OPEN, **TaskConfig's fields): a task with such starts."""
+    """begun(share=1.0, until=EVER, name=…, opening=OPEN, astray=0.0, **TaskConfig's): a task with such starts."""
 
-    def make(share=1.0, until=EVER, name="pick-place", opening=OPEN, **config):
+    def make(share=1.0, until=EVER, name="pick-place", opening=OPEN, astray=0.0, **config):
         task = make_task(name, "sparse-reach", **config)
-        task.starts = ScriptedStarts(InverseKinematics(task.sim.model), share, until, opening)
+        task.starts = ScriptedStarts(InverseKinematics(task.sim.model), share, until, opening, astray)
         return task
 
     return make
@@ -72,7 +72,7 @@ def rehearsed(twin):
 
 
 def test_the_share_stays_for_half_of_the_steps_and_falls_in_a_line_to_0():
-    starts = ScriptedStarts(None, 0.8, until=1000, opening=OPEN)
+    starts = ScriptedStarts(None, 0.8, until=1000, opening=OPEN, astray=0.0)
     steps = [0, 1, 499, 500, 625, 750, 875, 1000, 1001, 10**12]
     expected = [0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0, 0.0]
     assert [starts.share(step) for step in steps] == pytest.approx(expected)
@@ -227,6 +227,34 @@ def test_the_gripper_is_as_open_as_chance_has_it_before_it_closes_on_the_cube(be
     assert min(coming) > 0.05  # the last of them have begun to pinch
     assert max(coming) > 0.75
     assert np.mean(np.array(coming) > OPEN + 0.1) > 0.4
+
+
+def test_that_share_of_them_strays_from_the_script_and_gets_the_time_of_a_whole_one(begun, make_task):
+    task, twin = begun(astray=0.4), make_task("pick-place", "sparse-reach")
+    astray = 0
+    for seed in range(60):
+        task.reset(seed=seed)
+        twin.reset(seed=seed)
+        states = scripted_states(twin)
+        if (states == task.sim.state()).all(1).any():
+            continue
+        astray += 1
+        assert task.max_episode_steps - task.steps == min(len(states) - 1 + SPARE_STEPS, task.max_episode_steps - 1)
+    assert astray / 60 == pytest.approx(0.4, abs=0.15)
+
+
+def test_those_astray_have_missed_the_cube_knocked_it_away_or_dropped_it(begun):
+    task = begun(astray=1.0)
+    pinched = knocked = tilted = 0
+    for seed in range(60):
+        task.reset(seed=seed)
+        now, (x, y, _) = task._examine(), task.sim.cube_position
+        pinched += now.contacts.pinched
+        knocked += np.hypot(x - SPAWN[0], y - SPAWN[1]) > 2 * SPAWN_SPREAD
+        tilted += np.abs(task.sim.cube_axes[2]).max() < 0.98
+    assert 3 <= pinched <= 40
+    assert knocked >= 10
+    assert tilted >= 5
 
 
 def test_the_first_progress_of_an_episode_that_begins_midway_starts_from_where_it_begins(begun):
