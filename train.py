@@ -8,7 +8,6 @@ tensorboard --logdir runs           watch it
 import signal
 import sys
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -49,6 +48,12 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     device = select_device(config.device)
     choose_products(device, config.reduced_precision)
     state = TrainingState.new(config, device)
+    with closing(state.envs):
+        continue_run(config, state, stop, watchdog)
+
+
+def continue_run(config: TrainConfig, state: TrainingState, stop: StopRequest, watchdog: Watchdog) -> None:
+    """From the newest checkpoint or from the beginning to the last step, the video and the summary."""
     refuse_impossible(config, state.envs.spec.fingerprint)
     goal = evaluation_goal(config.env, config.eval.goal)
     eval_envs, _ = evaluation_environments(config, min(config.eval.episodes, EVAL_ENVS), goal)
@@ -66,7 +71,7 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
             say(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
         else:
             run.write_config(config)
-            say(describe_device(device))
+            say(describe_device(state.agent.device))
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
             say(f"{run.path} · {where} · {config.steps:,} steps")
             if config.compile:
@@ -75,10 +80,9 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
                 closing(Curves(run.path, config, state.env_steps, curves_so_far)) as curves,
                 closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
                 closing(Progress(config.steps, state.env_steps)) as progress,
-                ThreadPoolExecutor(1, "environments") as aside,
             ):
                 try:
-                    train_loop(config, state, eval_envs, curves, saver, progress, stop, watchdog, aside)
+                    train_loop(config, state, eval_envs, curves, saver, progress, stop, watchdog)
                 except (TrainingDiverged, EnvError) as error:
                     raise type(error)(f"{error}; {saver.last_good()}") from error
             if not is_complete(state, config):
@@ -98,7 +102,6 @@ def train_loop(
     progress: Progress,
     stop: StopRequest,
     watchdog: Watchdog,
-    aside: Executor,
 ) -> None:
     """Collect, learn, log, evaluate and checkpoint, until the last step or until asked to stop."""
     policy = interruptible(state.agent.act_deterministic, stop, watchdog)
@@ -107,7 +110,7 @@ def train_loop(
         watchdog.pat()
         # A run that was stopped in the middle of an evaluation goes on with that, at the same step.
         if not state.evaluation_due:
-            collect_and_learn(state, config, aside)
+            collect_and_learn(state, config)
             progress.advance(config.num_envs)
             if crossed(state.env_steps, config.num_envs, config.log.every):
                 means = state.update_metrics.pop()
@@ -141,21 +144,13 @@ def is_complete(state: TrainingState, config: TrainConfig) -> bool:
     return state.env_steps >= config.steps and not state.evaluation_due
 
 
-def collect_and_learn(state: TrainingState, config: TrainConfig, aside: Executor) -> None:
-    """One step of every environment, and the updates that are due, from what was stored before it: they take turns, or
-    go on at the same time and come to the same bits."""
+def collect_and_learn(state: TrainingState, config: TrainConfig) -> None:
+    """One step of every environment, and meanwhile the updates that are due, from what was stored before it."""
     obs = {key: value.copy() for key, value in state.envs.obs.items()}
     action = choose_actions(state, config)
-    if not config.overlap:
-        learn(state, config)
-        store(state, obs, action, state.envs.step(action))
-        return
-    stepping = aside.submit(state.envs.step, action)
-    try:
-        learn(state, config)
-    finally:
-        wait([stepping])  # whatever happens: nothing may go on behind the loop's back
-    store(state, obs, action, stepping.result())
+    state.envs.begin(action)
+    learn(state, config)
+    store(state, obs, action, state.envs.finish())
 
 
 def choose_actions(state: TrainingState, config: TrainConfig) -> np.ndarray:

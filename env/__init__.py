@@ -4,6 +4,7 @@ from env.rendering import RenderingUnavailable, choose_backend
 
 choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next lines do
 
+from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, probe  # noqa: E402
 from env.registry import DEFAULT_REWARD, TASKS, is_custom, make_envs  # noqa: E402
 from env.simulation import SimulationDiverged  # noqa: E402
@@ -22,8 +23,10 @@ __all__ = [
     "SimulationDiverged",
     "TaskConfig",
     "VectorEnv",
+    "VectorEnvProcess",
     "VectorStep",
     "is_custom",
     "make_envs",
+    "make_vector",
     "probe",
 ]

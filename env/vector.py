@@ -1,4 +1,4 @@
-"""N environments side by side in one process, stepped in turn, each starting a new episode when one ends."""
+"""N environments side by side, stepped in turn, each starting a new episode when one ends."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -52,6 +52,16 @@ class VectorEnv:
         for i, seed in enumerate(seeds):
             self._put(self.obs, i, self.envs[i].reset(seed=seed)[0])
         self._check_finite(self.obs)
+
+    def begin(self, actions: np.ndarray) -> None:
+        """Says what the next step is, which `finish` takes: as VectorEnvProcess has it, which steps in between."""
+        self._actions = actions
+
+    def finish(self) -> VectorStep:
+        return self.step(self._actions)
+
+    def close(self) -> None:
+        """Nothing here outlives the object."""
 
     def step(self, actions: np.ndarray) -> VectorStep:
         """Steps every environment with its row of actions (N, A); afterwards `obs` belongs to the next step."""

@@ -255,9 +255,9 @@ def _leave_marks(marks: Marks) -> None:
     collect, evaluate = train.collect_and_learn, train.evaluate
     take_snapshot, write = checkpoints.writer.take_snapshot, checkpoints.writer.write
 
-    def marked_collect(state, config, aside):
+    def marked_collect(state, config):
         marks["first"] = marks["first"] or state.env_steps + NUM_ENVS
-        collect(state, config, aside)
+        collect(state, config)
         marks["reached"] = state.env_steps
         if 0 < marks["deadly"] <= state.env_steps:
             os.kill(os.getpid(), signal.SIGKILL)

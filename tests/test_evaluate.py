@@ -21,7 +21,7 @@ import evaluate
 import train
 from env import RenderingUnavailable, TaskConfig, make_envs
 
-SMALL = ["--no-video", "--no-compile", "--sac.hidden", "32", "32", "--num-envs", "4", "--warmup", "100",
+SMALL = ["--no-video", "--no-compile", "--no-overlap", "--sac.hidden", "32", "32", "--num-envs", "4", "--warmup", "100",
          "--eval.episodes", "2", "--steps", "200"]  # fmt: skip
 SHORT = ["--task.max-episode-steps", "10"]
 

@@ -105,8 +105,8 @@ class TrainConfig:
     """Round what matrix products multiply to bfloat16 on a CPU, to TF32 on a GPU: faster where the hardware has it
     (docs/performance.md)."""
     overlap: bool = True
-    """Step the environments on a thread of their own while the update computes; the result is the same bit by bit.
-    For environments that must stay on the main thread: --no-overlap."""
+    """Step the environments in a process of their own while the update computes; the result is the same bit by bit.
+    --no-overlap: all in one process, which is easier to debug."""
     num_envs: int = 16
     """Environments that step side by side."""
     warmup: int | None = None

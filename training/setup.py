@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import torch
 
-from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, make_envs, probe
+from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, VectorEnv, VectorEnvProcess, make_envs, make_vector, probe
 from env.registry import TASKS
 from sac import SAC
 from training.config import ConfigError, TrainConfig
 
 
-def training_environments(config: TrainConfig) -> tuple[list[GoalEnv], EnvSpec]:
-    """The environments that the run learns in, and their sizes. Raises EnvError."""
-    return _make(config, config.num_envs, config.task)
+def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:
+    """The environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
+    make = VectorEnvProcess if config.overlap else make_vector
+    return make(config.env, config.num_envs, config.task, config.reward, config.sac.gamma, spec)
 
 
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:

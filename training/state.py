@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from checkpoints import check_like, check_savable
-from env import EnvError, EnvSpec, GoalEnv, VectorEnv
+from env import EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
@@ -53,7 +53,7 @@ def _check_progress(progress: dict[str, Any]) -> None:
 class TrainingState:
     """A checkpoint is this, part by part: what is not here is not part of the run."""
 
-    envs: VectorEnv
+    envs: VectorEnv | VectorEnvProcess
     judge: GoalEnv
     """Never steps: its compute_reward and the like judge hindsight goals while the others step."""
     agent: SAC
@@ -75,21 +75,21 @@ class TrainingState:
         """The state before the first step. Every generator of the run grows from config.seed. Raises EnvError."""
         agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
         n = config.num_envs
-        env_list, spec = training_environments(config)
+        (judge,), spec = evaluation_environments(config, 1, None)
         first_end = n * spec.max_episode_steps
         if config.steps < first_end:
             raise ConfigError(
                 f"--steps {config.steps}: the first episodes of {n} environments end after {first_end} steps, and "
                 "nothing is learnt before; give more --steps or fewer --num-envs"
             )
-        envs = VectorEnv(env_list, spec)
+        _check_env_state(judge, config.env)
+        envs = training_environments(config, spec)
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
         envs.reset(env_seeds)
-        _check_env_state(env_list[0], config.env)
         return cls(
             envs=envs,
-            judge=evaluation_environments(config, 1, None)[0][0],
-            agent=make_agent(config, env_list[0], spec, device, int(agent_seed.generate_state(1)[0])),
+            judge=judge,
+            agent=make_agent(config, judge, spec, device, int(agent_seed.generate_state(1)[0])),
             buffer=new_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
             rollouts=RolloutMeter(n),

@@ -18,7 +18,7 @@ import checkpoints
 from checkpoints.tree import split
 from training.config import TrainConfig
 from training.progress import say
-from training.setup import training_environments
+from training.setup import evaluation_environments
 from training.versions import ROOT
 
 LEARNING_STEPS = 3_000
@@ -36,7 +36,7 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
 
     Prints a table of hashes. Raises VerificationFailed, EnvError.
     """
-    _, spec = training_environments(config)
+    _, spec = evaluation_environments(config, 1, None)
     warmup = max(config.warmup, config.num_envs * spec.max_episode_steps)
     learning = max(LEARNING_STEPS, 10 * config.num_envs)
     steps, every = warmup + learning, learning // 6

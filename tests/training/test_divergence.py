@@ -1,7 +1,5 @@
 """An episode whose simulation fails is dropped: nothing of it is learnt from, and nobody else notices."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -26,13 +24,12 @@ def collected(tmp_path, rounds, poison_at=None):
     """The training state after so many steps of each environment, all of them random ones; in step poison_at, the
     simulation of one environment finds a NaN among its velocities."""
     task = TaskConfig(max_episode_steps=LENGTH, scripted_starts=0.0)  # all of one length
-    config = TrainConfig(env="pick-place", num_envs=ENVS, steps=1000, warmup=500, task=task).resolved()
+    config = TrainConfig(env="pick-place", num_envs=ENVS, steps=1000, warmup=500, task=task, overlap=False).resolved()
     state = TrainingState.new(config, torch.device("cpu"))
-    with ThreadPoolExecutor(1) as aside:
-        for step in range(rounds):
-            if step == poison_at:
-                state.envs.envs[POISONED].sim.data.qvel[0] = np.nan
-            train.collect_and_learn(state, config, aside)
+    for step in range(rounds):
+        if step == poison_at:
+            state.envs.envs[POISONED].sim.data.qvel[0] = np.nan
+        train.collect_and_learn(state, config)
     return state
 
 
@@ -95,9 +92,9 @@ def test_a_run_goes_on_over_a_divergence_and_says_how_many_there_were(tmp_path, 
         step(sim, action)
 
     monkeypatch.setattr(Simulation, "step", poisoned)
-    options = ["--no-video", "--no-compile", "--env", "pick-place", "--sac.hidden", "32", "32", "--num-envs", "4",
-               "--warmup", "200", "--eval.episodes", "1", "--log.every", "100", "--steps", "400",
-               "--task.max-episode-steps", "20", "--task.scripted-starts", "0",
+    options = ["--no-video", "--no-compile", "--no-overlap", "--env", "pick-place", "--num-envs", "4",
+               "--sac.hidden", "32", "32", "--warmup", "200", "--eval.episodes", "1", "--log.every", "100",
+               "--steps", "400", "--task.max-episode-steps", "20", "--task.scripted-starts", "0",
                "--run", str(tmp_path / "r")]  # fmt: skip
     monkeypatch.setattr("sys.argv", ["train.py", *options])
     train.main()

@@ -2,7 +2,6 @@
 
 import errno
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ SMALL = TrainConfig(
     num_envs=4,
     warmup=100,
     steps=1000,
+    overlap=False,
     task=TaskConfig(max_episode_steps=10),
     sac=SACConfig(hidden=(16, 16), batch_size=16),
 )
@@ -46,9 +46,8 @@ def desk(tmp_path):
 
 
 def advance(config: TrainConfig, state: TrainingState, steps: int) -> None:
-    with ThreadPoolExecutor(1) as aside:
-        while state.env_steps < steps:
-            train.collect_and_learn(state, config, aside)
+    while state.env_steps < steps:
+        train.collect_and_learn(state, config)
 
 
 def newest(saver: Saver) -> Path:

@@ -1,6 +1,5 @@
 """Episodes that begin in the middle of a scripted grasp: where they begin, and that nothing of the script is learnt."""
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -383,16 +382,22 @@ def test_where_the_script_has_no_pose_the_episode_begins_in_the_start_state(begu
 
 
 def config_of(env="pick-place", steps=1_000, warmup=150, **task):
+    sac = SACConfig(hidden=(16, 16))
     return TrainConfig(
-        env=env, num_envs=2, steps=steps, warmup=warmup, sac=SACConfig(hidden=(16, 16)), task=TaskConfig(**task)
+        env=env, num_envs=2, steps=steps, warmup=warmup, sac=sac, task=TaskConfig(**task), overlap=False
     ).resolved()
+
+
+def learnt_in(config):
+    """The environments that the run of `config` learns in."""
+    return training_environments(config, evaluation_environments(config, 1, None)[1]).envs
 
 
 @pytest.mark.parametrize("scripted_starts", [None, 1.0])
 @pytest.mark.parametrize("goal", [None, "fixed", "air"])
 def test_evaluation_never_begins_midway_whatever_training_does(scripted_starts, goal):
     config = config_of(scripted_starts=scripted_starts)
-    assert all(env.starts is not None for env in training_environments(config)[0])
+    assert all(env.starts is not None for env in learnt_in(config))
     envs, _ = evaluation_environments(config, 3, goal)
     assert len(envs) == 3
     for seed, env in enumerate(envs):
@@ -412,13 +417,13 @@ def test_the_oracle_does_the_whole_task_itself():
     ("env", "share"), [("reach", None), ("reach", 0.0), ("push", None), ("push", 0.0), ("pick-place", 0.0)]
 )
 def test_without_a_share_training_has_none_either(env, share):
-    assert all(env.starts is None for env in training_environments(config_of(env, scripted_starts=share))[0])
+    assert all(env.starts is None for env in learnt_in(config_of(env, scripted_starts=share)))
 
 
 @pytest.mark.parametrize("opening", [0.21, 1.31])
 def test_an_opening_beyond_the_scripts_is_refused(opening):
     with pytest.raises(EnvError) as refused:
-        training_environments(config_of(scripted_opening=opening))
+        learnt_in(config_of(scripted_opening=opening))
     assert str(refused.value) == (
         f"--task.scripted-opening {opening}: a scripted grasp opens the gripper to 0.22 rad at least and 1.3 at most"
     )
@@ -426,7 +431,7 @@ def test_an_opening_beyond_the_scripts_is_refused(opening):
 
 def test_reach_has_no_cube_to_grasp_and_is_refused():
     with pytest.raises(EnvError) as refused:
-        training_environments(config_of("reach", scripted_starts=0.5))
+        learnt_in(config_of("reach", scripted_starts=0.5))
     assert str(refused.value) == "--task.scripted-starts 0.5: reach has no cube to be grasped"
 
 
@@ -436,7 +441,7 @@ def test_reach_has_no_cube_to_grasp_and_is_refused():
 def test_nothing_of_the_script_is_stored(monkeypatch):
     """Every action in the buffer is one that the explorer or the policy gave, in their order, and none is missing."""
     config = TrainConfig(
-        env="pick-place", num_envs=1, steps=1_000, warmup=250, sac=SACConfig(hidden=(16, 16)),
+        env="pick-place", num_envs=1, steps=1_000, warmup=250, sac=SACConfig(hidden=(16, 16)), overlap=False,
         task=TaskConfig(scripted_starts=0.8),
     ).resolved()  # fmt: skip
     state = TrainingState.new(config, torch.device("cpu"))
@@ -450,9 +455,8 @@ def test_nothing_of_the_script_is_stored(monkeypatch):
         return step(actions)
 
     monkeypatch.setattr(state.envs, "step", watched)
-    with ThreadPoolExecutor(1) as aside:
-        for _ in range(500):
-            train.collect_and_learn(state, config, aside)
+    for _ in range(500):
+        train.collect_and_learn(state, config)
 
     buffer = state.buffer
     staged = int(buffer.staged[0])

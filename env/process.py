@@ -1,0 +1,152 @@
+"""Environments in a process of their own, which step while the caller computes, and come to the same bits.
+
+A process and not a thread: half of a step is Python, and Python's threads take turns (docs/performance.md).
+"""
+
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from env.protocol import EnvError, EnvSpec
+from env.registry import make_envs
+from env.task import Reward, TaskConfig
+from env.vector import VectorEnv, VectorStep
+
+_ROOT = Path(__file__).parents[1]
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+def make_vector(
+    name: str, count: int, task: TaskConfig, reward: Reward | None, gamma: float, spec: EnvSpec
+) -> VectorEnv:
+    """What make_envs makes, side by side. Raises EnvError."""
+    return VectorEnv(make_envs(name, count, task, reward, gamma), spec)
+
+
+class VectorEnvProcess:
+    """A VectorEnv that lives in another process, with the same methods; `obs` is a copy of its own.
+
+    `begin` returns at once, `finish` waits for the step. What is raised there is raised here. The other process ends
+    with this one, however that ends. Its arguments are make_vector's. Raises EnvError.
+    """
+
+    def __init__(self, *arguments: Any):
+        spec: EnvSpec = arguments[-1]
+        self.spec = spec
+        self.obs: dict[str, np.ndarray] = {}
+        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from env.process import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        self._count = arguments[1]
+        self._send(arguments)
+        self._receive()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def reset(self, seeds: list[int]) -> None:
+        self._call("reset", seeds)
+
+    def begin(self, actions: np.ndarray) -> None:
+        """Has every environment begin a step with its row of actions (N, A)."""
+        self._send(("step", actions))
+
+    def finish(self) -> VectorStep:
+        """What that step led to."""
+        return self._receive()
+
+    def step(self, actions: np.ndarray) -> VectorStep:
+        self.begin(actions)
+        return self.finish()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._call("state_dict")
+
+    def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
+        return self._call("load_state_dict", state, fresh_seeds)
+
+    def close(self) -> None:
+        """Ends the process; a second time it does nothing."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        self._send((method, *arguments))
+        return self._receive()
+
+    def _send(self, message: Any) -> None:
+        try:
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def _receive(self) -> Any:
+        try:
+            result, obs, error = pickle.load(self._process.stdout)
+        except EOFError:
+            raise self._gone() from None
+        if error is not None:
+            raise error
+        self.obs = obs
+        return result
+
+    def _gone(self) -> EnvError:
+        return EnvError(
+            f"the process that the environments step in ended with status {self._process.wait()}; --no-overlap has "
+            "them in the one that trains"
+        )
+
+
+def serve() -> None:
+    """The other process: builds environments from the first message, and answers the calls of VectorEnvProcess."""
+    # Ctrl-C and a supervisor's SIGTERM are for the process that trains: it asks for one more step, and saves.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere it ends with the pipe, unless an environment hangs
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    messages, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what an environment prints must not get into the answers
+    envs: VectorEnv | None = None
+    while True:
+        try:
+            message = pickle.load(messages)
+        except EOFError:
+            return
+        result = error = None
+        try:
+            if envs is None:
+                envs = make_vector(*message)
+            else:
+                method, *arguments = message
+                result = getattr(envs, method)(*arguments)
+        except Exception as raised:
+            error = _picklable(raised)
+        try:
+            pickle.dump((result, {} if envs is None else envs.obs, error), answers)
+            answers.flush()
+        except BrokenPipeError:
+            return
+
+
+def _picklable(error: Exception) -> Exception:
+    if isinstance(error, EnvError):  # a sentence for the user, who needs no traceback
+        return error
+    error.add_note("In the environments' process:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EnvError(f"an environment failed: {type(error).__name__}: {error}")
+    return error
