@@ -21,9 +21,10 @@ import her
 from env import EnvError, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
-from sac import SAC, Batch, CompilerUnavailable, DeviceError, choose_products, describe_device, select_device
+from sac import SAC, Batch, CompilerUnavailable, DeviceError, choose_products, describe_device
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
+from training.device_choice import choose_device, compile_update
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.progress import Progress, say
 from training.run_directory import RunDirectory, RunInUse, choose_start, refuse_impossible
@@ -45,7 +46,8 @@ REFUSED = 2
 
 def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     """Runs `config` to its last step, from the beginning or from where its directory left off."""
-    device = select_device(config.device)
+    device, why = choose_device(config)
+    say(f"--device {config.device}: {device.type}, {why}")
     choose_products(device, config.reduced_precision)
     state = TrainingState.new(config, device)
     with closing(state.envs):
@@ -61,6 +63,9 @@ def continue_run(config: TrainConfig, state: TrainingState, stop: StopRequest, w
     run = RunDirectory(Path(config.run))
     with run.lock():
         start = choose_start(config, state.envs.spec.fingerprint)
+        done = checkpoints.step_of(start.checkpoint) if start.checkpoint else 0
+        if config.compile and done < config.steps:
+            try_to_compile(state.agent, config.sac.batch_size)
         curves_so_far, notes = restore(state, start.checkpoint, config) if start.checkpoint else ({}, [])
         if not start.own:  # a branch: the curves that were restored are another directory's
             curves_so_far = None if run.own_checkpoints() else {}
@@ -74,8 +79,6 @@ def continue_run(config: TrainConfig, state: TrainingState, stop: StopRequest, w
             say(describe_device(state.agent.device))
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
             say(f"{run.path} · {where} · {config.steps:,} steps")
-            if config.compile:
-                compile_update(state.agent, config.sac.batch_size)
             with (
                 closing(Curves(run.path, config, state.env_steps, curves_so_far)) as curves,
                 closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
@@ -234,17 +237,12 @@ def evaluate(state: TrainingState, envs: list[GoalEnv], policy: Policy, config: 
     return summarise(list(run_episodes(envs, policy, goal_scale, config.eval.episodes, config.eval.seed)))
 
 
-def compile_update(agent: SAC, batch_size: int) -> None:
-    """Lets PyTorch compile the update, or says why it could not. On a CPU each of its halves gets a core, then."""
-    say("compiling the update, which takes half a minute the first time on a machine (--no-compile: without)")
-    threads = torch.get_num_threads()
-    if agent.device.type == "cpu":
-        # More threads within a half compete with the environments', and gain less than they cost.
-        torch.set_num_threads(1)
+def try_to_compile(agent: SAC, batch_size: int) -> None:
+    """Before a checkpoint is read, which says whether its update was compiled."""
+    say("compiling the update: half a minute the first time on a machine (--no-compile: without)")
     try:
-        agent.compile(batch_size)
+        compile_update(agent, batch_size)
     except CompilerUnavailable as error:
-        torch.set_num_threads(threads)
         say(f"the update is not compiled and so takes twice the time: {error}")
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -59,7 +58,6 @@ def cost(capacity: int, every: int, saves: int) -> None:
         with (
             closing(Curves(run.path, config, 0, {})) as curves,
             closing(Saver(run, config, state, curves, None)) as saver,
-            ThreadPoolExecutor(1) as aside,
         ):
             saver.save(None)  # of a full buffer all at once, as no run ever has to
             saver.finish()
@@ -67,7 +65,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
             half_way = every // config.num_envs // 2
             while len(calls) <= saves:
                 started = time.perf_counter()
-                train.collect_and_learn(state, config, aside)
+                train.collect_and_learn(state, config)
                 if train.crossed(state.env_steps, config.num_envs, every):
                     before_call = time.perf_counter()
                     saver.save(None)
@@ -83,7 +81,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
                     known |= new.keys()
             # What the background thread costs, apart: nothing else runs while it is waited for.
             for _ in range(5):
-                train.collect_and_learn(state, config, aside)
+                train.collect_and_learn(state, config)
                 saver.save(None)
                 cpu = time.process_time()
                 saver.finish()

@@ -113,6 +113,7 @@ class SAC:
         )
         self._step_critic, self._step_actor = update.step_critic, update.step_actor_and_alpha
         self._take_steps = Captured(self._steps, self._snapshot) if device.type == "cuda" else self._steps
+        self.compiled = False
         self._helper: ThreadPoolExecutor | None = None
 
     @property
@@ -169,6 +170,7 @@ class SAC:
             raise CompilerUnavailable(reason) from error
         finally:
             undo()
+        self.compiled = True
         if self.device.type == "cpu":
             self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
 

@@ -15,7 +15,8 @@ class DeviceError(RuntimeError):
 
 
 def select_device(name: DeviceName) -> torch.device:
-    """The device for `name`; "auto" is the GPU where PyTorch sees one, else the CPU. Raises DeviceError."""
+    """The device for `name`; "auto" is the GPU where PyTorch sees one, else the CPU (train.py tries both instead:
+    training/device_choice.py). Raises DeviceError."""
     if name == "cuda" and not torch.cuda.is_available():
         build = "ROCm" if torch.version.hip else "CUDA" if torch.version.cuda else "CPU-only"
         raise DeviceError(

@@ -97,7 +97,8 @@ class TrainConfig:
     """auto: continue the run directory where it holds a run, else start it.
     never: refuse where it holds one. PATH: continue from that checkpoint."""
     device: DeviceName = "auto"
-    """Where the networks live; ROCm's GPUs are called cuda, too."""
+    """Where the networks live; ROCm's GPUs are called cuda, too. auto: where an update of this run is faster, found out
+    by trying."""
     compile: bool = True
     """Let PyTorch compile the update: the same but for rounding, and faster. It takes half a minute the first time on a
     machine, and needs a C++ compiler on a CPU; where there is none, the run says so and goes on without."""

@@ -38,9 +38,7 @@ class Saver:
         self.run = run
         self._state = state
         self._curves = curves
-        self._about = checkpoints.About(
-            config.to_dict(), current_versions(state.agent.device), state.envs.spec.fingerprint
-        )
+        self._about = checkpoints.About(config.to_dict(), current_versions(state.agent), state.envs.spec.fingerprint)
         manifest = None if resumed is None else checkpoints.read_manifest(resumed)
         self._writer = checkpoints.CheckpointWriter(run.checkpoints, config.checkpoint.keep, say, manifest)
 
@@ -85,7 +83,7 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> tupl
     Raises CheckpointError.
     """
     content, manifest = checkpoints.load(checkpoint, expected=state.state_dict())
-    notes = version_notes(manifest.versions, current_versions(state.agent.device))
+    notes = version_notes(manifest.versions, current_versions(state.agent))
     try:
         if not manifest.step == content["progress"]["env_steps"] == checkpoints.step_of(checkpoint):
             raise ValueError("its name, its manifest and its state are of different steps")

@@ -8,16 +8,20 @@ from pathlib import Path
 
 import torch
 
+from sac import SAC
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("sac", "her", "env", "training")
 PACKAGES = ("torch", "mujoco", "numpy")
 
 
-def current_versions(device: torch.device) -> dict[str, str]:
-    """The packages, this code, and the processor that computes, as this process has them."""
+def current_versions(agent: SAC) -> dict[str, str]:
+    """The packages, this code, and the processor that computes, as this process has them, and how it runs updates."""
+    device = agent.device
     return {name: importlib.metadata.version(name) for name in PACKAGES} | {
         "code": code_hash(),
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "updates": "compiled" if agent.compiled else "eager",
         "threads": str(torch.get_num_threads()),
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
     }

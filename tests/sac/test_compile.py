@@ -73,6 +73,7 @@ def test_halves_side_by_side_and_in_turn_come_to_the_same_bits(compiled):
     learner, before = compiled
     states, helper = [], learner._helper
     assert helper is not None
+    assert learner.compiled
     for each in (helper, None, helper):
         learner._helper = each
         learner.load_state_dict(before)
@@ -99,3 +100,4 @@ def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch):
         each.update(batch(0))
     assert torch.equal(learner.log_alpha, plain.log_alpha)
     assert learner._helper is None
+    assert not learner.compiled

@@ -2,12 +2,15 @@
 
 import torch
 
+from sac import SAC, SACConfig
 from training.versions import code_hash, current_versions, version_notes
+
+AGENT = SAC(2, 1, SACConfig(hidden=(4,)), None, torch.device("cpu"), 0)
 
 
 def test_packages_code_and_processor_are_named():
-    versions = current_versions(torch.device("cpu"))
-    assert {"torch", "mujoco", "numpy", "code", "cpu", "threads", "device"} == versions.keys()
+    versions = current_versions(AGENT)
+    assert {"torch", "mujoco", "numpy", "code", "cpu", "updates", "threads", "device"} == versions.keys()
     assert all(isinstance(version, str) for version in versions.values())
     assert versions["threads"] == str(torch.get_num_threads())
 
@@ -24,7 +27,7 @@ def test_the_codes_hash_follows_the_code(tmp_path, monkeypatch):
 
 
 def test_what_is_another_is_told():
-    running = current_versions(torch.device("cpu"))
+    running = current_versions(AGENT)
     assert version_notes(running, running) == []
     assert version_notes({}, running) == []
     assert version_notes(running | {"torch": "1.0", "threads": "64"}, running) == [

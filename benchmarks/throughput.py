@@ -1,0 +1,351 @@
+"""Updates, samples, environment steps and whole-loop steps a second, beside the peers and beside the floor.
+
+    python benchmarks/throughput.py                  all that can run here
+    python benchmarks/throughput.py --only update    what has that in its name
+    pip install -e '.[peers]'                        for Stable-Baselines3 and SBX
+
+Each contender is a process of its own, and they take turns, several times over, while the others wait: so that what the
+machine does meanwhile hits all of them. Printed are the median over the rounds, the smallest and the largest, and the
+ratio to the first of the group: rounds of one run compare, runs on other days do not.
+
+Updates are of the reference size: observation 24, action 6, two layers of 256, batch 256, no layer normalisation. The
+floor is that update's matrix products alone (0.587 GFLOP), their outputs allocated before.
+"""
+
+import argparse
+import importlib.util
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+import her
+import train
+from her import HERConfig
+from sac import SAC, Batch, SACConfig, choose_products, describe_device
+from training.config import TrainConfig
+from training.device_choice import compile_update
+from training.state import TrainingState
+
+OBS, ACTION, HIDDEN, BATCH = 24, 6, (256, 256), 256
+CAPACITY = 1_000_000
+EPISODE = 100
+GOAL = 3
+CPU = torch.device("cpu")
+Work = Callable[[int], None]
+"""Does that many of what is counted."""
+
+
+# The floor
+
+
+def products() -> list[tuple[int, int, int, int]]:
+    """(networks, rows, inner, columns) of every matrix product in one update of the reference size."""
+
+    def forward(stack: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+        return [(stack, BATCH, n_in, n_out) for n_in, n_out in pairwise(sizes)]
+
+    def by_weights(stack: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+        return [(stack, n_in, BATCH, n_out) for n_in, n_out in pairwise(sizes)]
+
+    def by_inputs(stack: int, sizes: tuple[int, ...], first: bool) -> list[tuple[int, int, int, int]]:
+        return [(stack, BATCH, n_out, n_in) for n_in, n_out in list(pairwise(sizes))[0 if first else 1 :]]
+
+    actor, critic = (OBS, *HIDDEN, 2 * ACTION), (OBS + ACTION, *HIDDEN, 1)
+    critics_half = [*forward(1, actor), *forward(2, critic), *forward(2, critic)]
+    critics_half += [*by_weights(2, critic), *by_inputs(2, critic, first=False)]
+    actors_half = [*forward(1, actor), *forward(2, critic), *by_inputs(2, critic, first=True)]
+    actors_half += [*by_weights(1, actor), *by_inputs(1, actor, first=False)]
+    return critics_half + actors_half
+
+
+def floor(precision: str) -> Work:
+    torch.set_float32_matmul_precision(precision)
+    triples = [
+        (torch.randn(stack, rows, inner), torch.randn(stack, inner, columns), torch.empty(stack, rows, columns))
+        for stack, rows, inner, columns in products()
+    ]
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            for left, right, out in triples:
+                torch.bmm(left, right, out=out)
+
+    return work
+
+
+# Updates
+
+
+def update(compiled: bool, reduced_precision: bool = False, side_by_side: bool = True) -> Work:
+    choose_products(CPU, reduced_precision)
+    agent = SAC(OBS, ACTION, SACConfig(hidden=HIDDEN, layer_norm=False), None, CPU, 0)
+    if compiled:
+        if side_by_side:
+            torch.set_num_threads(1)
+        agent.compile(BATCH)
+        if not side_by_side:
+            agent._helper = None
+    rng = np.random.default_rng(0)
+    count_at_once = 8
+
+    def columns(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.standard_normal((count_at_once, BATCH, *shape), np.float32))
+
+    batch = Batch(columns(OBS), columns(ACTION), columns(), columns(OBS), torch.zeros(count_at_once, BATCH), columns())
+
+    def work(count: int) -> None:
+        for _ in range(count // count_at_once):
+            agent.update(batch)
+
+    return work
+
+
+def peers_update(library: str) -> Work:
+    from peers import FixedSizes
+
+    if library == "sb3":
+        from stable_baselines3 import SAC as Peer
+
+        options = {"device": "cpu"}
+    else:
+        from sbx import SAC as Peer
+
+        options = {}
+    model = Peer(
+        "MlpPolicy",
+        FixedSizes(),
+        batch_size=BATCH,
+        buffer_size=10_000,
+        learning_starts=1_000,
+        policy_kwargs={"net_arch": list(HIDDEN)},
+        seed=0,
+        **options,
+    )
+    model.learn(1_010)
+
+    def work(count: int) -> None:
+        model.train(gradient_steps=count, batch_size=BATCH)
+        if library == "sbx":  # it computes behind the caller's back
+            import jax
+
+            jax.block_until_ready((model.policy.actor_state.params, model.policy.qf_state.params))
+
+    return work
+
+
+# Samples of 256 transitions out of a full buffer of 1,000,000, with "future" goals for four fifths of them
+
+
+def compute_reward(achieved_goal, desired_goal, info):
+    return -(np.linalg.norm(achieved_goal - desired_goal, axis=-1) > 0.03).astype(np.float32)
+
+
+def our_sample(at_once: int) -> Work:
+    dims = {"observation": OBS, "goal": GOAL, "action": ACTION}
+    buffer = her.ReplayBuffer(CAPACITY, 16, EPISODE, dims, {}, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    while buffer.position < CAPACITY:
+        for t in range(EPISODE):
+            obs = {
+                key: rng.standard_normal((16, n), np.float32)
+                for key, n in (("observation", OBS), ("achieved_goal", GOAL), ("desired_goal", GOAL))
+            }
+            ends, never = np.full(16, t + 1 == EPISODE), np.zeros(16, bool)
+            action, reward = rng.standard_normal((16, ACTION), np.float32), np.zeros(16, np.float32)
+            buffer.add(her.Transition(obs, action, reward, obs, never, ends, {}, never))
+
+    def work(count: int) -> None:
+        for _ in range(count // at_once):
+            her.sample(buffer, at_once * BATCH, HERConfig(), compute_reward, gamma=0.98)
+
+    return work
+
+
+def peers_sample() -> Work:
+    from gymnasium import Env, spaces
+    from stable_baselines3 import HerReplayBuffer
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    class Task(Env):
+        observation_space = spaces.Dict(
+            {
+                key: spaces.Box(-np.inf, np.inf, (n,), np.float32)
+                for key, n in (("observation", OBS), ("achieved_goal", GOAL), ("desired_goal", GOAL))
+            }
+        )
+        action_space = spaces.Box(-1, 1, (ACTION,), np.float32)
+
+        def compute_reward(self, achieved_goal, desired_goal, infos):
+            return compute_reward(achieved_goal, desired_goal, infos)
+
+    env = DummyVecEnv([Task])
+    buffer = HerReplayBuffer(CAPACITY, env.observation_space, env.action_space, env, device="cpu")
+    rng = np.random.default_rng(1)
+    for t in range(CAPACITY):
+        obs = {key: rng.standard_normal((1, *space.shape), np.float32) for key, space in env.observation_space.items()}
+        ends = np.array([(t + 1) % EPISODE == 0])
+        action = rng.standard_normal((1, ACTION), np.float32)
+        buffer.add(obs, obs, action, np.zeros(1, np.float32), ends, [{"TimeLimit.truncated": bool(ends[0])}])
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            buffer.sample(BATCH)
+
+    return work
+
+
+# The loop: pick-place as it trains by default, one update to four steps, and its halves alone
+
+
+class Loop:
+    """A run after its first 10,000 steps, its networks hardly trained."""
+
+    def __init__(self):
+        self.config = TrainConfig(env="pick-place", updates_per_step=0.25, warmup=10_000).resolved()
+        choose_products(CPU, reduced_precision=False)
+        self.state = TrainingState.new(self.config, CPU)
+        while self.state.env_steps <= self.config.warmup + 2 * self.config.num_envs:
+            train.collect_and_learn(self.state, self.config)
+        compile_update(self.state.agent, self.config.sac.batch_size)
+
+    def whole(self, count: int) -> None:
+        for _ in range(count // self.config.num_envs):
+            train.collect_and_learn(self.state, self.config)
+
+    def collect(self, count: int) -> None:
+        """Without the updates."""
+        for _ in range(count // self.config.num_envs):
+            obs = {key: value.copy() for key, value in self.state.envs.obs.items()}
+            action = train.choose_actions(self.state, self.config)
+            train.store(self.state, obs, action, self.state.envs.step(action))
+        self.state.learning_since += count
+
+    def learn(self, count: int) -> None:
+        """The updates of so many steps, without the steps."""
+        for _ in range(count // self.config.num_envs):
+            self.state.env_steps += self.config.num_envs
+            train.learn(self.state, self.config)
+
+
+def peers_loop() -> Work:
+    from peers import GymnasiumTask
+    from stable_baselines3 import SAC as Peer
+    from stable_baselines3 import HerReplayBuffer
+
+    model = Peer(
+        "MultiInputPolicy",
+        GymnasiumTask(TrainConfig(env="pick-place", num_envs=1).resolved()),
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 4, "copy_info_dict": True},
+        learning_starts=1_000,
+        train_freq=4,
+        gradient_steps=1,
+        policy_kwargs={"net_arch": [256, 256, 256]},
+        device="cpu",
+        seed=0,
+    )
+    model.learn(2_000)
+
+    def work(count: int) -> None:
+        model.learn(count, reset_num_timesteps=False)
+
+    return work
+
+
+GROUPS: dict[str, dict[str, tuple[Callable[[], Work], int]]] = {
+    "updates / s": {
+        "update sb3": (lambda: peers_update("sb3"), 100),
+        "update sbx": (lambda: peers_update("sbx"), 100),
+        "floor, float32": (lambda: floor("highest"), 100),
+        "floor, bfloat16": (lambda: floor("medium"), 100),
+        "update": (lambda: update(True), 200),
+        "update, bfloat16 products": (lambda: update(True, reduced_precision=True), 200),
+        "update, halves in turn on all cores": (lambda: update(True, side_by_side=False), 200),
+        "update, eager": (lambda: update(False), 96),
+    },
+    "samples of 256 / s": {
+        "sample sb3": (peers_sample, 500),
+        "sample": (lambda: our_sample(1), 2_000),
+        "sample, 8 batches at once": (lambda: our_sample(8), 4_000),
+    },
+    "environment steps / s": {
+        "loop sb3": (peers_loop, 400),
+        "loop": (lambda: Loop().whole, 1_600),
+        "loop, environments alone": (lambda: Loop().collect, 1_600),
+        "loop, updates alone": (lambda: Loop().learn, 1_600),
+    },
+}
+
+
+def work_on_demand(name: str) -> None:
+    """A contender's process: for each line on its input it works once, and prints the rate."""
+    make, count = next(group[name] for group in GROUPS.values() if name in group)
+    work = make()
+    work(count)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        work(count)
+        print(count / (time.perf_counter() - started), flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+
+
+def is_there(name: str) -> bool:
+    library = {"sb3": "stable_baselines3", "sbx": "sbx"}.get(name.split()[-1])
+    return library is None or importlib.util.find_spec(library) is not None
+
+
+def compare(unit: str, names: list[str], rounds: int) -> None:
+    processes = {}
+    for name in names:
+        command = [sys.executable, __file__, "--worker", name]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while (line := process.stdout.readline()) and line != "ready\n":
+            pass
+        if line:
+            processes[name] = process
+        else:
+            print(f"{name}: ended with status {process.wait()} before it was ready", file=sys.stderr)
+    rates: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            rates[name].append(float(process.stdout.readline()))
+    print(f"\n{unit:<38} {'median':>8} {'smallest':>9} {'largest':>8} {'ratio':>7} {'peak MiB':>9}")
+    first = np.median(next(iter(rates.values())))
+    for name, process in processes.items():
+        memory = float(process.communicate()[0])
+        low, middle, high = np.quantile(rates[name], [0, 0.5, 1])
+        print(f"{name:<38} {middle:8.0f} {low:9.0f} {high:8.0f} {middle / first:6.2f}× {memory:9.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="contenders with this in their names")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work_on_demand(arguments.worker)
+        return
+    print(describe_device(CPU))
+    flops = sum(2 * stack * rows * inner * columns for stack, rows, inner, columns in products())
+    print(f"the matrix products of an update: {flops / 1e9:.3f} GFLOP")
+    for unit, group in GROUPS.items():
+        names = [name for name in group if arguments.only in name]
+        for name in (name for name in names if not is_there(name)):
+            print(f"{name}: not installed")
+        names = [name for name in names if is_there(name)]
+        if names:
+            compare(unit, names, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Which device a run is faster on: found out by trying, since small networks are often faster on a CPU."""
+
+import time
+from contextlib import suppress
+
+import torch
+
+from env import EnvSpec, GoalEnv
+from sac import SAC, Batch, CompilerUnavailable, choose_products, select_device
+from training.config import TrainConfig
+from training.setup import evaluation_environments, make_agent
+
+SECONDS = 1.0
+"""How long each device is tried, at least."""
+
+
+def choose_device(config: TrainConfig) -> tuple[torch.device, str]:
+    """The device that config.device names, and why it is that one. Raises DeviceError, EnvError, ConfigError."""
+    if config.device != "auto":
+        return select_device(config.device), "as asked"
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), "PyTorch sees no GPU"
+    (env,), spec = evaluation_environments(config, 1, None)
+    return fastest({name: seconds_per_update(config, env, spec, torch.device(name)) for name in ("cpu", "cuda")})
+
+
+def fastest(seconds: dict[str, float]) -> tuple[torch.device, str]:
+    """Of devices by name and the seconds that an update takes on each."""
+    measured = ", ".join(f"{1e3 * each:.2f} ms on {name}" for name, each in seconds.items())
+    return torch.device(min(seconds, key=seconds.__getitem__)), f"an update takes {measured}"
+
+
+def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device) -> float:
+    """Of updates as the run will have them: of its sizes, as many at once, compiled if it is, handed over each time."""
+    choose_products(device, config.reduced_precision)
+    agent = make_agent(config, env, spec, device, seed=0)
+    threads = torch.get_num_threads()
+    if config.compile:
+        with suppress(CompilerUnavailable):  # the run will say so
+            compile_update(agent, config.sac.batch_size)
+    count = max(1, int(config.num_envs * config.updates_per_step))
+    shape, obs = (count, config.sac.batch_size), spec.obs_dim + spec.goal_dim
+    batch = Batch(
+        torch.zeros(*shape, obs),
+        torch.zeros(*shape, spec.action_dim),
+        torch.zeros(shape),
+        torch.zeros(*shape, obs),
+        torch.zeros(shape),
+        torch.zeros(shape),
+    )
+
+    def update() -> None:
+        metrics = agent.update(Batch(*(array.to(device) for array in batch)))
+        float(metrics["train/critic_loss"])  # waits for the device
+
+    for _ in range(3):
+        update()
+    started, launches = time.perf_counter(), 0
+    while (passed := time.perf_counter() - started) < SECONDS:
+        update()
+        launches += 1
+    torch.set_num_threads(threads)
+    return passed / (launches * count)
+
+
+def compile_update(agent: SAC, batch_size: int) -> None:
+    """Lets PyTorch compile the update. On a CPU each of its halves has one thread then: more would compete with the
+    environments', and gain less than they cost. Raises CompilerUnavailable; the threads are as they were then."""
+    threads = torch.get_num_threads()
+    if agent.device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        agent.compile(batch_size)
+    except CompilerUnavailable:
+        torch.set_num_threads(threads)
+        raise
