@@ -47,14 +47,15 @@ REFUSED = 2
 def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     """Runs `config` to its last step, from the beginning or from where its directory left off."""
     device, why = choose_device(config)
-    say(f"--device {config.device}: {device.type}, {why}")
     choose_products(device, config.reduced_precision)
     state = TrainingState.new(config, device)
     with closing(state.envs):
-        continue_run(config, state, stop, watchdog)
+        continue_run(config, state, why, stop, watchdog)
 
 
-def continue_run(config: TrainConfig, state: TrainingState, stop: StopRequest, watchdog: Watchdog) -> None:
+def continue_run(
+    config: TrainConfig, state: TrainingState, why_this_device: str, stop: StopRequest, watchdog: Watchdog
+) -> None:
     """From the newest checkpoint or from the beginning to the last step, the video and the summary."""
     refuse_impossible(config, state.envs.spec.fingerprint)
     goal = evaluation_goal(config.env, config.eval.goal)
@@ -76,7 +77,7 @@ def continue_run(config: TrainConfig, state: TrainingState, stop: StopRequest, w
             say(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
         else:
             run.write_config(config)
-            say(describe_device(state.agent.device))
+            say(f"{describe_device(state.agent.device)} (--device {config.device}: {why_this_device})")
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
             say(f"{run.path} · {where} · {config.steps:,} steps")
             with (

@@ -1,9 +1,12 @@
 """What tests of several rooms need."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many tests run at once as there are cores; before torch is imported
 
 import env  # noqa: F401  it chooses MuJoCo's OpenGL, which must happen before any test imports mujoco
 
