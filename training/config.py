@@ -13,7 +13,7 @@ from env import DEFAULT_REWARD, GoalKind, Reward, TaskConfig, is_custom
 from her import HERConfig
 from sac import DeviceName, SACConfig
 
-STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 250_000}
+STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
 UPDATES_PER_STEP = {"pick-place": 0.4}
 """Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
@@ -90,7 +90,7 @@ class TrainConfig:
     """Seed of everything that is random."""
     steps: int | None = None
     """Environment steps of the whole run, resumed parts included.
-    Default: reach 20000, push 200000, pick-place 250000, others 100000."""
+    Default: reach 20000, push 200000, pick-place 400000, others 100000."""
     run: str | None = None
     """Run directory. Default: runs/ENV-REWARD-SEED."""
     resume: str = "auto"

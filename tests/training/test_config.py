@@ -21,7 +21,7 @@ def test_the_learning_rate_falls_sooner_where_a_run_is_short_and_what_is_given_s
     [
         ("reach", 20_000, 1_000, 0.25, 0.0, None),
         ("push", 200_000, 8_000, 0.25, 0.0, None),
-        ("pick-place", 250_000, 3_000, 0.4, 0.8, -6.0),
+        ("pick-place", 400_000, 3_000, 0.4, 0.8, -6.0),
         ("fetch:Reach", 100_000, 1_000, 0.25, None, None),
     ],
 )
