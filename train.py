@@ -219,19 +219,6 @@ def to_batches(batch: her.GoalBatch, count: int, goal_scale: float, device: torc
     return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
 
 
-def to_batch(batch: her.GoalBatch, goal_scale: float, device: torch.device) -> Batch:
-    """Goal-conditioned transitions as the plain ones that SAC learns from."""
-    arrays = (
-        her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
-        batch.action,
-        batch.reward,
-        her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
-        batch.terminated,
-        batch.discount,
-    )
-    return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
-
-
 def evaluate(state: TrainingState, envs: list[GoalEnv], policy: Policy, config: TrainConfig) -> dict:
     """The deterministic policy on environments and episodes of its own; touches nothing that training uses."""
     goal_scale = state.envs.spec.goal_scale

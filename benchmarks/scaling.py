@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from checkpoint_cost import fill
 
 import her
 from her import HERConfig
@@ -44,18 +45,9 @@ def update(hidden: tuple[int, ...], batch_size: int) -> Work:
 
 def sample(transitions: int) -> Work:
     dims = {"observation": OBS - GOAL, "goal": GOAL, "action": ACTION}
-    capacity = transitions + transitions // EPISODE + 16 * (EPISODE + 1)
+    capacity = transitions + transitions // EPISODE  # each episode takes one row more
     buffer = her.ReplayBuffer(capacity, 16, EPISODE, dims, {}, np.random.default_rng(0))
-    rng, never = np.random.default_rng(1), np.zeros(16, bool)
-    while len(buffer) < transitions:
-        for t in range(EPISODE):
-            obs = {
-                key: rng.standard_normal((16, n), np.float32)
-                for key, n in (("observation", OBS - GOAL), ("achieved_goal", GOAL), ("desired_goal", GOAL))
-            }
-            action = rng.standard_normal((16, ACTION), np.float32)
-            ends = np.full(16, t + 1 == EPISODE)
-            buffer.add(her.Transition(obs, action, np.zeros(16, np.float32), obs, never, ends, {}, never))
+    fill(buffer, np.random.default_rng(1))
 
     def reward(achieved: np.ndarray, desired: np.ndarray, _: dict) -> np.ndarray:
         return -(np.linalg.norm(achieved - desired, axis=-1) > 0.03).astype(np.float32)

@@ -132,7 +132,7 @@ def serve() -> None:
             else:
                 method, *arguments = message
                 result = getattr(envs, method)(*arguments)
-        except Exception as raised:
+        except Exception as raised:  # other people's code fails in its own ways; it is raised where it was called from
             error = _picklable(raised)
         try:
             pickle.dump((result, {} if envs is None else envs.obs, error), answers)
@@ -147,6 +147,7 @@ def _picklable(error: Exception) -> Exception:
     error.add_note("In the environments' process:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
+    # An exception of somebody's own class can fail in any way on its way through pickle, and must not end the answers.
     except Exception:
         return EnvError(f"an environment failed: {type(error).__name__}: {error}")
     return error
