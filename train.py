@@ -197,6 +197,7 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             getattr(state.judge, "is_success", None),
             gamma=config.sac.gamma,
             n_step=config.sac.n_step,
+            env_steps=state.env_steps,
         )
         if not np.isfinite(batch.reward).all():
             raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")

@@ -33,17 +33,26 @@ class HERConfig:
     less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
     ratio: float | None = None
     """Share of a batch that is relabelled, stated directly; overrides k."""
+    late_ratio: float | None = None
+    """What that share has become by --her.late-from: hindsight finds the first successes, and flatters the risks that
+    led to them (docs/recipe.md). Default: pick-place 0.3; others keep it as it is."""
+    late_from: int = 200_000
+    """Environment steps by which the share is --her.late-ratio; it begins to change after half of them."""
     skip_met_at_start: bool = True
     """Draw another transition where hindsight picks a goal that held at the episode's start already.
     Such goals teach a policy to leave alone what it has not learnt to move."""
     capacity: int = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
 
-    @property
-    def relabelled_share(self) -> float:
+    def relabelled_share(self, env_steps: int) -> float:
+        """Of a batch that is drawn after so many environment steps."""
         if self.strategy == "none":
             return 0.0
-        return self.k / (self.k + 1) if self.ratio is None else self.ratio
+        first = self.k / (self.k + 1) if self.ratio is None else self.ratio
+        if self.late_ratio is None:
+            return first
+        progress = min(1.0, max(0.0, 2 * env_steps / self.late_from - 1))
+        return first + progress * (self.late_ratio - first)
 
 
 class GoalBatch(NamedTuple):
@@ -140,8 +149,9 @@ def sample(
     *,
     gamma: float,
     n_step: int = 1,
+    env_steps: int = 0,
 ) -> GoalBatch:
-    """A batch of `size` transitions of which config.relabelled_share carry a goal from hindsight.
+    """A batch of `size` transitions of which config.relabelled_share(env_steps) carry a goal from hindsight.
 
     A relabelled transition gets its reward from compute_reward, for its new goal. Its termination comes from
     compute_terminated where the environment has one (a success that ended the episode may be none for the new goal,
@@ -154,7 +164,7 @@ def sample(
     sum, `next_observation` what they led to, and `discount` gamma to the power of their number.
     """
     # The first rows of a batch are as good as any: all are drawn independently.
-    n = round(size * config.relabelled_share)
+    n = round(size * config.relabelled_share(env_steps))
     hindsight, hindsight_goals, useful = draw_hindsight(buffer, n, config, is_success)
     rows = np.concatenate([hindsight, buffer.sample_rows(size - n)])
     relabelled = np.concatenate([useful, np.zeros(size - n, bool)])

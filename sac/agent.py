@@ -28,7 +28,7 @@ class SACConfig:
     """Adam's learning rate for actor, critics and temperature."""
     lr_decay_after: int | None = None
     """Updates after which the learning rate falls: at twice as many it is lr / 4, at three times lr / 9.
-    More than the run has: it stays. Default: reach 2000, others 40000."""
+    More than the run has: it stays. Default: reach 2000, pick-place 80000, others 40000."""
     gamma: float = 0.98
     """Discount per environment step. The horizon it looks ahead, 1 / (1 - gamma), should cover the task."""
     n_step: int = 4

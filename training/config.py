@@ -19,8 +19,10 @@ UPDATES_PER_STEP = {"pick-place": 0.4}
 """Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
 TARGET_ENTROPY = {"pick-place": -6.0}
 """Entropy of the policy where --sac.target-entropy is not given: what a grasp can bear (benchmarks/grasp_noise.py)."""
-LR_DECAY_AFTER = {"reach": 2_000}
+LR_DECAY_AFTER = {"reach": 2_000, "pick-place": 80_000}
 """Updates after which the learning rate falls where --sac.lr-decay-after is not given; 40,000 for the others."""
+LATE_RATIO = {"pick-place": 0.3}
+"""Share of a batch that hindsight relabels late in a run where --her.late-ratio is not given; others keep theirs."""
 WARMUP = {"push": 8_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
 SCRIPTED_STARTS = {"pick-place": 0.8}
@@ -162,6 +164,7 @@ class TrainConfig:
             run=self.run or f"runs/{kind}-{self.seed}",
             task=task,
             sac=sac,
+            her=replace(self.her, late_ratio=given_or(self.her.late_ratio, LATE_RATIO, None)),
             eval=replace(self.eval, every=given_or(self.eval.every, EVAL_EVERY, 5_000)),
         )
         config._check()
@@ -218,10 +221,9 @@ class TrainConfig:
         require(len(self.sac.hidden) <= 32, f"--sac.hidden: {len(self.sac.hidden)} layers are too many; 32 at most")
         require(bool(self.sac.hidden) and min(self.sac.hidden) >= 1, "--sac.hidden: needs positive layer widths")
         require(self.her.k >= 0, f"--her.k {self.her.k}: cannot be negative")
-        require(
-            self.her.ratio is None or 0 <= self.her.ratio <= 1,
-            f"--her.ratio {self.her.ratio}: must lie between 0 and 1",
-        )
+        for name, ratio in (("--her.ratio", self.her.ratio), ("--her.late-ratio", self.her.late_ratio)):
+            require(ratio is None or 0 <= ratio <= 1, f"{name} {ratio}: must lie between 0 and 1")
+        require(self.her.late_from >= 1, f"--her.late-from {self.her.late_from}: must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

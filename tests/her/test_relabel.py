@@ -85,7 +85,7 @@ def useful(buffer: ReplayBuffer, row: int, source: int, config: HERConfig, succe
 
 def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of, n_step=1) -> list[dict]:
     """What `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
-    share = round(size * config.relabelled_share)
+    share = round(size * config.relabelled_share(0))
     drawn, waiting = {}, list(range(share))
     for _ in range(1 + REDRAWS):
         rows = buffer.sample_rows(len(waiting))
@@ -224,9 +224,23 @@ def test_an_unknown_strategy_is_named():
     ],
 )
 def test_share_of_relabelled_transitions(config, share):
-    assert config.relabelled_share == share
+    assert config.relabelled_share(0) == config.relabelled_share(10**9) == share
     batch = sample(filled_buffer(), 100, config, compute_reward)
     assert batch.relabelled.sum() == 100 * share
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "share"), [(0, 0.8), (500, 0.8), (600, 0.7), (750, 0.55), (1_000, 0.3), (10**9, 0.3)]
+)
+def test_the_share_changes_in_a_line_to_what_it_is_late_in_a_run(env_steps, share):
+    config = HERConfig(late_ratio=0.3, late_from=1_000)
+    assert config.relabelled_share(env_steps) == pytest.approx(share)
+    batch = sample(filled_buffer(), 100, config, compute_reward, gamma=0.9, env_steps=env_steps)
+    assert batch.relabelled.sum() == round(100 * share)
+
+
+def test_without_hindsight_there_is_none_late_in_a_run_either():
+    assert HERConfig(strategy="none", late_ratio=0.3).relabelled_share(10**9) == 0
 
 
 # What a new goal changes

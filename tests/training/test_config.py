@@ -6,14 +6,21 @@ from pathlib import Path
 import pytest
 
 from env import TaskConfig
+from her import HERConfig
 from sac import SACConfig
 from training.config import ConfigError, TrainConfig, config_from_dict, differences
 
 
-def test_the_learning_rate_falls_sooner_where_a_run_is_short_and_what_is_given_stands():
+def test_the_learning_rate_falls_when_the_task_is_learnt_and_what_is_given_stands():
     decay = {env: TrainConfig(env=env).resolved().sac.lr_decay_after for env in ("reach", "push", "pick-place", "a:b")}
-    assert decay == {"reach": 2_000, "push": 40_000, "pick-place": 40_000, "a:b": 40_000}
+    assert decay == {"reach": 2_000, "push": 40_000, "pick-place": 80_000, "a:b": 40_000}
     assert TrainConfig(env="reach", sac=SACConfig(lr_decay_after=7)).resolved().sac.lr_decay_after == 7
+
+
+def test_hindsight_becomes_rarer_in_pick_place_and_what_is_given_stands():
+    late = {env: TrainConfig(env=env).resolved().her.late_ratio for env in ("reach", "push", "pick-place", "a:b")}
+    assert late == {"reach": None, "push": None, "pick-place": 0.3, "a:b": None}
+    assert TrainConfig(env="pick-place", her=HERConfig(late_ratio=0.8)).resolved().her.late_ratio == 0.8
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,9 @@ def test_an_environment_of_ones_own_has_no_reward_option():
         ({"task": TaskConfig(scripted_starts=-0.1)}, "--task.scripted-starts -0.1: must not be negative"),
         ({"task": TaskConfig(scripted_starts=float("nan"))}, "--task.scripted-starts nan: must be a finite number"),
         ({"task": TaskConfig(scripted_until=0)}, "--task.scripted-until 0: must be at least 1"),
+        ({"her": HERConfig(ratio=-0.1)}, "--her.ratio -0.1: must lie between 0 and 1"),
+        ({"her": HERConfig(late_ratio=1.5)}, "--her.late-ratio 1.5: must lie between 0 and 1"),
+        ({"her": HERConfig(late_from=0)}, "--her.late-from 0: must be at least 1"),
         ({"task": TaskConfig(pinch_weight=-4.0)}, "--task.pinch-weight -4.0: must not be negative"),
         ({"task": TaskConfig(reach_scale=0.0)}, "--task.reach-scale 0.0: must be positive"),
         ({"task": TaskConfig(action_slope=0.0)}, "--task.action-slope 0.0: must lie between 0 and 1"),
