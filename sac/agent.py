@@ -115,6 +115,7 @@ class SAC:
         self._take_steps = Captured(self._steps, self._snapshot) if device.type == "cuda" else self._steps
         self.compiled = False
         self._helper: ThreadPoolExecutor | None = None
+        self._side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
     def alpha(self) -> Tensor:
@@ -221,7 +222,15 @@ class SAC:
         return critic_metrics | actor_metrics
 
     def _side_by_side(self, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-        """Both results; at once where there is a second thread. Neither may change what the other reads."""
+        """Both results; at once where there is a second thread, or on a GPU, which halves of this size do not fill.
+        Neither may change what the other reads."""
+        if self._side_stream is not None:
+            self._side_stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self._side_stream):
+                theirs = first()
+            ours = second()
+            torch.cuda.current_stream(self.device).wait_stream(self._side_stream)
+            return theirs, ours
         if self._helper is None:
             return first(), second()
         aside = self._helper.submit(first)

@@ -51,8 +51,9 @@ def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, l
     compiling = torch.compiler.is_compiling()
     adam(
         *(list(tree.values()) for tree in (after, gradients, moments.exp_avg, moments.exp_avg_sq)),
-        max_exp_avg_sqs=[],
-        state_steps=list(moments.step.values()),
+        [],
+        # By position: the compiler refuses this function where it finds a GPU's steps by name.
+        list(moments.step.values()),
         foreach=compiling,
         fused=not compiling,
         capturable=compiling or lr.is_cuda,
