@@ -29,6 +29,7 @@ import her
 import train
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
+from sac.capture import Captured
 from training.config import TrainConfig
 from training.device_choice import compile_update
 from training.state import TrainingState
@@ -37,7 +38,7 @@ OBS, ACTION, HIDDEN, BATCH = 24, 6, (256, 256), 256
 CAPACITY = 1_000_000
 EPISODE = 100
 GOAL = 3
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 Work = Callable[[int], None]
 """Does that many of what is counted."""
 
@@ -65,17 +66,26 @@ def products() -> list[tuple[int, int, int, int]]:
     return critics_half + actors_half
 
 
-def floor(precision: str) -> Work:
+def floor(precision: str, device: torch.device = CPU) -> Work:
     torch.set_float32_matmul_precision(precision)
     triples = [
-        (torch.randn(stack, rows, inner), torch.randn(stack, inner, columns), torch.empty(stack, rows, columns))
-        for stack, rows, inner, columns in products()
+        tuple(
+            torch.randn(sizes, device=device) for sizes in ((n, rows, inner), (n, inner, columns), (n, rows, columns))
+        )
+        for n, rows, inner, columns in products()
     ]
+
+    def multiply() -> dict[str, torch.Tensor]:
+        for left, right, out in triples:
+            torch.bmm(left, right, out=out)
+        return {}
+
+    once = Captured(multiply, lambda: lambda: None) if device == GPU else multiply
 
     def work(count: int) -> None:
         for _ in range(count):
-            for left, right, out in triples:
-                torch.bmm(left, right, out=out)
+            once()
+        wait_for(device)
 
     return work
 
@@ -83,37 +93,50 @@ def floor(precision: str) -> Work:
 # Updates
 
 
-def update(compiled: bool, reduced_precision: bool = False, side_by_side: bool = True) -> Work:
-    choose_products(CPU, reduced_precision)
-    agent = SAC(OBS, ACTION, SACConfig(hidden=HIDDEN, layer_norm=False), None, CPU, 0)
+def wait_for(device: torch.device) -> None:
+    if device == GPU:
+        torch.cuda.synchronize()
+
+
+def update(
+    compiled: bool,
+    reduced_precision: bool = False,
+    side_by_side: bool = True,
+    device: torch.device = CPU,
+    at_once: int = 8,
+    batch_size: int = BATCH,
+) -> Work:
+    """On a GPU each update brings its batches over from the CPU's memory, as training does."""
+    choose_products(device, reduced_precision)
+    agent = SAC(OBS, ACTION, SACConfig(hidden=HIDDEN, layer_norm=False), None, device, 0)
     if compiled:
-        if side_by_side:
+        if side_by_side and device == CPU:
             torch.set_num_threads(1)
-        agent.compile(BATCH)
-        if not side_by_side:
-            agent._helper = None
+        agent.compile(batch_size)
+    if not side_by_side:
+        agent._helper = agent._side_stream = None
     rng = np.random.default_rng(0)
-    count_at_once = 8
 
     def columns(*shape: int) -> torch.Tensor:
-        return torch.from_numpy(rng.standard_normal((count_at_once, BATCH, *shape), np.float32))
+        return torch.from_numpy(rng.standard_normal((at_once, batch_size, *shape), np.float32))
 
-    batch = Batch(columns(OBS), columns(ACTION), columns(), columns(OBS), torch.zeros(count_at_once, BATCH), columns())
+    batch = Batch(columns(OBS), columns(ACTION), columns(), columns(OBS), torch.zeros(at_once, batch_size), columns())
 
     def work(count: int) -> None:
-        for _ in range(count // count_at_once):
-            agent.update(batch)
+        for _ in range(count // at_once):
+            agent.update(Batch(*(array.to(device) for array in batch)))
+        wait_for(device)
 
     return work
 
 
-def peers_update(library: str) -> Work:
+def peers_update(library: str, device: str = "cpu") -> Work:
     from peers import FixedSizes
 
     if library == "sb3":
         from stable_baselines3 import SAC as Peer
 
-        options = {"device": "cpu"}
+        options = {"device": device}
     else:
         from sbx import SAC as Peer
 
@@ -261,6 +284,17 @@ GROUPS: dict[str, dict[str, tuple[Callable[[], Work], int]]] = {
         "update, halves in turn on all cores": (lambda: update(True, side_by_side=False), 200),
         "update, eager": (lambda: update(False), 96),
     },
+    "updates / s on the GPU": {
+        "GPU: update sb3": (lambda: peers_update("sb3", "cuda"), 200),
+        "GPU: update sbx": (lambda: peers_update("sbx"), 200),
+        "GPU: floor, float32": (lambda: floor("highest", GPU), 1_000),
+        "GPU: update": (lambda: update(True, device=GPU), 2_000),
+        "GPU: update, TF32 products": (lambda: update(True, True, device=GPU), 2_000),
+        "GPU: update, halves in turn": (lambda: update(True, side_by_side=False, device=GPU), 2_000),
+        "GPU: update, one a launch": (lambda: update(True, device=GPU, at_once=1), 2_000),
+        "GPU: update, not compiled": (lambda: update(False, device=GPU), 2_000),
+        "GPU: update, batch 4,096": (lambda: update(True, device=GPU, batch_size=4_096), 1_000),
+    },
     "samples of 256 / s": {
         "sample sb3": (peers_sample, 500),
         "sample": (lambda: our_sample(1), 2_000),
@@ -290,20 +324,23 @@ def work_on_demand(name: str) -> None:
 
 def is_there(name: str) -> bool:
     library = {"sb3": "stable_baselines3", "sbx": "sbx"}.get(name.split()[-1])
+    if name.startswith("GPU") and not torch.cuda.is_available():
+        return False
     return library is None or importlib.util.find_spec(library) is not None
 
 
 def compare(unit: str, names: list[str], rounds: int) -> None:
-    processes = {}
-    for name in names:
+    def start(name: str) -> subprocess.Popen:
         command = [sys.executable, __file__, "--worker", name]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    processes = {name: start(name) for name in names}
+    for name, process in list(processes.items()):
         while (line := process.stdout.readline()) and line != "ready\n":
             pass
-        if line:
-            processes[name] = process
-        else:
+        if not line:
             print(f"{name}: ended with status {process.wait()} before it was ready", file=sys.stderr)
+            del processes[name]
     rates: dict[str, list[float]] = {name: [] for name in processes}
     for _ in range(rounds):
         for name, process in processes.items():
@@ -328,12 +365,14 @@ def main() -> None:
         work_on_demand(arguments.worker)
         return
     print(describe_device(CPU))
+    if torch.cuda.is_available():
+        print(describe_device(GPU))
     flops = sum(2 * stack * rows * inner * columns for stack, rows, inner, columns in products())
     print(f"the matrix products of an update: {flops / 1e9:.3f} GFLOP")
     for unit, group in GROUPS.items():
         names = [name for name in group if arguments.only in name]
         for name in (name for name in names if not is_there(name)):
-            print(f"{name}: not installed")
+            print(f"{name}: not here")
         names = [name for name in names if is_there(name)]
         if names:
             compare(unit, names, arguments.rounds)
