@@ -65,7 +65,7 @@ def continue_run(
     with run.lock():
         start = choose_start(config, state.envs.spec.fingerprint)
         done = checkpoints.step_of(start.checkpoint) if start.checkpoint else 0
-        if config.compile and done < config.steps:
+        if config.compile and state.agent.device.type == "cpu" and done < config.steps:
             try_to_compile(state.agent, config.sac.batch_size)
         curves_so_far, notes = restore(state, start.checkpoint, config) if start.checkpoint else ({}, [])
         if not start.own:  # a branch: the curves that were restored are another directory's

@@ -143,15 +143,17 @@ class SAC:
         return torch.tanh(self.actor_average(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
 
     def compile(self, batch_size: int) -> None:
-        """Compiles the update for batches of this size: it is as before but for rounding, and faster. On a CPU its two
-        halves run side by side from then on, each with as many threads as PyTorch is set to.
+        """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster. Its two
+        halves run side by side from then on, each with as many threads as PyTorch is set to. (On a GPU, PyTorch 2.11's
+        compiler fails on it, and a graph, which needs no compiling, is captured instead.)
 
         It takes half a minute the first time on a machine. Raises CompilerUnavailable; the agent is as it was then.
         """
         eager = self._step_critic, self._step_actor
-        options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}  # no module changes hereafter
-        if self.device.type == "cpu":
-            options["cpp_wrapper"] = True  # which also lets other threads run meanwhile
+        options = {
+            "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,  # no module changes hereafter
+            "cpp_wrapper": True,  # which also lets other threads run meanwhile
+        }
         undo = self._snapshot()
         obs, action = torch.zeros(batch_size, self.obs_dim), torch.zeros(batch_size, self.action_dim)
         zeros = torch.zeros(batch_size)
@@ -160,9 +162,9 @@ class SAC:
                 torch.compile(function, fullgraph=True, dynamic=False, options=options) for function in eager
             )
             self._step(
-                torch.tensor(0.0).to(self.device),
-                torch.zeros(2, batch_size, self.action_dim).to(self.device),
-                Batch(*(array.to(self.device) for array in (obs, action, zeros, obs, zeros, zeros))),
+                torch.tensor(0.0),
+                torch.zeros(2, batch_size, self.action_dim),
+                Batch(obs, action, zeros, obs, zeros, zeros),
             )
         # Compilers fail in their own ways, and no run needs one.
         except Exception as error:
@@ -172,8 +174,7 @@ class SAC:
         finally:
             undo()
         self.compiled = True
-        if self.device.type == "cpu":
-            self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
+        self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
 
     def update(self, batch: Batch) -> Metrics:
         """One gradient step of everything on one batch, or one after the other on K of them: (B, …) or (K, B, …).

@@ -51,9 +51,8 @@ def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, l
     compiling = torch.compiler.is_compiling()
     adam(
         *(list(tree.values()) for tree in (after, gradients, moments.exp_avg, moments.exp_avg_sq)),
-        [],
-        # By position: the compiler refuses this function where it finds a GPU's steps by name.
-        list(moments.step.values()),
+        max_exp_avg_sqs=[],
+        state_steps=list(moments.step.values()),
         foreach=compiling,
         fused=not compiling,
         capturable=compiling or lr.is_cuda,

@@ -102,8 +102,8 @@ class TrainConfig:
     """Where the networks live; ROCm's GPUs are called cuda, too. auto: where an update of this run is faster, found out
     by trying."""
     compile: bool = True
-    """Let PyTorch compile the update: the same but for rounding, and faster. It takes half a minute the first time on a
-    machine, and needs a C++ compiler on a CPU; where there is none, the run says so and goes on without."""
+    """On a CPU let PyTorch compile the update: the same but for rounding, and faster. It takes half a minute the first
+    time on a machine, and needs a C++ compiler; where there is none, the run says so and goes on without."""
     reduced_precision: bool = False
     """Round what matrix products multiply to bfloat16 on a CPU, to TF32 on a GPU: faster where the hardware has it
     (docs/performance.md)."""

@@ -31,11 +31,11 @@ def fastest(seconds: dict[str, float]) -> tuple[torch.device, str]:
 
 
 def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device) -> float:
-    """Of updates as the run will have them: of its sizes, as many at once, compiled if it is, handed over each time."""
+    """Of updates as the run will have them: of its sizes, as many at once, compiled or captured, handed over."""
     choose_products(device, config.reduced_precision)
     agent = make_agent(config, env, spec, device, seed=0)
     threads = torch.get_num_threads()
-    if config.compile:
+    if config.compile and device.type == "cpu":
         with suppress(CompilerUnavailable):  # the run will say so
             compile_update(agent, config.sac.batch_size)
     count = max(1, int(config.num_envs * config.updates_per_step))
@@ -64,11 +64,10 @@ def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device:
 
 
 def compile_update(agent: SAC, batch_size: int) -> None:
-    """Lets PyTorch compile the update. On a CPU each of its halves has one thread then: more would compete with the
+    """Lets PyTorch compile the update on a CPU. Each of its halves has one thread then: more would compete with the
     environments', and gain less than they cost. Raises CompilerUnavailable; the threads are as they were then."""
     threads = torch.get_num_threads()
-    if agent.device.type == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         agent.compile(batch_size)
     except CompilerUnavailable:
