@@ -21,11 +21,15 @@ import her
 from env import EnvError, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
-from sac import SAC, Batch, CompilerUnavailable, DeviceError, choose_products, describe_device
+from sac import SAC, CompilerUnavailable, DeviceError, choose_products, describe_device
+from training.batches import draw, to_batches
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
 from training.device_choice import choose_device, compile_update
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
+from training.film import Film
+from training.inside import draw_goals, look_inside
+from training.pictures import as_png
 from training.progress import Progress, say
 from training.run_directory import RunDirectory, RunInUse, choose_start, refuse_impossible
 from training.saving import SaveFailed, Saver, TrainingDiverged, restore
@@ -109,6 +113,7 @@ def train_loop(
 ) -> None:
     """Collect, learn, log, evaluate and checkpoint, until the last step or until asked to stop."""
     policy = interruptible(state.agent.act_deterministic, stop, watchdog)
+    film = Film(eval_envs[0], config.eval.seed, config.video)
     started, first_step = time.perf_counter(), state.env_steps
     while not is_complete(state, config) and stop.signal is None:
         watchdog.pat()
@@ -117,11 +122,8 @@ def train_loop(
             collect_and_learn(state, config)
             progress.advance(config.num_envs)
             if crossed(state.env_steps, config.num_envs, config.log.every):
-                means = state.update_metrics.pop()
-                check_finite(means, state.env_steps)
                 fps = (state.env_steps - first_step) / (time.perf_counter() - started)
-                rates = {"train/n_updates": state.agent.updates, "time/fps": fps}
-                curves.log(state.rollouts.values() | means | rates, state.env_steps)
+                log(state, config, curves, fps)
             last_step = state.env_steps >= config.steps
             state.evaluation_due = last_step or crossed(state.env_steps, config.num_envs, config.eval.every)
 
@@ -129,6 +131,7 @@ def train_loop(
         if state.evaluation_due:
             try:
                 result = evaluate(state, eval_envs, policy, config)
+                picture = film.take(policy, state.envs.spec.goal_scale)
             except Stopped:
                 break
             state.evaluation_due = False
@@ -136,6 +139,11 @@ def train_loop(
             new_best = success > state.best_success
             state.best_success = max(success, state.best_success)
             curves.report(result, state.env_steps)
+            if picture is not None:
+                curves.picture("eval/episode", picture, state.env_steps)
+            if len(state.buffer):
+                curves.picture("her/goal_coverage", as_png(draw_goals(state)), state.env_steps)
+            tell(state.doctor.examine_evaluation(success), curves, state.env_steps)
             progress.report(result, state.rollouts.goal_moved_rate, state.env_steps)
 
         due = crossed(state.env_steps, config.num_envs, config.checkpoint.every)
@@ -188,36 +196,30 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
     due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
         count = min(due - state.agent.updates, UPDATES_AT_ONCE)
-        batch = her.sample(
-            state.buffer,
-            count * config.sac.batch_size,
-            config.her,
-            state.judge.compute_reward,
-            getattr(state.judge, "compute_terminated", None),
-            getattr(state.judge, "is_success", None),
-            gamma=config.sac.gamma,
-            n_step=config.sac.n_step,
-            env_steps=state.env_steps,
-        )
-        if not np.isfinite(batch.reward).all():
-            raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
+        batch = draw(state.buffer, state.judge, config, state.env_steps, count * config.sac.batch_size)
         metrics = state.agent.update(to_batches(batch, count, state.envs.spec.goal_scale, state.agent.device))
         state.update_metrics.add(metrics | {"her/relabelled_share": batch.relabelled.mean()}, count)
 
 
-def to_batches(batch: her.GoalBatch, count: int, goal_scale: float, device: torch.device) -> Batch:
-    """Goal-conditioned transitions (K · B, …) as K batches (K, B, …) of the plain ones that SAC learns from."""
-    arrays = (
-        her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
-        batch.action,
-        batch.reward,
-        her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
-        batch.terminated,
-        batch.discount,
-    )
-    # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
-    dealt = (np.ascontiguousarray(array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)) for array in arrays)
-    return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
+def log(state: TrainingState, config: TrainConfig, curves: Curves, fps: float) -> None:
+    """A point on every curve, and what a doctor would say of them. Raises TrainingDiverged."""
+    means = state.update_metrics.pop()
+    check_finite(means, state.env_steps)
+    point = state.rollouts.values() | means | {"train/n_updates": state.agent.updates, "time/fps": fps}
+    if len(state.buffer):
+        inside = look_inside(state, config)
+        check_finite(inside.curves, state.env_steps)
+        point |= inside.curves
+        curves.histograms(inside.histograms, state.env_steps)
+    curves.log(point, state.env_steps)
+    tell(state.doctor.examine(point, state.env_steps), curves, state.env_steps)
+
+
+def tell(sentences: list[str], curves: Curves, env_steps: int) -> None:
+    """Where somebody looks: in the terminal, and beside the curves."""
+    for sentence in sentences:
+        say(f"step {env_steps:>9,} · {sentence}")
+        curves.remark(sentence, env_steps)
 
 
 def evaluate(state: TrainingState, envs: list[GoalEnv], policy: Policy, config: TrainConfig) -> dict:

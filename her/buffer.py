@@ -1,6 +1,7 @@
 """Storage of whole episodes in flat arrays: what replay samples from and relabelling reads."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -115,6 +116,13 @@ class ReplayBuffer:
 
     def __len__(self) -> int:
         return self.num_transitions
+
+    def drawn_by(self, rng: np.random.Generator) -> "ReplayBuffer":
+        """A view of the same rows for whoever samples with a generator of their own, and leaves the run as it is. To
+        look at, not to add to."""
+        view = copy(self)
+        view.rng = rng
+        return view
 
     @property
     def head(self) -> int:

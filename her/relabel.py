@@ -100,6 +100,22 @@ def stored_info(buffer: ReplayBuffer, rows: np.ndarray) -> dict[str, np.ndarray]
     return {key[5:]: column[rows] for key, column in buffer.rows.items() if key.startswith("info/")}
 
 
+def is_met_where_reached(buffer: ReplayBuffer, sources: np.ndarray, is_success: GoalFunction) -> np.ndarray:
+    """Whether the states of rows `sources` (B,) meet the goals that were achieved there; (B,) bool."""
+    goals = buffer.rows["achieved_goal"][sources]
+    # What a state was like, its goal apart, is stored with the transition that led to it.
+    return np.asarray(is_success(goals, goals, stored_info(buffer, sources - 1)), bool)
+
+
+def holds_from_the_start(
+    buffer: ReplayBuffer, rows: np.ndarray, goals: np.ndarray, is_success: GoalFunction
+) -> np.ndarray:
+    """Whether `goals` (B, G) are met at the start of the episodes that `rows` (B,) belong to; (B,) bool."""
+    first = rows - buffer.steps_before[rows]
+    # No transition leads to the start: the one that leads out of it must do.
+    return np.asarray(is_success(buffer.rows["achieved_goal"][first], goals, stored_info(buffer, first)), bool)
+
+
 def draw_hindsight(
     buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,14 +144,9 @@ def draw_hindsight(
         if is_success is None:
             useful[:] = True
             break
-        # What a state was like, its goal apart, is stored with the transition that led to it.
-        useful[missing] = is_success(achieved[sources], achieved[sources], stored_info(buffer, sources - 1))
+        useful[missing] = is_met_where_reached(buffer, sources, is_success)
         if config.skip_met_at_start:
-            first = drawn - before[drawn]
-            # None leads to the start: the one that leads out of it must do.
-            useful[missing] &= ~np.asarray(
-                is_success(achieved[first], goals[missing], stored_info(buffer, first)), bool
-            )
+            useful[missing] &= ~holds_from_the_start(buffer, drawn, goals[missing], is_success)
     return rows, goals, useful
 
 

@@ -1,8 +1,9 @@
-"""Soft Actor-Critic: networks, losses, the agent, its device, and the exploration before it."""
+"""Soft Actor-Critic: networks, losses, the agent, what goes on inside it, its device, and exploration before it."""
 
 from sac.agent import SAC, CompilerUnavailable, SACConfig
 from sac.device import DeviceError, DeviceName, choose_products, describe_device, select_device
 from sac.exploration import HeldRandomActions
+from sac.inspection import Inspection, inspect
 from sac.update import Batch
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "DeviceError",
     "DeviceName",
     "HeldRandomActions",
+    "Inspection",
     "SACConfig",
     "choose_products",
     "describe_device",
+    "inspect",
     "select_device",
 ]

@@ -14,6 +14,9 @@ from sac.networks import Actor, Critics
 Parameters = dict[str, Tensor]
 Metrics = dict[str, Tensor]
 
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+"""Adam's constants, as its paper has them."""
+
 
 class Batch(NamedTuple):
     """Transitions as SAC sees them: obs, next_obs (B, O); action (B, A); reward, terminated, discount (B,); float32.
@@ -57,14 +60,26 @@ def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, l
         fused=not compiling,
         capturable=compiling or lr.is_cuda,
         amsgrad=False,
-        beta1=0.9,
-        beta2=0.999,
+        beta1=BETA1,
+        beta2=BETA2,
         lr=lr,
         weight_decay=0.0,
-        eps=1e-8,
+        eps=EPS,
         maximize=False,
     )
     return after
+
+
+def last_adam_step(moments: Moments, lr: float) -> Parameters:
+    """What Adam's last step, with the learning rate `lr`, took from the parameters (Kingma & Ba 2015, algorithm 1);
+    zeros before the first."""
+
+    def step(name: str) -> Tensor:
+        taken = moments.step[name].clamp(min=1)
+        mean = moments.exp_avg[name] / (1 - BETA1**taken)
+        return lr * mean / ((moments.exp_avg_sq[name] / (1 - BETA2**taken)).sqrt() + EPS)
+
+    return {name: step(name) for name in moments.step}
 
 
 class Update:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import checkpoints
-import her
 import train
 from env.cube_task import CubeTask
 from training.verify_resume import compare, scalars
@@ -85,22 +83,6 @@ def test_a_run_without_a_compiler_says_so_and_trains(tmp_path, run, monkeypatch,
     run("--compile", "--steps", 400, "--run", tmp_path / "r")
     assert "the update is not compiled and so takes twice the time: no C++ compiler\n" in capsys.readouterr().out
     assert checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
-
-
-def test_batches_are_dealt_so_that_each_has_its_share_of_hindsight_and_rows_stay_whole():
-    count, size = 3, 10
-    row = np.arange(count * size, dtype=np.float32)
-    columns = {name: np.tile(row[:, None], 2) for name in ("observation", "action", "next_observation")}
-    goals = {name: np.zeros((len(row), 3), np.float32) for name in ("achieved_goal", "next_achieved_goal")}
-    wanted = np.tile(row[:, None], 3)
-    scalars = dict.fromkeys(("reward", "terminated", "discount"), row)
-    batch = her.GoalBatch(**columns, **goals, **scalars, desired_goal=wanted, relabelled=row < 24)
-    dealt = train.to_batches(batch, count, 1.0, torch.device("cpu"))
-    assert dealt.obs.shape == (count, size, 5)
-    assert [(each < 24).sum().item() for each in dealt.reward] == [8, 8, 8]
-    assert sorted(dealt.reward.flatten().tolist()) == row.tolist()
-    for array in (dealt.obs, dealt.action, dealt.next_obs):
-        assert torch.equal(array, dealt.reward.unsqueeze(-1).expand_as(array))
 
 
 def test_another_seed_is_another_run(tmp_path, run):

@@ -75,19 +75,23 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
         yield from done
 
 
-def record_episodes(env: GoalEnv, policy: Policy, goal_scale: float, episodes: int, seed: int) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) uint8 of the same episodes, one a step, the start included."""
+def record_episodes(
+    env: GoalEnv, policy: Policy, goal_scale: float, episodes: int, seed: int, every: int = 1
+) -> Iterator[np.ndarray]:
+    """The frames (H, W, 3) uint8 of the same episodes: the start's, and one for each `every` steps."""
     for i in range(episodes):
         obs, _ = env.reset(seed=seed + i)
         yield env.render()
-        ended = False
+        ended, steps = False, 0
         while not ended:
             inputs = policy_input(*(obs[key][None].astype(np.float32) for key in GOAL_KEYS), goal_scale)
             try:
                 obs, _, terminated, truncated, _ = env.step(policy(inputs)[0])
             except SimulationDiverged:
                 break
-            yield env.render()
+            steps += 1
+            if steps % every == 0:
+                yield env.render()
             ended = terminated or truncated
 
 

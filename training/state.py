@@ -11,6 +11,7 @@ from env import EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
+from training.diagnosis import Doctor
 from training.meters import RolloutMeter, UpdateMeter
 from training.setup import evaluation_environments, make_agent, training_environments
 
@@ -61,6 +62,7 @@ class TrainingState:
     explorer: HeldRandomActions
     rollouts: RolloutMeter
     update_metrics: UpdateMeter
+    doctor: Doctor
     env_seeds: list[int]
     env_steps: int = 0
     learning_since: int | None = None
@@ -86,14 +88,21 @@ class TrainingState:
         envs = training_environments(config, spec)
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
         envs.reset(env_seeds)
+        agent = make_agent(config, judge, spec, device, int(agent_seed.generate_state(1)[0]))
         return cls(
             envs=envs,
             judge=judge,
-            agent=make_agent(config, judge, spec, device, int(agent_seed.generate_state(1)[0])),
+            agent=agent,
             buffer=new_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
             rollouts=RolloutMeter(n),
             update_metrics=UpdateMeter(),
+            doctor=Doctor(
+                agent.target_bounds,
+                agent.target_entropy,
+                first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
+                hindsight=config.her.strategy != "none",
+            ),
             env_seeds=env_seeds,
         )
 
@@ -107,6 +116,7 @@ class TrainingState:
             "explorer": self.explorer.state_dict(),
             "rollouts": self.rollouts.state_dict(),
             "update_metrics": self.update_metrics.state_dict(),
+            "doctor": self.doctor.state_dict(),
             "progress": {
                 "env_steps": self.env_steps,
                 "learning_since": self.learning_since,
@@ -126,7 +136,7 @@ class TrainingState:
         _check_progress(progress)
         for name in ("env_steps", "learning_since", "evaluation_due", "best_success", "last_success"):
             setattr(self, name, progress[name])
-        for name in ("agent", "buffer", "explorer", "rollouts", "update_metrics"):
+        for name in ("agent", "buffer", "explorer", "rollouts", "update_metrics", "doctor"):
             getattr(self, name).load_state_dict(state[name])
         fresh = self.envs.load_state_dict(state["envs"], [(seed + self.env_steps) % 2**31 for seed in self.env_seeds])
         self.rollouts.forget(fresh)

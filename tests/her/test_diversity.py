@@ -1,9 +1,11 @@
-"""How far an achieved goal moved in an episode."""
+"""What stored episodes tell about their goals."""
+
+import math
 
 import numpy as np
 import pytest
 
-from her import goal_displacement
+from her import HERConfig, ReplayBuffer, Transition, distinct_cells, goal_displacement, goal_health
 
 
 def test_a_goal_that_never_moved_has_displacement_zero():
@@ -13,3 +15,98 @@ def test_a_goal_that_never_moved_has_displacement_zero():
 def test_the_farthest_point_counts_not_the_last_and_not_the_path():
     path = np.array([[1.0, 1.0], [4.0, 5.0], [1.0, 1.0], [2.0, 1.0]])
     assert goal_displacement(path) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(
+    ("goals", "cells"),
+    [
+        ([[0.0, 0.0]] * 5, 1),
+        ([[0.1, 0.1], [0.9, 0.9]], 1),
+        ([[0.1, 0.1], [1.1, 0.1], [1.1, -0.1], [1.2, -0.2]], 3),
+        ([[-0.1, 0.0], [0.1, 0.0]], 2),
+    ],
+)
+def test_cells_are_counted_once_however_many_goals_lie_in_them(goals, cells):
+    assert distinct_cells(np.array(goals), 1.0) == cells
+
+
+LENGTH = 4
+
+
+def stored(paths: list[list[float]], goal: float, calm: float = 1.0) -> ReplayBuffer:
+    """Episodes of LENGTH steps on a line, all with the same desired goal; in each transition info/calm is `calm`."""
+    buffer = ReplayBuffer(
+        1000, 1, LENGTH, {"observation": 1, "goal": 1, "action": 1}, {"calm": ()}, np.random.default_rng(0)
+    )
+
+    def obs(place: float) -> dict[str, np.ndarray]:
+        places = {"observation": place, "achieved_goal": place, "desired_goal": goal}
+        return {key: np.full((1, 1), value, np.float32) for key, value in places.items()}
+
+    for path in paths:
+        for t in range(LENGTH):
+            buffer.add(
+                Transition(
+                    obs(path[t]),
+                    np.zeros((1, 1)),
+                    np.zeros(1),
+                    obs(path[t + 1]),
+                    np.array([False]),
+                    np.array([t == LENGTH - 1]),
+                    {"calm": np.full(1, calm)},
+                    np.array([False]),
+                )
+            )
+    return buffer
+
+
+def near_and_calm(achieved, desired, info):
+    return (np.abs(achieved - desired)[..., 0] <= 0.25) & (info["calm"] > 0.5)
+
+
+def health(buffer: ReplayBuffer, is_success=near_and_calm, strategy="final"):
+    return goal_health(buffer, 500, HERConfig(strategy=strategy), is_success, cell=0.5)
+
+
+def test_where_nothing_moves_every_hindsight_goal_is_trivial():
+    found = health(stored([[0.0] * 5] * 3, goal=2.0))
+    assert (found.trivial, found.unmet, found.cells) == (1.0, 0.0, 1)
+    assert (found.success_real, found.success_hindsight) == (0.0, 1.0)
+    assert (found.distance_real, found.distance_hindsight) == (2.0, 0.0)
+
+
+def test_where_everything_moves_none_is_and_the_last_step_alone_meets_it():
+    found = health(stored([[0.0, 1.0, 2.0, 3.0, 4.0]] * 3, goal=4.0))
+    assert (found.trivial, found.unmet, found.cells) == (0.0, 0.0, 4)
+    assert found.success_real == found.success_hindsight == pytest.approx(0.25, abs=0.07)
+    assert found.distance_hindsight == pytest.approx(1.5, abs=0.2)
+
+
+def test_half_and_half():
+    found = health(stored([[0.0] * 5, [0.0, 1.0, 2.0, 3.0, 4.0]], goal=4.0))
+    assert found.trivial == pytest.approx(0.5, abs=0.1)
+
+
+def test_goals_from_states_that_do_not_meet_them_are_unmet_and_so_neither_trivial():
+    found = health(stored([[0.0] * 5] * 3, goal=0.0, calm=0.0))
+    assert (found.trivial, found.unmet, found.success_real, found.success_hindsight) == (0.0, 1.0, 0.0, 0.0)
+
+
+def test_without_is_success_shares_are_unknown_and_distances_known():
+    found = health(stored([[0.0, 1.0, 2.0, 3.0, 4.0]], goal=4.0), is_success=None)
+    shares = (found.trivial, found.unmet, found.success_real, found.success_hindsight)
+    assert all(math.isnan(share) for share in shares)
+    assert found.cells == 4
+    assert found.distance_real == pytest.approx(1.5, abs=0.2)
+
+
+def test_without_hindsight_the_goals_that_it_would_pick_are_looked_at():
+    assert health(stored([[0.0] * 5], goal=2.0), strategy="none").trivial == 1.0
+
+
+def test_a_view_draws_by_itself_and_leaves_the_buffers_generator_alone():
+    buffer = stored([[0.0, 1.0, 2.0, 3.0, 4.0]] * 3, goal=4.0)
+    before = buffer.rng.bit_generator.state
+    first, second = (health(buffer.drawn_by(np.random.default_rng(1))) for _ in range(2))
+    assert first == second != health(buffer.drawn_by(np.random.default_rng(2)))
+    assert buffer.rng.bit_generator.state == before

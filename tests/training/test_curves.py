@@ -6,11 +6,15 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from training.config import TrainConfig
 from training.curves import Curves
+from training.pictures import as_gif
 from training.progress import Progress, say
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +34,11 @@ def scalars(path):
     return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
 
 
-def texts(path):
+def texts(path, tag):
     accumulator = EventAccumulator(str(path), {"tensors": 0}).Reload()
-    (tag,) = accumulator.Tags()["tensors"]
-    return [(event.step, event.tensor_proto.string_val[0].decode()) for event in accumulator.Tensors(tag)]
+    return [
+        (event.step, event.tensor_proto.string_val[0].decode()) for event in accumulator.Tensors(f"{tag}/text_summary")
+    ]
 
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
@@ -45,7 +50,7 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
     curves.log({"a": 3.0, "b": 4.0}, 200)
     curves.close()
     assert scalars(tmp_path) == {"a": [(100, 1.0), (200, 3.0)], "b": [(100, 2.0), (200, 4.0)]}
-    ((step, config),) = texts(tmp_path)
+    ((step, config),) = texts(tmp_path, "config")
     assert step == 0
     assert '"seed": 3' in config
 
@@ -67,7 +72,7 @@ def test_a_run_that_begins_again_keeps_nothing(tmp_path):
     Curves(tmp_path, CONFIG, 0, {}).log({"a": 1.0}, 100)
     Curves(tmp_path, CONFIG, 0, {}).log({"a": 2.0}, 100)
     assert scalars(tmp_path) == {"a": [(100, 2.0)]}
-    assert len(texts(tmp_path)) == 1
+    assert len(texts(tmp_path, "config")) == 1
 
 
 def test_a_branch_keeps_what_its_directory_holds_of_the_time_before(tmp_path):
@@ -99,6 +104,36 @@ def test_a_gap_is_told_and_training_goes_on(tmp_path, capsys):
 def test_values_beyond_single_precision_are_points_all_the_same(tmp_path):
     Curves(tmp_path, CONFIG, 0, {}).log({"a": 1e300, "b": float("-inf")}, 1)
     assert scalars(tmp_path) == {"a": [(1, float("inf"))], "b": [(1, float("-inf"))]}
+
+
+def test_histograms_pictures_and_remarks_lie_beside_the_curves(tmp_path):
+    curves = Curves(tmp_path, CONFIG, 0, {})
+    curves.histograms({"q/values": np.array([-1.0, 0.0, 0.0, 3.0])}, 100)
+    frames = [np.full((8, 12, 3), shade, np.uint8) for shade in (0, 200)]
+    curves.picture("eval/episode", as_gif(frames, 200), 200)
+    curves.remark("the actor is dead", 300)
+    read = EventAccumulator(str(tmp_path), {"tensors": 0, "images": 0, "histograms": 0}).Reload()
+    (spread,) = read.Histograms("q/values")
+    assert (spread.step, spread.histogram_value.num, spread.histogram_value.max) == (100, 4, 3)
+    assert sum(spread.histogram_value.bucket) == 4
+    (picture,) = read.Images("eval/episode")
+    assert (picture.step, picture.width, picture.height) == (200, 6, 4)
+    assert picture.encoded_image_string.startswith(b"GIF89a")
+    assert texts(tmp_path, "diagnosis") == [(300, "the actor is dead")]
+
+
+def test_a_layout_opens_twelve_charts_of_curves_and_the_options_can_be_compared(tmp_path):
+    Curves(tmp_path, CONFIG, 0, {}).close()
+    read = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    (event,) = read.Tensors("custom_scalars__config__")
+    layout = Layout.FromString(event.tensor_proto.string_val[0])
+    charts = [chart for category in layout.category for chart in category.chart]
+    assert len(charts) == 12
+    start = HParamsPluginData.FromString(read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+    options = {name: value.WhichOneof("kind") for name, value in start.session_start_info.hparams.items()}
+    assert options["sac.lr"] == options["seed"] == "number_value"
+    assert options["her.skip-met-at-start"] == "number_value"  # as PyTorch writes a bool
+    assert options["sac.hidden"] == options["her.ratio"] == "string_value"
 
 
 def test_an_evaluation_is_a_line(capsys):

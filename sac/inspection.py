@@ -1,0 +1,109 @@
+"""What goes on inside the agent, seen through one batch: it computes anew what an update would, and changes nothing."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sac import losses
+from sac.agent import SAC
+from sac.update import Batch, Moments, Parameters, last_adam_step
+
+SATURATED = 0.99
+"""An action whose mean lies beyond this, of 1, is at its limit: tanh has hardly a gradient there."""
+
+
+class Inspection(NamedTuple):
+    """curves: numbers by their TensorBoard tags; histograms: arrays (M,) by theirs (docs/curves.md explains each)."""
+
+    curves: dict[str, float]
+    histograms: dict[str, np.ndarray]
+
+
+def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
+    """Q-values, TD errors, the policy, gradients, weights and steps of `agent` on a batch (B, …) on its device.
+
+    The noise of the actions comes from `generator`, on the same device. Costs about as much as one update without
+    the compiler.
+    """
+    config = agent.config
+
+    def noise() -> Tensor:
+        return torch.randn(batch.action.shape, generator=generator, device=agent.device)
+
+    with torch.no_grad():
+        next_action, next_log_prob = losses.squash(*agent.actor(batch.next_obs), noise())
+        target_q = losses.td_target(
+            batch.reward,
+            batch.terminated,
+            agent.critic_target(batch.next_obs, next_action),
+            next_log_prob,
+            agent.alpha if config.backup_entropy else 0.0,
+            batch.discount,
+            agent.target_bounds,
+        )
+    q = agent.critic(batch.obs, batch.action)
+    critic_gradients = torch.autograd.grad(losses.critic_loss(q, target_q), list(agent.critic.parameters()))
+    mean, log_std = agent.actor(batch.obs)
+    action, log_prob = losses.squash(mean, log_std, noise())
+    actor_loss = losses.actor_loss(agent.alpha, log_prob, agent.critic(batch.obs, action))
+    actor_gradients = torch.autograd.grad(actor_loss, list(agent.actor.parameters()))
+
+    with torch.no_grad():
+        limited, td_error = torch.tanh(mean), q - target_q
+        rate = agent.learning_rate(max(0, agent.updates - 1))
+        curves = {
+            **quantiles("q/value", q),
+            **quantiles("q/td_error", td_error),
+            "q/twin_gap": (q[0] - q[1]).abs().mean(),
+            "policy/mean_abs": limited.abs().mean(),
+            "policy/saturated_share": (limited.abs() > SATURATED).float().mean(),
+            "policy/std": log_std.exp().mean(),
+            "policy/spread_over_states": limited.std(0).mean(),
+            "policy/dead_units": dead_units(agent.actor.net, batch.obs),
+            "policy/target_entropy": torch.tensor(agent.target_entropy),
+            "policy/observation_p99": batch.obs.abs().flatten().quantile(0.99),
+            "grad/critic": norm(critic_gradients),
+            "grad/actor": norm(actor_gradients),
+            "weight/critic": norm(agent.critic.parameters()),
+            "weight/actor": norm(agent.actor.parameters()),
+            "step/critic": relative_step(agent.critic, agent.critic_moments, rate),
+            "step/actor": relative_step(agent.actor, agent.actor_moments, rate),
+        }
+    return Inspection(
+        curves={name: float(value) for name, value in curves.items()},
+        histograms={
+            "q/values": q.detach().flatten().cpu().numpy(),
+            "q/td_errors": td_error.flatten().cpu().numpy(),
+            "policy/mean_actions": limited.flatten().cpu().numpy(),
+        },
+    )
+
+
+def quantiles(name: str, values: Tensor) -> dict[str, Tensor]:
+    """The 5 %, 50 % and 95 % quantiles of `values` (…), by names that end in them."""
+    shares = torch.tensor([0.05, 0.5, 0.95], device=values.device)
+    return dict(zip((f"{name}_{p}" for p in ("p05", "p50", "p95")), values.flatten().quantile(shares), strict=True))
+
+
+def norm(tensors: Iterable[Tensor]) -> Tensor:
+    """The Euclidean norm of all of them together, ()."""
+    return torch.stack([tensor.detach().norm() for tensor in tensors]).norm()
+
+
+def dead_units(net: nn.Sequential, obs: Tensor) -> Tensor:
+    """Of the layer with most of them: the share of its units that no observation (B, O) of the batch wakes, ()."""
+    shares, x = [], obs.unsqueeze(0)
+    for layer in net:
+        x = layer(x)
+        if isinstance(layer, nn.ReLU):
+            shares.append((x == 0).all(dim=-2).float().mean())
+    return torch.stack(shares).max()
+
+
+def relative_step(network: nn.Module, moments: Moments, lr: float) -> Tensor:
+    """The norm of Adam's last step, as a share of the weights' norm, ()."""
+    weights: Parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    return norm(last_adam_step(moments, lr).values()) / norm(weights.values())

@@ -1,0 +1,158 @@
+"""Each diagnosis is provoked by numbers of a sick run, and silent on those of a healthy one."""
+
+import pytest
+
+from training.diagnosis import (
+    Doctor,
+    actor_dead,
+    actor_saturated,
+    critic_diverging,
+    no_update,
+    nothing_to_relabel,
+    observation_too_large,
+    q_out_of_range,
+    success_fell,
+    temperature_collapsed,
+)
+
+BOUNDS = (-50.0, 10.0)
+STEADY = [1.0] * 25
+GROWN = [1.0] * 20 + [40.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "sick", "healthy", "numbers"),
+    [
+        (nothing_to_relabel, (96, 0.0, 1.0), (96, 0.05, 0.9), ["0%", "96", "100%"]),
+        (nothing_to_relabel, (96, 0.02, None), (79, 0.0, None), ["2%"]),
+        (temperature_collapsed, (1e-6, -14.0, -6.0, 1.0), (0.02, -6.0, -6.0, 1.0), ["1.0e-06", "-14.0", "-6.0"]),
+        (temperature_collapsed, (1e-6, -14.0, -6.0, 1.0), (1e-6, 2.0, -6.0, 1.0), ["1.0e-06"]),
+        (q_out_of_range, (-70.0, 5.0, BOUNDS), (-50.0, 10.0, BOUNDS), ["-70.0 to 5.0", "-50.0 to 10.0"]),
+        (q_out_of_range, (-40.0, 30.0, BOUNDS), (-55.0, 15.0, BOUNDS), ["-40.0 to 30.0"]),
+        (q_out_of_range, (-40.0, 30.0, BOUNDS), (-1e9, 1e9, None), ["30.0"]),
+        (actor_dead, (0.001, 0.0, 1000), (0.2, 0.1, 1000), ["0.0010"]),
+        (actor_dead, (0.3, 1.0, 1000), (0.001, 1.0, 100), ["100%"]),
+        (actor_saturated, (0.97, 1000), (0.6, 1000), ["97%"]),
+        (actor_saturated, (0.97, 1000), (1.0, 100), ["97%"]),
+        (critic_diverging, (GROWN, BOUNDS), (STEADY, BOUNDS), ["from 1 to 40"]),
+        (critic_diverging, (GROWN, None), ([0.1] * 20 + [0.5] * 5, None), ["from 1 to 40"]),
+        (critic_diverging, (GROWN, BOUNDS), ([0.02] * 20 + [0.6] * 5, BOUNDS), ["from 1 to 40"]),
+        (critic_diverging, (GROWN, BOUNDS), (GROWN[1:], BOUNDS), ["from 1 to 40"]),
+        (no_update, (5_000, 4_000, 0), (5_000, 4_000, 1), ["5,000"]),
+        (no_update, (5_000, 4_000, 0), (4_000, 4_000, 0), ["5,000"]),
+        (observation_too_large, (2_500.0,), (12.0,), ["2.5e+03"]),
+        (success_fell, ([0.2, 0.9, 0.4, 0.3, 0.1],), ([0.2, 0.9, 0.4, 0.3, 0.8],), ["90%", "40%"]),
+        (success_fell, ([0.9, 0.4, 0.3, 0.1],), ([0.45, 0.0, 0.0, 0.0],), ["90%", "40%"]),
+        (success_fell, ([0.9, 0.4, 0.3, 0.1],), ([0.9, 0.0, 0.0],), ["90%"]),
+    ],
+)
+def test_a_diagnosis_says_its_numbers_for_the_sick_and_nothing_for_the_healthy(diagnosis, sick, healthy, numbers):
+    assert diagnosis(*healthy) is None
+    sentence = diagnosis(*sick)
+    assert all(number in sentence for number in numbers), sentence
+    assert "\n" not in sentence
+
+
+def point(**changes) -> dict[str, float]:
+    """Of a run that is well, but for `changes`, by the tags' last parts."""
+    healthy = {
+        "train/n_updates": 4_000.0,
+        "train/ent_coef": 0.03,
+        "policy/entropy": -6.0,
+        "q/td_error_abs": 1.0,
+        "q/value_p05": -30.0,
+        "q/value_p95": 5.0,
+        "policy/spread_over_states": 0.5,
+        "policy/dead_units": 0.05,
+        "policy/saturated_share": 0.1,
+        "policy/observation_p99": 3.0,
+        "her/goal_moved_rate": 0.7,
+        "her/trivial_share": 0.2,
+        "rollout/episodes": 500.0,
+    }
+    assert changes.keys() <= {tag.split("/")[1] for tag in healthy}
+    return {tag: changes.get(tag.split("/")[1], value) for tag, value in healthy.items()}
+
+
+def doctor(hindsight: bool = True) -> Doctor:
+    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight)
+
+
+def test_a_healthy_run_hears_nothing():
+    examiner = doctor()
+    for step in range(1_000, 50_000, 1_000):
+        assert examiner.examine(point(), step) == []
+    for success in (0.0, 0.1, 0.5, 0.9, 0.7, 0.95):
+        assert examiner.examine_evaluation(success) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_updates": 0.0}, "no update"),
+        ({"goal_moved_rate": 0.0}, "nothing to work with"),
+        ({"ent_coef": 1e-7, "entropy": -20.0}, "temperature has collapsed"),
+        ({"value_p05": -90.0}, "Q lies outside"),
+        ({"value_p95": 40.0}, "Q lies outside"),
+        ({"spread_over_states": 0.0}, "actor is dead"),
+        ({"dead_units": 1.0}, "actor is dead"),
+        ({"saturated_share": 1.0}, "actor is saturated"),
+        ({"observation_p99": 1e4}, "observations are too large"),
+    ],
+)
+def test_the_doctor_hands_each_diagnosis_its_own_curves(changes, words):
+    (sentence,) = doctor().examine(point(**changes), 10_000)
+    assert words in sentence
+
+
+def test_a_diverging_critic_is_seen_over_time():
+    examiner, heard = doctor(), []
+    for step, error in enumerate(GROWN):
+        heard += examiner.examine(point(td_error_abs=error), step)
+    assert len(heard) == 1
+    assert "diverge" in heard[0]
+
+
+def test_a_success_that_falls_is_seen_over_evaluations():
+    examiner = doctor()
+    assert [len(examiner.examine_evaluation(success)) for success in (0.9, 0.2, 0.1, 0.1, 0.0)] == [0, 0, 0, 1, 0]
+
+
+def test_without_hindsight_there_is_no_word_about_it():
+    assert doctor(hindsight=False).examine(point(goal_moved_rate=0.0), 10_000) == []
+
+
+def test_what_a_point_does_not_hold_is_not_judged():
+    few = {"train/n_updates": 5.0, "time/fps": 300.0}
+    assert doctor().examine(few, 10_000) == []
+
+
+def test_a_sentence_is_said_once_also_by_a_run_that_went_on():
+    first = doctor()
+    sick = point(saturated_share=1.0)
+    assert len(first.examine(sick, 10_000)) == 1
+    assert first.examine(sick, 11_000) == []
+    resumed = doctor()
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.examine(sick, 12_000) == []
+    assert len(resumed.examine(point(dead_units=1.0), 13_000)) == 1
+
+
+def test_a_resumed_doctor_remembers_what_was_before():
+    first, resumed = doctor(), doctor()
+    for step, error in enumerate(GROWN[:-1]):
+        first.examine(point(td_error_abs=error), step)
+    for success in (0.9, 0.2, 0.1):
+        first.examine_evaluation(success)
+    resumed.load_state_dict(first.state_dict())
+    for examiner in (first, resumed):
+        assert len(examiner.examine_evaluation(0.1)) == 1
+    assert first.state_dict() == resumed.state_dict()
+
+
+@pytest.mark.parametrize(
+    "change", [{"td_errors": ["1"]}, {"successes": [1]}, {"said": [3]}, {"td_errors": None}, {"said": "all"}]
+)
+def test_what_is_no_state_of_a_doctor_is_refused(change):
+    with pytest.raises(ValueError, match=r"no numbers|no list"):
+        doctor().load_state_dict(doctor().state_dict() | change)

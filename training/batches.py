@@ -1,0 +1,42 @@
+"""From stored episodes to what the agent learns from."""
+
+import numpy as np
+import torch
+
+import her
+from env import EnvError, GoalEnv
+from sac import Batch
+from training.config import TrainConfig
+
+
+def draw(buffer: her.ReplayBuffer, judge: GoalEnv, config: TrainConfig, env_steps: int, size: int) -> her.GoalBatch:
+    """`size` transitions, relabelled as `config` asks for after `env_steps`, rewarded by `judge`. Raises EnvError."""
+    batch = her.sample(
+        buffer,
+        size,
+        config.her,
+        judge.compute_reward,
+        getattr(judge, "compute_terminated", None),
+        getattr(judge, "is_success", None),
+        gamma=config.sac.gamma,
+        n_step=config.sac.n_step,
+        env_steps=env_steps,
+    )
+    if not np.isfinite(batch.reward).all():
+        raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
+    return batch
+
+
+def to_batches(batch: her.GoalBatch, count: int, goal_scale: float, device: torch.device) -> Batch:
+    """Goal-conditioned transitions (K · B, …) as K batches (K, B, …) of the plain ones that SAC learns from."""
+    arrays = (
+        her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
+        batch.action,
+        batch.reward,
+        her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
+        batch.terminated,
+        batch.discount,
+    )
+    # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
+    dealt = (np.ascontiguousarray(array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)) for array in arrays)
+    return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
