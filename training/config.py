@@ -250,10 +250,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return items
 
 
+def defining_options(tree: dict[str, Any]) -> dict[str, Any]:
+    """The options, by name, that make a run what it is: what a resumed run may be told anew is left out."""
+    return flatten({key: value for key, value in tree.items() if key not in MAY_CHANGE})
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options, by name, in which a resumed run would be another run: "--sac.lr: 0.001, now 0.0003"."""
-    before, after = ({k: v for k, v in tree.items() if k not in MAY_CHANGE} for tree in (old, new))
-    before, after = flatten(before), flatten(after)
+    before, after = defining_options(old), defining_options(new)
     return [
         f"--{name}: {before.get(name)}, now {after.get(name)}"
         for name in sorted(before | after)
