@@ -66,7 +66,7 @@ def compare(config: CompareConfig) -> None:
     if config.json is not None:
         config.json.write_text(json.dumps({"tag": config.tag, "step": at, "groups": summaries}, indent=2) + "\n")
     if config.out is not None:
-        from training.picture import draw
+        from training.plot import draw
 
         draw(groups, config.tag, rate, config.out)
         print(f"\npicture: {config.out}")
