@@ -1,5 +1,6 @@
-"""A few frames of the policy for each evaluation, where pictures can be drawn."""
+"""A few frames of the policy at evaluations, where pictures can be drawn."""
 
+import time
 from itertools import islice
 
 from env import GoalEnv, RenderingUnavailable
@@ -13,6 +14,9 @@ EVERY = 10
 """Control steps between two frames: drawing is to cost little beside the evaluation."""
 MILLISECONDS = 200
 """For which each is shown: the built-in tasks' real time."""
+SHARE = 0.02
+"""Of the time since the start that may be spent here: without a GPU a frame takes long to draw, and not every
+evaluation gets its film."""
 
 
 class Film:
@@ -27,11 +31,20 @@ class Film:
     def __init__(self, env: GoalEnv, seed: int, wanted: bool):
         self._env = env if wanted and hasattr(env, "render") else None
         self._seed = seed
+        self._since = time.perf_counter()
+        self._spent = 0.0
 
     def take(self, policy: Policy, goal_scale: float) -> bytes | None:
         """An animated gif of the episode, or None. Raises Stopped."""
-        if self._env is None:
+        began = time.perf_counter()
+        if self._env is None or self._spent > SHARE * (began - self._since):
             return None
+        try:
+            return self._draw(policy, goal_scale)
+        finally:
+            self._spent += time.perf_counter() - began
+
+    def _draw(self, policy: Policy, goal_scale: float) -> bytes | None:
         frames = record_episodes(self._env, policy, goal_scale, episodes=1, seed=self._seed, every=EVERY)
         try:
             return as_gif([check_frame(frame) for frame in islice(frames, 100)], MILLISECONDS)

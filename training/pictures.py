@@ -17,12 +17,13 @@ CAPTION = 14
 def goal_coverage(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
     """Where achieved goals (M, G) were, in orange, and where desired ones (N, G) lie, in blue; the darker, the more.
 
-    Returns (H, W, 3) uint8: the goals' first two coordinates, the first to the right and the second upwards, between
-    their smallest and largest values, which stand above. Of goals with one coordinate it is a row.
+    Returns (H, W, 3) uint8: the goals' first two coordinates, the first to the right and the second upwards. It shows
+    all desired goals and the middle 98 % of the achieved ones; what it spans stands above. Of goals with one coordinate
+    it is a row.
     """
     points = [goals[:, :2] if goals.shape[1] > 1 else np.pad(goals, ((0, 0), (0, 1))) for goals in (achieved, desired)]
-    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
-    high = np.maximum(high, low + 1e-6)
+    span = np.concatenate([np.quantile(points[0], [0.01, 0.99], axis=0), points[1]])
+    low, high = span.min(0), np.maximum(span.max(0), span.min(0) + 1e-6)
     picture = np.full((BINS, BINS, 3), 255.0)
     for goals, colour in zip(points, (ACHIEVED, DESIRED), strict=True):
         counts, *_ = np.histogram2d(*goals.T, bins=BINS, range=np.stack([low, high], 1))
@@ -32,8 +33,8 @@ def goal_coverage(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
         picture *= 1 - ink * (1 - colour / 255)
     picture = picture.round().astype(np.uint8).repeat(PIXELS, 0).repeat(PIXELS, 1)
     image = Image.fromarray(np.pad(picture, ((CAPTION, 0), (0, 0), (0, 0)), constant_values=255))
-    span = " · ".join(f"{axis} {a:.2f} to {b:.2f}" for axis, a, b in zip("xy", low, high, strict=True))
-    ImageDraw.Draw(image).text((3, 1), f"achieved orange, wanted blue · {span}", fill=(70, 70, 70))
+    ranges = " · ".join(f"{axis} {a:.2f} to {b:.2f}" for axis, a, b in zip("xy", low, high, strict=True))
+    ImageDraw.Draw(image).text((3, 1), f"achieved orange, wanted blue · {ranges}", fill=(70, 70, 70))
     return np.asarray(image)
 
 

@@ -39,6 +39,24 @@ def test_an_episode_is_drawn_every_so_many_steps():
         assert image.n_frames == 1 + env.max_episode_steps // EVERY
 
 
+def test_drawing_takes_no_more_than_its_share_of_the_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("training.film.time.perf_counter", lambda: now[0])
+
+    def render():
+        now[0] += 1.0
+        return np.zeros((8, 8, 3), np.uint8)
+
+    film = Film(Drawn(render), 0, wanted=True)
+    taken = []
+    for second in range(0, 3000, 100):
+        now[0] = max(now[0], float(second))
+        taken.append(film.take(still, 10.0) is not None)
+    assert taken[0]
+    frames = 1 + task().max_episode_steps // EVERY
+    assert sum(taken) == 1 + int(0.02 * 2900 // frames)
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [(RenderingUnavailable("no EGL here"), "no EGL here"), (RuntimeError("lost"), "RuntimeError: lost")],
@@ -68,6 +86,7 @@ def test_a_stop_ends_the_drawing_and_is_no_failure():
     film = Film(Drawn(lambda: np.zeros((8, 8, 3), np.uint8)), 0, wanted=True)
     with pytest.raises(Stopped):
         film.take(stopped, 10.0)
+    film = Film(Drawn(lambda: np.zeros((8, 8, 3), np.uint8)), 0, wanted=True)
     assert film.take(still, 10.0) is not None
 
 
