@@ -1,0 +1,65 @@
+"""A run's checkpoint for whoever wants to look: the agent and the buffer as they were, and the task that judges."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import checkpoints
+import her
+from env import EnvSpec, GoalEnv
+from sac import SAC, Batch
+from training.batches import draw, to_batches
+from training.config import TrainConfig, config_from_dict
+from training.run_directory import RunDirectory
+from training.setup import evaluation_environments, make_agent
+from training.state import new_buffer
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """What open_run returns. Nothing that is done to it reaches the disk."""
+
+    config: TrainConfig
+    env_steps: int
+    agent: SAC
+    buffer: her.ReplayBuffer
+    env: GoalEnv
+    """To step with, and to judge goals by; its goals are the training's."""
+    spec: EnvSpec
+
+    def sample(self, size: int) -> her.GoalBatch:
+        """`size` transitions as the next update would draw them; the relabelled ones come first."""
+        return draw(self.buffer, self.env, self.config, self.env_steps, size)
+
+    def to_batch(self, batch: her.GoalBatch) -> Batch:
+        """The same as the agent's networks see them, (B, …)."""
+        return Batch(*(array[0] for array in to_batches(batch, 1, self.spec.goal_scale, CPU)))
+
+
+def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
+    """The newest checkpoint of the run directory `path`, or the checkpoint at `path`, on the CPU.
+
+    `seed` is for what is drawn from it. Raises CheckpointError, ConfigError.
+    """
+    path = Path(path)
+    run = RunDirectory(path)
+    if run.checkpoints.is_dir():
+        newest, _ = checkpoints.newest_valid(run.checkpoints)
+        if newest is None:
+            raise checkpoints.CheckpointError(f"{path} holds no checkpoint that can be used")
+        path = newest
+    manifest = checkpoints.read_manifest(path)
+    options = {key: value for key, value in manifest.config.items() if key != "command"}
+    config = replace(config_from_dict(options, path), overlap=False)
+    (env,), spec = evaluation_environments(config, 1, None)
+    agent = make_agent(config, env, spec, CPU, seed=seed)
+    buffer = new_buffer(config, spec, np.random.default_rng(seed))
+    state, _ = checkpoints.load(path, only=["agent", "buffer"])
+    agent.load_state_dict(state["agent"])
+    buffer.load_state_dict(state["buffer"])
+    buffer.rng = np.random.default_rng(seed)
+    return OpenedRun(config, manifest.step, agent, buffer, env, spec)
