@@ -8,7 +8,7 @@ from env.cube_task import REACHED, CubeState, CubeTask
 from env.model import CUBE_HALF
 from env.push import TABLE_ANGLE, TABLE_RADIUS
 from env.rewards import goal_distance
-from env.workspace import polar_point
+from env.workspace import Sector, polar_point
 
 FIXED_GOAL = np.array([0.40, 0.10, 0.04])
 """The reference task's target, m."""
@@ -28,6 +28,7 @@ class PickPlace(CubeTask):
 
     goal_kinds = ("fixed", "table", "air", "mix")
     training_goal = "mix"
+    goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, AIR_HEIGHT[1]))
     episode_steps = 100
     threshold = 0.03
     stages = ("reached", "touched", "pinched", "lifted", "carried", "placed")

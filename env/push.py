@@ -3,7 +3,7 @@
 from env.contacts import RESTING_SPEED, corner_speed
 from env.cube_task import REACHED, CubeState, CubeTask
 from env.model import CUBE_HALF
-from env.workspace import polar_point
+from env.workspace import Sector, polar_point
 
 TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 """Where on the table goals lie: metres and ± radians about the pan axis; the spawn area is part of it."""
@@ -15,13 +15,13 @@ class Push(CubeTask):
     to_be_pinched = False
     goal_kinds = ("table",)
     training_goal = "table"
+    goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, CUBE_HALF))
     episode_steps = 100
     threshold = 0.03
     stages = ("reached", "touched", "moved", "placed")
 
     def _draw_goal(self, cube):
-        resting = (CUBE_HALF, CUBE_HALF)
-        return self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, resting))
+        return self._draw_away_from(cube, lambda: polar_point(self.rng, *self.goal_sector))
 
     def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
         touched = after.contacts.touched

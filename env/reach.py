@@ -5,7 +5,7 @@ import numpy as np
 from env import rewards
 from env.rewards import goal_distance
 from env.task import ARM_FIELDS, ArmTask
-from env.workspace import polar_point
+from env.workspace import Sector, polar_point
 
 APPROACHED = 0.05
 """Metres from the goal that count as on the way to it."""
@@ -18,15 +18,14 @@ class Reach(ArmTask):
     fields = ARM_FIELDS
     goal_kinds = ("air",)
     training_goal = "air"
+    goal_sector = Sector(radius=(0.16, 0.34), angle=1.0, height=(0.05, 0.30))
     episode_steps = 50
     threshold = 0.02
     stages = ("approached", "reached")
 
     def _reset_scene(self) -> None:
         self.sim.reset()
-        self.goal = self._draw_away_from(
-            self.sim.grasp_point, lambda: polar_point(self.rng, radius=(0.16, 0.34), angle=1.0, height=(0.05, 0.30))
-        )
+        self.goal = self._draw_away_from(self.sim.grasp_point, lambda: polar_point(self.rng, *self.goal_sector))
 
     def _achieved_goal(self) -> np.ndarray:
         return self.sim.grasp_point.copy()

@@ -12,6 +12,7 @@ from env.model import JOINTS, ArmModel
 from env.rendering import Camera
 from env.rewards import Info, StagedConfig, goal_distance
 from env.simulation import Simulation, SimulationDiverged
+from env.workspace import Sector
 
 Reward = Literal["sparse", "sparse-reach", "staged"]
 GoalKind = Literal["fixed", "table", "air", "mix"]
@@ -103,6 +104,8 @@ class ArmTask(ABC):
     goal_kinds: ClassVar[tuple[GoalKind, ...]]
     """Kinds of goals that the task knows; the first is what evaluation asks for by default."""
     training_goal: ClassVar[GoalKind]
+    goal_sector: ClassVar[Sector]
+    """Where goals of every kind lie."""
     episode_steps: ClassVar[int]
     threshold: ClassVar[float]
     stages: ClassVar[tuple[str, ...]]
@@ -274,6 +277,11 @@ class ArmTask(ABC):
         """The action (6,) that has that target_change (6,)."""
         slope = self.config.action_slope
         return 2 * change / (slope + np.sqrt(slope**2 + 4 * (1 - slope) * np.abs(change)))
+
+    def move_goal(self, place: np.ndarray) -> None:
+        """Moves the goal of the episode under way towards `place` (3,) m, as far as goals go (`goal_sector`)."""
+        self.goal = self.goal_sector.confine(place)
+        self.sim.show_target(self.goal)
 
     def render(self) -> np.ndarray:
         """The scene, and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.

@@ -1,9 +1,29 @@
-"""Points that the arm can get to, drawn around its pan axis."""
+"""Points that the arm can get to, around its pan axis."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 PAN_AXIS = np.array([0.0388, 0.0])
 """Where the shoulder's vertical axis meets the table, m."""
+
+
+class Sector(NamedTuple):
+    """An annular sector around the pan axis, and a range of heights."""
+
+    radius: tuple[float, float]
+    """From the pan axis, m."""
+    angle: float
+    """To either side of straight ahead, rad."""
+    height: tuple[float, float]
+    """Above the table, m."""
+
+    def confine(self, point: np.ndarray) -> np.ndarray:
+        """`point` (3,) m, its radius, angle and height each brought into the sector's range."""
+        x, y = point[:2] - PAN_AXIS
+        r = np.clip(np.hypot(x, y), *self.radius)
+        phi = np.clip(np.arctan2(y, x), -self.angle, self.angle)
+        return np.array([*(PAN_AXIS + r * np.array([np.cos(phi), np.sin(phi)])), np.clip(point[2], *self.height)])
 
 
 def polar_point(

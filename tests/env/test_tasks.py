@@ -1086,6 +1086,39 @@ def test_goals_fill_their_region_and_stay_within(make_task, name, goal):
         assert values.max() >= high - 0.05 * (high - low)
 
 
+@EVERY_GOAL_KIND
+def test_goals_of_every_kind_lie_where_a_moved_one_may(make_task, name, goal):
+    goals, _ = drawn(make_task(name, goal=goal), 100)
+    for place in goals:
+        np.testing.assert_allclose(TASKS[name].goal_sector.confine(place), place, atol=1e-6)
+
+
+@EVERY_TASK
+def test_a_goal_moved_in_mid_episode_is_the_next_steps_and_drawn(make_task, name):
+    task = make_task(name)
+    task.reset(seed=0)
+    task.step(np.zeros(6))
+    before = task.observe()
+    place = np.array([0.33, -0.08, 0.12])
+    task.move_goal(place)
+    lowest = {"reach": 0.12, "push": CUBE_HALF, "pick-place": 0.12}[name]
+    np.testing.assert_allclose(task.goal, [0.33, -0.08, lowest])
+    np.testing.assert_array_equal(task.sim.data.mocap_pos[task.sim.model.target_mocap], task.goal)
+    after = task.observe()
+    np.testing.assert_array_equal(after["desired_goal"], task.goal.astype(np.float32))
+    np.testing.assert_array_equal(after["observation"], before["observation"])
+    np.testing.assert_array_equal(task.step(np.zeros(6))[0]["desired_goal"], after["desired_goal"])
+
+
+@pytest.mark.parametrize(("name", "lowest", "highest"), [("reach", 0.05, 0.30), ("push", 0.01, 0.01),
+                                                         ("pick-place", 0.01, 0.15)])  # fmt: skip
+def test_a_goal_cannot_be_moved_off_the_workspace(make_task, name, lowest, highest):
+    task = make_task(name)
+    for height, kept in ((-0.5, lowest), (0.9, highest)):
+        task.move_goal(np.array([0.9, 0.0, height]))
+        np.testing.assert_allclose(task.goal, [PAN_AXIS[0] + (0.34 if name == "reach" else 0.40), 0, kept])
+
+
 @pytest.mark.parametrize("mix", [MIX, {"air": 0.2, "near": 0.4, "fixed": 0.3, "table": 0.1}], ids=["own", "another"])
 def test_mixed_goals_come_in_their_shares(make_task, monkeypatch, mix):
     monkeypatch.setattr("env.pick_place.MIX", mix)
