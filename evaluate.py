@@ -6,9 +6,7 @@ python evaluate.py reach --video reach.mp4            a policy that came with th
 """
 
 import json
-import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +14,7 @@ from typing import Annotated
 import tyro
 
 import checkpoints
-import her
-from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, SimulationDiverged, is_custom
+from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, is_custom
 from env.cube_task import CubeTask
 from env.grasp_watch import GraspWatch
 from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
@@ -26,6 +23,7 @@ from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, 
 from training.config import ConfigError, TrainConfig, config_from_dict
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
 from training.setup import evaluation_environments, evaluation_goal, make_agent
+from training.viewer import ViewerError, watch
 
 ENVS = 20
 """Episodes that share a forward pass of the policy."""
@@ -58,7 +56,7 @@ class EvaluateConfig:
     json: Path | None = None
     """Write the summary to this file."""
     viewer: bool = False
-    """Watch the policy in MuJoCo's window instead of measuring it; needs a screen."""
+    """Watch the policy in MuJoCo's window, and drag its goal, instead of measuring it; needs a screen."""
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -177,42 +175,6 @@ def print_summary(summary: dict) -> None:
         print(f"  largest {name}: {value:.2f}")
 
 
-def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
-    """Shows episode after episode in MuJoCo's own window, in real time, until it is closed."""
-    simulation = getattr(env, "sim", None)
-    if simulation is None:
-        raise EvaluationError("--viewer: only the built-in tasks can be watched in MuJoCo's window; try --video")
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise EvaluationError(
-            "--viewer: there is no screen here (neither DISPLAY nor WAYLAND_DISPLAY is set); try --video"
-        )
-    import mujoco.viewer
-
-    from env.rendering import copy_positions
-    from env.simulation import CONTROL_STEP
-
-    drawn = mujoco.MjData(simulation.model.drawn)
-    with mujoco.viewer.launch_passive(simulation.model.drawn, drawn) as window:
-        while window.is_running():
-            obs, _ = env.reset(seed=seed)
-            seed += 1
-            ended = False
-            while window.is_running() and not ended:
-                started = time.perf_counter()
-                inputs = her.policy_input(**{key: value[None] for key, value in obs.items()}, goal_scale=goal_scale)
-                action = policy(inputs)[0]
-                try:
-                    obs, _, terminated, truncated, _ = env.step(action)
-                except SimulationDiverged:
-                    break  # the next episode begins from a state that is good again
-                with window.lock():
-                    copy_positions(simulation.data, drawn)
-                    mujoco.mj_forward(simulation.model.drawn, drawn)
-                window.sync()
-                ended = terminated or truncated
-                time.sleep(max(0.0, CONTROL_STEP - (time.perf_counter() - started)))
-
-
 def main() -> None:
     sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for ·
     config = tyro.cli(EvaluateConfig, prog="evaluate.py")
@@ -230,6 +192,7 @@ def main() -> None:
         DeviceError,
         OutputError,
         VideoError,
+        ViewerError,
         RenderingUnavailable,
         checkpoints.CheckpointError,
     ) as error:

@@ -1,22 +1,17 @@
 """evaluate.py: what it prints, writes and refuses."""
 
-import contextlib
 import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import imageio.v3 as iio
-import mujoco
-import numpy as np
 import pytest
 
 import checkpoints
-import env.simulation
 import evaluate
 import train
 from env import RenderingUnavailable, TaskConfig, make_envs
@@ -261,65 +256,3 @@ def test_a_reader_that_leaves_is_no_error(runs):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
-
-
-@pytest.fixture
-def window(monkeypatch):
-    """MuJoCo's viewer without a screen: keeps the data that it was opened with, and is closed after 8 looks."""
-
-    class Window:
-        looks = 0
-        synced = 0
-
-        def is_running(self):
-            self.looks += 1
-            return self.looks < 8
-
-        def lock(self):
-            return contextlib.nullcontext()
-
-        def sync(self):
-            self.synced += 1
-
-    window = Window()
-
-    def launch_passive(model, data):
-        window.model, window.data = model, data
-        return contextlib.nullcontext(window)
-
-    viewer = types.SimpleNamespace(launch_passive=launch_passive)
-    monkeypatch.setitem(sys.modules, "mujoco.viewer", viewer)
-    monkeypatch.setattr(mujoco, "viewer", viewer, raising=False)
-    monkeypatch.setenv("DISPLAY", ":0")
-    return window
-
-
-def built_in(name):
-    return env.make_envs(name, 1, env.TaskConfig(), "sparse", 0.98)[0]
-
-
-def test_the_viewer_shows_the_whole_model_where_the_simulation_is(window):
-    task = built_in("pick-place")
-    evaluate.watch(task, lambda inputs: np.ones((1, 6), np.float32), 1.0, seed=5)
-    assert window.synced == task.steps > 3
-    assert window.model.ngeom > task.sim.model.mj.ngeom  # what is only looked at is there
-    np.testing.assert_array_equal(window.data.qpos, task.sim.data.qpos)
-    np.testing.assert_allclose(window.data.mocap_pos[0], task.goal)
-    np.testing.assert_allclose(window.data.body("cube").xpos, task.sim.cube_position, atol=1e-9)
-
-
-def test_the_viewer_goes_on_with_the_next_episode_when_a_simulation_diverges(window, monkeypatch):
-    task, seeds = built_in("reach"), []
-    reset = task.reset
-
-    def remembered(seed):
-        seeds.append(seed)
-        return reset(seed)
-
-    def diverging(action):
-        raise env.simulation.SimulationDiverged("the simulation diverged")
-
-    monkeypatch.setattr(task, "reset", remembered)
-    monkeypatch.setattr(task, "step", diverging)
-    evaluate.watch(task, lambda inputs: np.zeros((1, 6), np.float32), 1.0, seed=5)
-    assert seeds[:3] == [5, 6, 7]
