@@ -29,6 +29,8 @@ class GoalHealth(NamedTuple):
     """Mean distance from the achieved to the desired goal, in the goal's unit."""
     distance_hindsight: float
     """Mean distance from the achieved to the hindsight goal."""
+    reward_variety: float
+    """Share of transitions whose stored reward is not the commonest: 0 where nothing is told from anything."""
 
 
 def goal_displacement(achieved_goals: np.ndarray) -> float:
@@ -62,6 +64,7 @@ def goal_health(
         return math.nan if flags is None else float(np.mean(flags))
 
     info = stored_info(buffer, rows)
+    _, counts = np.unique(buffer.rows["reward"][rows], return_counts=True)
     return GoalHealth(
         trivial=share(is_success and holds_from_the_start(buffer, rows, hindsight, is_success)),
         unmet=share(is_success and ~is_met_where_reached(buffer, sources, is_success)),
@@ -70,4 +73,5 @@ def goal_health(
         success_hindsight=share(is_success and is_success(reached, hindsight, info)),
         distance_real=float(np.linalg.norm(reached - real, axis=-1).mean()),
         distance_hindsight=float(np.linalg.norm(reached - hindsight, axis=-1).mean()),
+        reward_variety=1 - float(counts.max()) / size,
     )

@@ -10,22 +10,27 @@ from typing import Any
 
 NO_MOVEMENT = 0.02
 """Share of episodes that move the achieved goal up to which hindsight has nothing to work with."""
-EPISODES_TO_JUDGE = 80
+NO_VARIETY = 0.01
+"""Share of transitions up to which their rewards count as all the same."""
+EPISODES_TO_JUDGE, EPISODES_TO_JUDGE_SHAPED = 80, 400
+"""Where rewards tell nothing apart, and where they lead somewhere else first."""
 WINDOW, BEFORE = 5, 20
 """Points of a curve that are compared, and with how many before them."""
 
 
-def nothing_to_relabel(episodes: int, moved: float, trivial: float | None) -> str | None:
-    """episodes: so far. moved: the share of the recent ones in which the achieved goal moved. trivial: the share of
-    hindsight goals that held from the start, None where unknown."""
-    if episodes < EPISODES_TO_JUDGE or moved > NO_MOVEMENT:
+def nothing_to_relabel(episodes: int, moved: float, variety: float, trivial: float | None) -> str | None:
+    """episodes: so far. moved: the share of the recent ones in which the achieved goal moved. variety, trivial: see
+    her.GoalHealth, the latter None where unknown."""
+    enough = EPISODES_TO_JUDGE if variety <= NO_VARIETY else EPISODES_TO_JUDGE_SHAPED
+    if episodes < enough or moved > NO_MOVEMENT:
         return None
     known = "" if trivial is None else f", and {trivial:.0%} of the hindsight goals hold from the start"
+    reward = "no reward tells one action from another" if variety <= NO_VARIETY else "the reward does not lead to it"
     return (
         f"hindsight has nothing to work with: the achieved goal moved in {moved:.0%} of the last episodes "
-        f"({episodes} so far){known}; no reward depends on what the policy does. Let it reach what it is to move: a "
-        "shaped reward (--reward sparse-reach), starts nearer to it (--task.scripted-starts 0.8), or longer random "
-        "actions (--warmup-hold)"
+        f"({episodes} so far){known}; {reward}. Let the policy reach what it is to move: a shaped reward "
+        "(--reward sparse-reach), starts nearer to it (--task.scripted-starts 0.8), or longer random actions "
+        "(--warmup-hold)"
     )
 
 
@@ -149,9 +154,10 @@ class Doctor:
         """What is new in a point of the curves, by their tags; of what is not in it nothing is said."""
         updates = int(curves["train/n_updates"])
         found = {no_update: no_update(env_steps, self._first_update_by, updates)}
-        if self._hindsight and "her/goal_moved_rate" in curves:
+        if self._hindsight and "her/reward_variety" in curves:  # there are stored episodes
             episodes, moved = int(curves["rollout/episodes"]), curves["her/goal_moved_rate"]
-            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, curves.get("her/trivial_share"))
+            variety, trivial = curves["her/reward_variety"], curves.get("her/trivial_share")
+            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, variety, trivial)
         if "q/td_error_abs" in curves:  # there were updates since the point before
             alpha, entropy, td_error = (curves[t] for t in ("train/ent_coef", "policy/entropy", "q/td_error_abs"))
             self._td_errors = [*self._td_errors, td_error][-WINDOW - BEFORE :]

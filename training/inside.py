@@ -33,6 +33,7 @@ def look_inside(state: TrainingState, config: TrainConfig) -> Inspection:
         "her/success_hindsight": health.success_hindsight,
         "her/distance_real": health.distance_real,
         "her/distance_hindsight": health.distance_hindsight,
+        "her/reward_variety": health.reward_variety,
     }
     goals = {name: float(value) for name, value in goals.items() if not math.isnan(value)}
     if not state.agent.updates:

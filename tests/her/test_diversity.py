@@ -33,7 +33,7 @@ def test_cells_are_counted_once_however_many_goals_lie_in_them(goals, cells):
 LENGTH = 4
 
 
-def stored(paths: list[list[float]], goal: float, calm: float = 1.0) -> ReplayBuffer:
+def stored(paths: list[list[float]], goal: float, calm: float = 1.0, rewards=(0.0,) * LENGTH) -> ReplayBuffer:
     """Episodes of LENGTH steps on a line, all with the same desired goal; in each transition info/calm is `calm`."""
     buffer = ReplayBuffer(
         1000, 1, LENGTH, {"observation": 1, "goal": 1, "action": 1}, {"calm": ()}, np.random.default_rng(0)
@@ -49,7 +49,7 @@ def stored(paths: list[list[float]], goal: float, calm: float = 1.0) -> ReplayBu
                 Transition(
                     obs(path[t]),
                     np.zeros((1, 1)),
-                    np.zeros(1),
+                    np.full(1, rewards[t]),
                     obs(path[t + 1]),
                     np.array([False]),
                     np.array([t == LENGTH - 1]),
@@ -98,6 +98,12 @@ def test_without_is_success_shares_are_unknown_and_distances_known():
     assert all(math.isnan(share) for share in shares)
     assert found.cells == 4
     assert found.distance_real == pytest.approx(1.5, abs=0.2)
+
+
+@pytest.mark.parametrize(("rewards", "variety"), [((-1, -1, -1, -1), 0), ((-1, -1, -1, 0), 0.25), ((1, 2, 3, 4), 0.75)])
+def test_variety_is_the_share_of_rewards_that_are_not_the_commonest(rewards, variety):
+    found = health(stored([[0.0] * 5] * 3, goal=2.0, rewards=rewards))
+    assert found.reward_variety == pytest.approx(variety, abs=0.06)
 
 
 def test_without_hindsight_the_goals_that_it_would_pick_are_looked_at():

@@ -23,8 +23,9 @@ GROWN = [1.0] * 20 + [40.0] * 5
 @pytest.mark.parametrize(
     ("diagnosis", "sick", "healthy", "numbers"),
     [
-        (nothing_to_relabel, (96, 0.0, 1.0), (96, 0.05, 0.9), ["0%", "96", "100%"]),
-        (nothing_to_relabel, (96, 0.02, None), (79, 0.0, None), ["2%"]),
+        (nothing_to_relabel, (96, 0.0, 0.0, 1.0), (96, 0.05, 0.0, 0.9), ["0%", "96", "100%", "no reward tells"]),
+        (nothing_to_relabel, (96, 0.02, 0.01, None), (79, 0.0, 0.0, None), ["2%"]),
+        (nothing_to_relabel, (400, 0.0, 0.9, 1.0), (399, 0.0, 0.9, 1.0), ["400", "does not lead to it"]),
         (temperature_collapsed, (1e-6, -14.0, -6.0, 1.0), (0.02, -6.0, -6.0, 1.0), ["1.0e-06", "-14.0", "-6.0"]),
         (temperature_collapsed, (1e-6, -14.0, -6.0, 1.0), (1e-6, 2.0, -6.0, 1.0), ["1.0e-06"]),
         (q_out_of_range, (-70.0, 5.0, BOUNDS), (-50.0, 10.0, BOUNDS), ["-70.0 to 5.0", "-50.0 to 10.0"]),
@@ -67,6 +68,7 @@ def point(**changes) -> dict[str, float]:
         "policy/saturated_share": 0.1,
         "policy/observation_p99": 3.0,
         "her/goal_moved_rate": 0.7,
+        "her/reward_variety": 0.9,
         "her/trivial_share": 0.2,
         "rollout/episodes": 500.0,
     }
