@@ -27,15 +27,16 @@ LAYOUT = {
             ["her/goal_moved_rate", "her/relabelled_share", "her/trivial_share"],
         ],
         "6 successes in a batch, real and in hindsight": ["Multiline", ["her/success_real", "her/success_hindsight"]],
-        "7 Q, its middle and 90 %": ["Margin", ["q/value_p50", "q/value_p05", "q/value_p95"]],
-        "8 TD error, its middle and 90 %": ["Margin", ["q/td_error_p50", "q/td_error_p05", "q/td_error_p95"]],
-        "9 entropy and its target": ["Multiline", ["policy/entropy", "policy/target_entropy"]],
-        "10 temperature": ["Multiline", ["train/ent_coef"]],
-        "11 the policy's actions": ["Multiline", ["policy/mean_abs", "policy/std", "policy/saturated_share"]],
-        "12 steps as a share of the weights": ["Multiline", ["step/actor", "step/critic"]],
+        "7 entropy and its target": ["Multiline", ["policy/entropy", "policy/target_entropy"]],
+        "8 temperature": ["Multiline", ["train/ent_coef$"]],
+        "9 the policy's actions": ["Multiline", ["policy/mean_abs", "policy/std", "policy/saturated_share"]],
+        "10 steps as a share of the weights": ["Multiline", ["step/actor", "step/critic"]],
+        "11 Q, its middle and 90 %": ["Margin", ["q/value_p50", "q/value_p05", "q/value_p95"]],
+        "12 TD error, its middle and 90 %": ["Margin", ["q/td_error_p50", "q/td_error_p05", "q/td_error_p95"]],
     }
 }
-"""TensorBoard's custom scalars: twelve charts that tell what a run is doing."""
+"""TensorBoard's custom scalars: twelve charts that tell what a run is doing. Tags are regular expressions there, and
+bands come after lines."""
 
 
 class Curves:
