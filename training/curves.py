@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
-from training.config import TrainConfig, flatten
+from training.config import TrainConfig, defining_options
 from training.events import EventFile, truncate
 from training.meters import funnel_curves
 from training.progress import say
@@ -60,7 +60,7 @@ class Curves:
         if not env_steps and not state:
             self._events.add(text("config", f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```"), 0)
             self._events.add(custom_scalars(LAYOUT), 0)
-            options = {name: _comparable(value) for name, value in flatten(config.to_dict()).items()}
+            options = {name: _comparable(value) for name, value in defining_options(config.to_dict()).items()}
             for summary in hparams(options, {"eval/success_rate": 0.0}):
                 self._events.add(summary, 0)
 
