@@ -38,7 +38,9 @@ def main() -> None:
             (
                 seconds(lambda: loop.whole(config.log.every)),
                 seconds(lambda: train.log(state, config, curves, 0.0)),
-                seconds(lambda: curves.picture("her/goal_coverage", as_png(draw_goals(state)), state.env_steps)),
+                seconds(
+                    lambda: curves.picture("her/goal_coverage", as_png(draw_goals(state, config)), state.env_steps)
+                ),
             )
             for _ in range(rounds + 1)
         ][1:]

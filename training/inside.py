@@ -14,6 +14,8 @@ from training.state import TrainingState
 
 GOALS = 1024
 """Transitions from which the statistics of goals are taken."""
+PICTURED_GOALS = 20_000
+"""Transitions that the picture of goals is drawn from, however many there are."""
 CELLS_PER_GOAL_SCALE = 5
 """A cell of the goal space is a fifth of a typical distance of goals: 2 cm for the built-in tasks."""
 
@@ -46,7 +48,8 @@ def look_inside(state: TrainingState, config: TrainConfig) -> Inspection:
     return Inspection(goals | inspection.curves, inspection.histograms)
 
 
-def draw_goals(state: TrainingState) -> np.ndarray:
+def draw_goals(state: TrainingState, config: TrainConfig) -> np.ndarray:
     """A picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had."""
-    columns, leaves = state.buffer.rows, np.flatnonzero(state.buffer.steps_after[: state.buffer.used])
-    return goal_coverage(columns["achieved_goal"][leaves], columns["desired_goal"][leaves])
+    view = state.buffer.drawn_by(np.random.default_rng((config.seed, state.env_steps)))
+    rows, columns = view.sample_rows(PICTURED_GOALS), view.rows
+    return goal_coverage(columns["achieved_goal"][rows], columns["desired_goal"][rows])

@@ -41,7 +41,7 @@ def assert_equal(first: TrainingState, second: TrainingState) -> None:
 def test_a_run_goes_on_as_if_nobody_had_looked():
     looked_at, left_alone = state_after(200), state_after(200)
     look_inside(looked_at, CONFIG)
-    draw_goals(looked_at)
+    draw_goals(looked_at, CONFIG)
     assert_equal(looked_at, left_alone)
     for state in (looked_at, left_alone):
         for _ in range(20):
