@@ -296,8 +296,23 @@ def test_a_signal_saves_and_leaves_and_the_same_line_goes_on(number, tmp_path):
 def test_reach_is_learnt_with_default_options(seed, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     common = {"env": environment, "check": True, "cwd": tmp_path}
-    subprocess.run([sys.executable, ROOT / "train.py", "--env", "reach", "--seed", str(seed)], **common)
+    command = [sys.executable, ROOT / "train.py", "--env", "reach", "--seed", str(seed)]
+    said = subprocess.run(command, **common, stdout=subprocess.PIPE, text=True).stdout
+    lines = [line for line in said.splitlines() if line.startswith("step ")]
+    assert all("· success" in line for line in lines), "a healthy run was diagnosed"
     result = tmp_path / "result.json"
     run_directory = f"runs/reach-sparse-reach-{seed}"
     subprocess.run([sys.executable, ROOT / "evaluate.py", run_directory, "--json", result], **common)
     assert json.loads(result.read_text())["success"]["rate"] >= 0.95
+
+
+@pytest.mark.slow
+def test_the_failure_in_the_documentation_says_why_it_does_not_learn(tmp_path):
+    text = (ROOT / "docs/experiments.md").read_text().split("## Pick-place: the failure")[1]
+    documented = text[text.index("python train.py") : text.index("\n\nSeed 0")].replace("\\\n", " ").split()
+    command = [sys.executable, str(ROOT / documented[1]), *documented[2:], "--run", str(tmp_path), "--no-video"]
+    command[command.index("--steps") + 1] = "10000"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.run(command, env=environment, check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True).stdout
+    (sentence,) = [line for line in said.splitlines() if "hindsight has nothing to work with" in line]
+    assert int(sentence.split()[1].replace(",", "")) <= 10_000
