@@ -1,0 +1,76 @@
+"""Pick-place with each ingredient of docs/recipe.md left out alone: which matters how much.
+
+python benchmarks/ablation.py --seeds 0 1 --jobs 2                  runs/ablation/…; typed again, it goes on
+python -m training.compare runs/ablation/* --out ablation.png       what came of it
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LEFT_OUT = {
+    "nothing": [],
+    "scripted-starts": ["--task.scripted-starts", "0"],
+    "wide-opening": ["--task.scripted-opening", "0.22"],
+    "strays": ["--task.scripted-astray", "0"],
+    "progress": ["--reward", "sparse"],
+    "per-finger": ["--task.no-reach-per-finger"],
+    "pinch-potential": ["--task.pinch-weight", "0"],
+    "opening-potential": ["--task.opening-weight", "0"],
+    "fine-actions": ["--task.action-slope", "1"],
+    "observation": ["--task.observation", "reference"],
+    "hindsight": ["--her.strategy", "none"],
+    "skip-met-at-start": ["--her.no-skip-met-at-start"],
+    "less-hindsight-late": ["--her.late-ratio", "0.8"],
+    "four-step-targets": ["--sac.n-step", "1"],
+    "clipped-targets": ["--sac.no-clip-target"],
+    "no-entropy-in-target": ["--sac.backup-entropy"],
+    "layer-norm": ["--sac.no-layer-norm"],
+    "quiet-exploration": ["--sac.target-entropy", "-3"],
+    "averaged-actor": ["--sac.average-tau", "1"],
+    "falling-learning-rate": ["--sac.lr-decay-after", "1000000000"],
+    "replay-ratio": ["--updates-per-step", "0.25"],
+    "goal-mixture": ["--task.goal", "fixed"],
+}
+"""Options that leave out each."""
+
+
+def train(name: str, seed: int, arguments: argparse.Namespace, options: list[str]) -> str:
+    """Runs or continues one run; returns a line on how it went."""
+    run = arguments.runs / f"{name}-{seed}"
+    run.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "train.py", "--env", "pick-place", "--seed", str(seed), "--steps", str(arguments.steps)]
+    command += ["--run", str(run), "--no-video", *LEFT_OUT[name], *options]
+    with open(f"{run}.log", "a") as log:
+        # Runs side by side each have the cores that they can get: threads that wait for each other lose.
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+    return f"{run}: {'done' if status == 0 else f'exit status {status}, see {run}.log'}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="What else stands on the command line goes to train.py: --device cuda, --reduced-precision, …",
+    )
+    parser.add_argument("--only", nargs="+", choices=LEFT_OUT, default=list(LEFT_OUT), metavar="INGREDIENT")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, default=150_000)
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
+    arguments, options = parser.parse_known_args()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        jobs = [
+            pool.submit(train, name, seed, arguments, options) for seed in arguments.seeds for name in arguments.only
+        ]
+        for job in jobs:
+            print(job.result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The recipe says how to leave each ingredient out: by options that exist, and that the ablation leaves out too."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+
+from training.config import TrainConfig, differences
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from ablation import LEFT_OUT  # noqa: E402
+
+ROWS = [line for line in (ROOT / "docs" / "recipe.md").read_text().splitlines() if line.startswith("| ")]
+DOCUMENTED = [re.search(r"`(--[^`]+)`[^`|]*[|]$", row).group(1).split() for row in ROWS[1:]]
+
+
+def resolved(options: list[str]) -> dict:
+    return tyro.cli(TrainConfig, args=["--env", "pick-place", *options]).resolved().to_dict()
+
+
+@pytest.mark.parametrize("options", DOCUMENTED, ids=" ".join)
+def test_what_leaves_an_ingredient_out_changes_the_run(options):
+    changed = differences(resolved([]), resolved(options))
+    assert len(changed) == 1, changed
+
+
+def test_the_ablation_leaves_out_each_ingredient_of_the_recipe_and_hindsight():
+    left_out = [options for name, options in LEFT_OUT.items() if name not in ("nothing", "hindsight")]
+    assert sorted(left_out) == sorted(DOCUMENTED)
+    assert resolved(LEFT_OUT["hindsight"])["her"]["strategy"] == "none"
