@@ -1,5 +1,8 @@
 """A run's checkpoint for whoever wants to look: the agent and the buffer as they were, and the task that judges."""
 
+import inspect
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,10 +11,11 @@ import torch
 
 import checkpoints
 import her
-from env import EnvSpec, GoalEnv
+from env import EnvError, EnvSpec, GoalEnv
+from env.outputs import leave_quietly
 from sac import SAC, Batch
 from training.batches import draw, to_batches
-from training.config import TrainConfig, config_from_dict
+from training.config import ConfigError, TrainConfig, config_from_dict
 from training.run_directory import RunDirectory
 from training.setup import evaluation_environments, make_agent
 from training.state import new_buffer
@@ -28,7 +32,7 @@ class OpenedRun:
     agent: SAC
     buffer: her.ReplayBuffer
     env: GoalEnv
-    """To step with, and to judge goals by; its goals are the training's."""
+    """To step with, and to judge goals by. Its goals are the training's; its episodes begin in the task's own start."""
     spec: EnvSpec
 
     def sample(self, size: int) -> her.GoalBatch:
@@ -52,14 +56,38 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
         if newest is None:
             raise checkpoints.CheckpointError(f"{path} holds no checkpoint that can be used")
         path = newest
+    elif not path.is_dir():
+        raise checkpoints.CheckpointError(f"{path}: no such run directory or checkpoint")
     manifest = checkpoints.read_manifest(path)
     options = {key: value for key, value in manifest.config.items() if key != "command"}
     config = replace(config_from_dict(options, path), overlap=False)
-    (env,), spec = evaluation_environments(config, 1, None)
+    (env,), spec = evaluation_environments(config, 1, config.task.goal)
     agent = make_agent(config, env, spec, CPU, seed=seed)
     buffer = new_buffer(config, spec, np.random.default_rng(seed))
     state, _ = checkpoints.load(path, only=["agent", "buffer"])
-    agent.load_state_dict(state["agent"])
-    buffer.load_state_dict(state["buffer"])
+    try:
+        agent.load_state_dict(state["agent"])
+        buffer.load_state_dict(state["buffer"])
+    # What can go wrong when numbers from a file are put in the places of others.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise checkpoints.CheckpointError(f"{path} does not fit {config.env} as it is now: {reason}") from error
     buffer.rng = np.random.default_rng(seed)
     return OpenedRun(config, manifest.step, agent, buffer, env, spec)
+
+
+def run_example(main: Callable[..., None]) -> None:
+    """`main` with the arguments of the command line. What is wrong with them, or with the run, is one sentence."""
+    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for π
+    script = Path(sys.argv[0]).name
+    try:
+        inspect.signature(main).bind(*sys.argv[1:])
+    except TypeError as error:
+        sys.exit(f"{script}: {error}\n\n{sys.modules[main.__module__].__doc__}")
+    try:
+        main(*sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_quietly()
+    except (checkpoints.CheckpointError, ConfigError, EnvError) as error:
+        sys.exit(f"{script}: {error}")

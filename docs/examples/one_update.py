@@ -3,30 +3,34 @@
 python docs/examples/one_update.py runs/reach-sparse-reach-0
 """
 
-import sys
-
 import torch
 
 from sac import losses
-from training.opened import open_run
+from sac.update import BETA1, BETA2, EPS
+from training.opened import open_run, run_example
 
 
+@torch.no_grad()
 def main(path: str) -> None:
-    torch.manual_seed(0)
     run = open_run(path)
     agent, config = run.agent, run.config.sac
     drawn = run.sample(config.batch_size)
     batch = run.to_batch(drawn)
     print(f"{path}: {agent.updates:,} updates so far; {drawn.relabelled.sum()} of {config.batch_size} rows relabelled")
 
-    with torch.no_grad():
-        next_action, next_log_prob = losses.squash(*agent.actor(batch.next_obs), torch.randn_like(batch.action))
-        next_q = agent.critic_target(batch.next_obs, next_action)
-        alpha = agent.alpha if config.backup_entropy else 0.0
-        target_q = losses.td_target(
-            batch.reward, batch.terminated, next_q, next_log_prob, alpha, batch.discount, agent.target_bounds
-        )
+    # What the agent is going to draw in its own update below: so that it comes to the same numbers.
+    state = agent.generator.get_state()
+    noise_of_critics, noise_of_actor = torch.randn((2, *batch.action.shape), generator=agent.generator)
+    agent.generator.set_state(state)
+
+    next_action, next_log_prob = losses.squash(*agent.actor(batch.next_obs), noise_of_critics)
+    next_q = agent.critic_target(batch.next_obs, next_action)
+    alpha = agent.alpha if config.backup_entropy else 0.0
+    terms = batch.reward, batch.terminated, next_q, next_log_prob, alpha, batch.discount
+    target_q = losses.td_target(*terms, agent.target_bounds)
+    clipped = (losses.td_target(*terms) != target_q).sum()
     q = agent.critic(batch.obs, batch.action)
+    critic_loss = losses.critic_loss(q, target_q)
     print("\nthe critics' target, row by row")
     print(" hindsight   reward   discount   q1(s', a')   q2(s', a')   target        q1        q2")
     for row in (0, 1, 2, -3, -2, -1):
@@ -34,36 +38,54 @@ def main(path: str) -> None:
             f"{'yes' if drawn.relabelled[row] else 'no':>10} {batch.reward[row]:8.3f} {batch.discount[row]:10.4f} "
             f"{next_q[0, row]:12.3f} {next_q[1, row]:12.3f} {target_q[row]:8.3f} {q[0, row]:9.3f} {q[1, row]:9.3f}"
         )
-    critic_loss = losses.critic_loss(q, target_q)
-    print(f"\ncritic loss {critic_loss:.4f} = mean (q1 - target)² + mean (q2 - target)²")
+    if agent.target_bounds:
+        low, high = agent.target_bounds
+        print(f"returns lie in [{low:.2f}, {high:.2f}]; {clipped} of {config.batch_size} targets are clipped to that")
 
-    mean, log_std = agent.actor(batch.obs)
-    action, log_prob = losses.squash(mean, log_std, torch.randn_like(batch.action))
+    action, log_prob = losses.squash(*agent.actor(batch.obs), noise_of_actor)
     q_of_policy = agent.critic(batch.obs, action)
     actor_loss = losses.actor_loss(agent.alpha, log_prob, q_of_policy)
+    alpha_loss = losses.temperature_loss(agent.log_alpha, log_prob, agent.target_entropy)
+    entropy, target = -log_prob.mean(), agent.target_entropy
+    print(f"\ncritic loss {critic_loss:.4f} = mean (q1 - target)² + mean (q2 - target)²")
     print(
         f"actor loss  {actor_loss:.4f} = alpha {agent.alpha:.4f} · mean log π {log_prob.mean():.3f} "
         f"- mean min(q1, q2) {q_of_policy.amin(0).mean():.3f}"
     )
-    entropy = -log_prob.mean()
-    loss = losses.temperature_loss(agent.log_alpha, log_prob, agent.target_entropy)
     print(
-        f"alpha loss  {loss:.4f} = alpha · (entropy {entropy:.3f} - target {agent.target_entropy:.3f}), "
-        f"so alpha {'falls' if entropy > agent.target_entropy else 'rises'}"
+        f"alpha loss  {alpha_loss:.4f} = alpha {agent.alpha:.4f} · (entropy {entropy:.3f} - target {target:.3f}), "
+        f"so alpha {'falls' if entropy > target else 'rises'}"
     )
 
-    before = agent.state_dict()
-    agent.update(batch)
+    before, lr = agent.state_dict(), agent.learning_rate(agent.updates)
+    metrics = agent.update(batch)
     after = agent.state_dict()
-    print(
-        f"\nAdam steps with a learning rate of {agent.learning_rate(agent.updates - 1):.2e}; how far the weights moved:"
-    )
-    for name in ("critic", "actor", "critic_target", "actor_average"):
-        moved = sum(float(((after[name][key] - before[name][key]) ** 2).sum()) for key in after[name]) ** 0.5
-        whole = sum(float((before[name][key] ** 2).sum()) for key in after[name]) ** 0.5
-        print(f"{name:<14} {moved:.2e} of {whole:.1f}")
-    print(f"alpha          {torch.tensor(before['log_alpha']).exp():.6f} → {agent.alpha:.6f}")
+    names = "train/critic_loss", "train/actor_loss", "train/ent_coef_loss"
+    print(f"as the agent's own update has them: {', '.join(f'{metrics[name]:.4f}' for name in names)}")
+
+    moments = before["alpha_moments"]
+    step = int(moments["step"]["log_alpha"]) + 1
+    m_before, v_before = (float(moments[name]["log_alpha"]) for name in ("exp_avg", "exp_avg_sq"))
+    g = float(alpha_loss)
+    m = BETA1 * m_before + (1 - BETA1) * g
+    v = BETA2 * v_before + (1 - BETA2) * g**2
+    m_hat, v_hat = m / (1 - BETA1**step), v / (1 - BETA2**step)
+    log_alpha = float(before["log_alpha"]) - lr * m_hat / (v_hat**0.5 + EPS)
+    print(f"\nAdam's step {step} on log α; the gradient g of the alpha loss is here that loss itself, {g:.6f}")
+    print(f"m = {BETA1} · {m_before:.6f} + {1 - BETA1:.1f} g  = {m:.6f}   m̂ = m / (1 - {BETA1}^{step}) = {m_hat:.6f}")
+    print(f"v = {BETA2} · {v_before:.6f} + {1 - BETA2:.3f} g² = {v:.6f}   v̂ = v / (1 - {BETA2}^{step}) = {v_hat:.6f}")
+    print(f"log α = {before['log_alpha']:.6f} - {lr:.2e} m̂ / √v̂ = {log_alpha:.6f}, ", end="")
+    print(f"and the agent's is {after['log_alpha']:.6f}")
+
+    print("\n                 weights moved by      of   the last layer's first bias")
+    for name in ("critic", "critic_target", "actor", "actor_average"):
+        moved = sum(((after[name][key] - before[name][key]) ** 2).sum() for key in after[name]) ** 0.5
+        whole = sum((before[name][key] ** 2).sum() for key in after[name]) ** 0.5
+        bias = list(after[name])[-1]
+        first, then = before[name][bias].flat[0], after[name][bias].flat[0]
+        print(f"{name:<14} {moved:18.2e} {whole:7.1f}   {first:.7f} → {then:.7f}")
+    print(f"the shares of new weights: {config.tau:g} of the critic's, {config.average_tau:g} of the actor's")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_example(main)

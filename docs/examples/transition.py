@@ -1,0 +1,90 @@
+"""One transition on its way from the environment into the networks; docs/internals.md explains it.
+
+python docs/examples/transition.py runs/reach-sparse-reach-0
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+import her
+from env import VectorEnv
+from her.relabel import holds_from_the_start, is_met_where_reached, n_step_return, stored_info
+from training.opened import OpenedRun, open_run, run_example
+from training.state import new_buffer
+
+STEP = 12
+"""The transition to follow, counted from 0."""
+
+
+def show(numbers: np.ndarray) -> str:
+    return " ".join(f"{number:+.3f}" for number in numbers)
+
+
+def main(path: str) -> None:
+    run = open_run(path)
+    env, sac = run.env, run.config.sac
+    buffer = new_buffer(replace(run.config, num_envs=1), run.spec, np.random.default_rng(0))
+    row = min(STEP, play_episode(run, buffer).length - 1)
+
+    rows = np.array([row])
+    before, after = buffer.steps_before[rows], buffer.steps_after[rows]
+    sources = her.hindsight_rows("future", rows, before, after, buffer.rng)
+    places = buffer.rows["achieved_goal"]
+    real, goals = buffer.rows["desired_goal"][rows], places[sources]
+    print(f"\nhindsight draws one of the rows {row + 1} to {row + after[0]}: row {sources[0]}, {show(goals[0])}")
+    if hasattr(env, "is_success"):
+        met = is_met_where_reached(buffer, sources, env.is_success)[0]
+        trivial = holds_from_the_start(buffer, rows, goals, env.is_success)[0]
+        print(f"met where it was reached: {'yes' if met else 'no'}; held from the start: {'yes' if trivial else 'no'}")
+
+    judges = env.compute_reward, getattr(env, "compute_terminated", None)
+    total, _, steps = n_step_return(buffer, rows, goals, np.array([True]), *judges, sac.gamma, sac.n_step)
+    print("\nrow   achieved goal after it   to the real goal   reward   to the new goal   judged anew   γ^i")
+    by_hand = 0.0
+    for i in range(steps[0]):
+        reached = places[rows + i + 1]
+        anew = env.compute_reward(reached, goals, stored_info(buffer, rows + i))[0]
+        by_hand += sac.gamma**i * anew
+        to_real, to_new = (np.linalg.norm(goal - reached) for goal in (real, goals))
+        stored = buffer.rows["reward"][row + i]
+        print(f"{row + i:>3}   {show(reached[0])} {to_real:18.6f} {stored:8.4f} {to_new:17.6f} {anew:13.4f}", end="")
+        print(f" {sac.gamma**i:8.4f}")
+    print(f"sum of γ^i times the reward judged anew: {by_hand:.4f}; n_step_return has {total[0]:.4f}")
+    print(f"discount of the value after them: γ^{steps[0]} = {sac.gamma ** steps[0]:.4f}")
+
+    print(
+        f"\nthe networks see {run.spec.obs_dim} numbers, and after them {run.spec.goal_scale:g} (goal - achieved goal):"
+    )
+    for name, at in (("s ", row), ("s'", row + steps[0])):
+        seen = her.policy_input(buffer.rows["observation"][at], places[at], goals[0], run.spec.goal_scale)
+        print(f"{name} of row {at}: … {show(seen[run.spec.obs_dim :])}")
+
+
+def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
+    """With the policy's exploration, as in training, into a buffer of one environment; returns where it lies."""
+    envs = VectorEnv([run.env], run.spec)
+    envs.reset([0])
+    stored = []
+    while not stored:
+        obs = {key: value.copy() for key, value in envs.obs.items()}
+        action = run.agent.act(her.policy_input(**obs, goal_scale=run.spec.goal_scale))
+        step = envs.step(action)
+        stored = buffer.add(
+            her.Transition(
+                obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
+            )
+        )
+        if buffer.staged[0] == STEP + 1:
+            print(f"step {STEP}: action {show(action[0])}")
+            for key in ("achieved_goal", "desired_goal"):
+                print(f"{key} {show(obs[key][0])} → {show(step.next_obs[key][0])}")
+            print(f"reward {step.reward[0]:.4f}; with it are stored: {', '.join(step.info) or 'no info arrays'}")
+            print(f"{buffer.staged[0]} transitions are staged, {len(buffer)} can be drawn")
+    print(f"step {stored[0].length - 1}: terminated {step.terminated[0]}, truncated {step.truncated[0]}")
+    print(f"{buffer.staged[0]} transitions are staged, {len(buffer)} can be drawn, from row {stored[0].start} on")
+    return stored[0]
+
+
+if __name__ == "__main__":
+    run_example(main)
