@@ -20,9 +20,9 @@ from env.grasp_watch import GraspWatch
 from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
 from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
-from training.config import ConfigError, TrainConfig, config_from_dict
+from training.config import ConfigError
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
-from training.setup import evaluation_environments, evaluation_goal, make_agent
+from training.setup import evaluation_environments, evaluation_goal, make_agent, trained_with
 from training.viewer import ViewerError, watch
 
 ENVS = 20
@@ -99,11 +99,6 @@ def evaluate(config: EvaluateConfig) -> None:
         count = min(config.episodes, VIDEO_EPISODES)
         write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))
         print(f"video of the first {count} episodes: {config.video}")
-
-
-def trained_with(manifest: checkpoints.Manifest, path: Path) -> TrainConfig:
-    """The configuration of the run that made the checkpoint at `path`. Raises ConfigError."""
-    return config_from_dict({key: value for key, value in manifest.config.items() if key != "command"}, path)
 
 
 def load_policy(path: Path, agent: SAC, env: str) -> Policy:

@@ -19,11 +19,11 @@ import checkpoints
 import her
 from env import EnvError, SimulationDiverged
 from env.oracle import InverseKinematics, plan
-from evaluate import EvaluationError, find_checkpoint, load_policy, trained_with
+from evaluate import EvaluationError, find_checkpoint, load_policy
 from sac import SAC, choose_products
 from training.config import ConfigError
 from training.evaluation import Policy
-from training.setup import evaluation_environments, make_agent
+from training.setup import evaluation_environments, make_agent, trained_with
 
 SCRIPT_STEPS = (0, 8, 16, 20, 24, 28, 32, 36, 44, 52)
 

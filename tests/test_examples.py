@@ -345,3 +345,12 @@ def test_a_reader_that_leaves_is_no_error(here):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_a_checkpoint_from_before_the_first_episode_has_nothing_to_show(tmp_path, monkeypatch):
+    early = ["--env", "reach", "--steps", "300", "--warmup", "200", "--checkpoint.every", "100"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, *early, "--checkpoint.keep", "9", "--run", str(tmp_path)])
+    train.main()
+    with pytest.raises(checkpoints.CheckpointError, match="saved before the first episode had ended"):
+        open_run(tmp_path / "checkpoints" / "step_000000100")
+    assert len(open_run(tmp_path / "checkpoints" / "step_000000200").buffer) == 200

@@ -15,9 +15,9 @@ from env import EnvError, EnvSpec, GoalEnv
 from env.outputs import leave_quietly
 from sac import SAC, Batch
 from training.batches import draw, to_batches
-from training.config import ConfigError, TrainConfig, config_from_dict
+from training.config import ConfigError, TrainConfig
 from training.run_directory import RunDirectory
-from training.setup import evaluation_environments, make_agent
+from training.setup import evaluation_environments, make_agent, trained_with
 from training.state import new_buffer
 
 CPU = torch.device("cpu")
@@ -59,8 +59,7 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     elif not path.is_dir():
         raise checkpoints.CheckpointError(f"{path}: no such run directory or checkpoint")
     manifest = checkpoints.read_manifest(path)
-    options = {key: value for key, value in manifest.config.items() if key != "command"}
-    config = replace(config_from_dict(options, path), overlap=False)
+    config = replace(trained_with(manifest, path), overlap=False)
     (env,), spec = evaluation_environments(config, 1, config.task.goal)
     agent = make_agent(config, env, spec, CPU, seed=seed)
     buffer = new_buffer(config, spec, np.random.default_rng(seed))
@@ -72,6 +71,8 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise checkpoints.CheckpointError(f"{path} does not fit {config.env} as it is now: {reason}") from error
+    if not len(buffer):
+        raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
     buffer.rng = np.random.default_rng(seed)
     return OpenedRun(config, manifest.step, agent, buffer, env, spec)
 

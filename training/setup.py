@@ -1,13 +1,20 @@
 """From a configuration to environments and an agent: the same for training and for evaluating."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from checkpoints import Manifest
 from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, VectorEnv, VectorEnvProcess, make_envs, make_vector, probe
 from env.registry import TASKS
 from sac import SAC
-from training.config import ConfigError, TrainConfig
+from training.config import ConfigError, TrainConfig, config_from_dict
+
+
+def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
+    """The configuration of the run that made the checkpoint at `path`. Raises ConfigError."""
+    return config_from_dict({key: value for key, value in manifest.config.items() if key != "command"}, path)
 
 
 def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:

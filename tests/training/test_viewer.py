@@ -12,8 +12,8 @@ import torch
 import checkpoints
 from env import SimulationDiverged, TaskConfig, make_envs
 from env.cube_task import LOST_RADIUS
-from evaluate import load_policy, trained_with
-from training.setup import evaluation_environments, make_agent
+from evaluate import load_policy
+from training.setup import evaluation_environments, make_agent, trained_with
 from training.viewer import watch
 
 
