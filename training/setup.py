@@ -39,10 +39,14 @@ def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:
     return asked or (TASKS[env].goal_kinds[0] if env in TASKS else None)
 
 
+def return_range(env: GoalEnv) -> tuple[float, float] | None:
+    """Lowest and highest return that the environment's reward allows; None where it does not say."""
+    return env.return_range() if hasattr(env, "return_range") else None
+
+
 def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
     """An untrained agent that fits the environment. Raises ConfigError where its networks do not fit into memory."""
-    return_range = env.return_range() if hasattr(env, "return_range") else None
     try:
-        return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range, device, seed)
+        return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range(env), device, seed)
     except RuntimeError as error:  # what PyTorch raises when an allocation fails
         raise ConfigError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error

@@ -13,7 +13,7 @@ from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
 from training.diagnosis import Doctor
 from training.meters import RolloutMeter, UpdateMeter
-from training.setup import evaluation_environments, make_agent, training_environments
+from training.setup import evaluation_environments, make_agent, return_range, training_environments
 
 
 def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> ReplayBuffer:
@@ -98,7 +98,8 @@ class TrainingState:
             rollouts=RolloutMeter(n),
             update_metrics=UpdateMeter(),
             doctor=Doctor(
-                agent.target_bounds,
+                # Not target_bounds: where nothing clips targets, Q can leave it. An entropy bonus is no part of it.
+                None if config.sac.backup_entropy else return_range(judge),
                 agent.target_entropy,
                 first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
                 hindsight=config.her.strategy != "none",

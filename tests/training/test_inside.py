@@ -71,6 +71,17 @@ def test_after_it_both():
     assert all(np.isfinite(value) for value in inside.curves.values())
 
 
+@pytest.mark.parametrize(
+    ("options", "heard"), [({"clip_target": False}, 1), ({"clip_target": True}, 1), ({"backup_entropy": True}, 0)]
+)
+def test_q_is_held_against_the_returns_range_whether_targets_are_clipped_to_it_or_not(options, heard):
+    state = TrainingState.new(replace(CONFIG, sac=replace(CONFIG.sac, **options)), torch.device("cpu"))
+    healthy = dict.fromkeys(("policy/spread_over_states", "policy/dead_units", "policy/saturated_share"), 0.5)
+    point = healthy | {"policy/observation_p99": 1.0, "train/n_updates": 9.0, "q/value_p05": -1e4, "q/value_p95": 0.0}
+    sentences = state.doctor.examine(point, 100)
+    assert [("Q lies outside" in sentence) for sentence in sentences] == [True] * heard
+
+
 @pytest.mark.parametrize("every", [100, 300])
 def test_how_often_a_run_logs_changes_nothing_but_its_curves(every, tmp_path, monkeypatch):
     config = replace(CONFIG, log=LogConfig(every), compile=False, video=False, run=str(tmp_path), steps=240)
