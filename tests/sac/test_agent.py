@@ -17,18 +17,6 @@ def agent(seed: int = 0, return_range=(-50.0, 0.0), **options) -> SAC:
     return SAC(OBS, ACTION, SACConfig(hidden=(16, 16), **options), return_range, CPU, seed)
 
 
-def batch(seed: int = 0, size: int = 32) -> Batch:
-    rng = torch.Generator().manual_seed(seed)
-    return Batch(
-        obs=torch.randn(size, OBS, generator=rng),
-        action=torch.rand(size, ACTION, generator=rng) * 2 - 1,
-        reward=-torch.rand(size, generator=rng),
-        next_obs=torch.randn(size, OBS, generator=rng),
-        terminated=(torch.rand(size, generator=rng) < 0.2).float(),
-        discount=0.98 ** torch.randint(1, 5, (size,), generator=rng),
-    )
-
-
 def leaves(tree, path=""):
     if isinstance(tree, dict):
         return {name: leaf for key, value in tree.items() for name, leaf in leaves(value, f"{path}/{key}").items()}
@@ -46,10 +34,16 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
     return torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
 
 
-def updated(learner: SAC, seeds) -> SAC:
-    for seed in seeds:
-        learner.update(batch(seed))
-    return learner
+@pytest.fixture
+def updated(random_batch):
+    """updated(learner, seeds): the learner, after an update with the random batch of each seed."""
+
+    def updated(learner: SAC, seeds) -> SAC:
+        for seed in seeds:
+            learner.update(random_batch(seed))
+        return learner
+
+    return updated
 
 
 # What moves what
@@ -61,17 +55,17 @@ def test_the_entropy_to_steer_to_is_half_a_nat_below_0_for_each_action_dimension
     assert agent(target_entropy=0.0).target_entropy == 0.0
 
 
-def test_targets_follow_the_critics_by_tau():
+def test_targets_follow_the_critics_by_tau(random_batch):
     learner = agent(tau=0.1)
     before = weights(learner.critic_target)
-    learner.update(batch())
+    learner.update(random_batch())
     torch.testing.assert_close(weights(learner.critic_target), 0.9 * before + 0.1 * weights(learner.critic))
 
 
-def test_the_average_actor_follows_the_actor_by_its_own_tau():
+def test_the_average_actor_follows_the_actor_by_its_own_tau(random_batch):
     learner = agent(average_tau=0.2, tau=0.5)
     before = weights(learner.actor_average)
-    learner.update(batch())
+    learner.update(random_batch())
     torch.testing.assert_close(weights(learner.actor_average), 0.8 * before + 0.2 * weights(learner.actor))
 
 
@@ -82,17 +76,17 @@ def test_the_learning_rate_stays_and_then_falls_with_the_square_of_the_updates()
     assert constant.learning_rate(10**6) == 0.01
 
 
-def test_adam_steps_by_the_learning_rate_of_its_update():
+def test_adam_steps_by_the_learning_rate_of_its_update(random_batch):
     # Adam's first step is as long as the learning rate, whatever the gradient.
     for updates, expected in ((0, 0.01), (4, 0.01 / 4)):
         learner = agent(lr=0.01, lr_decay_after=2)
         learner.updates = updates
         before = learner.log_alpha.item()
-        learner.update(batch())
+        learner.update(random_batch())
         assert abs(learner.log_alpha.item() - before) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_restored_agent_goes_on_with_the_learning_rate_of_its_updates():
+def test_a_restored_agent_goes_on_with_the_learning_rate_of_its_updates(updated):
     learner = updated(agent(lr=0.01, lr_decay_after=2), range(5))
     restored = agent(lr=0.01, lr_decay_after=2)
     restored.load_state_dict(learner.state_dict())
@@ -105,19 +99,19 @@ def test_targets_and_average_start_as_what_they_follow():
     assert torch.equal(weights(learner.actor), weights(learner.actor_average))
 
 
-def test_metrics_are_scalars_without_a_graph():
+def test_metrics_are_scalars_without_a_graph(random_batch):
     learner = agent()
-    for name, value in learner.update(batch()).items():
+    for name, value in learner.update(random_batch()).items():
         assert value.shape == (), name
         assert not value.requires_grad, name
     assert not learner.alpha.requires_grad
 
 
-def test_several_batches_at_once_are_one_update_each_in_their_order():
+def test_several_batches_at_once_are_one_update_each_in_their_order(random_batch):
     # Their number of normal draws, a multiple of 16, comes from the generator alike in one piece and in several.
     one_by_one, at_once = agent(), agent()
-    history = [one_by_one.update(batch(seed)) for seed in range(3)]
-    means = at_once.update(Batch(*(torch.stack(arrays) for arrays in zip(*map(batch, range(3)), strict=True))))
+    history = [one_by_one.update(random_batch(seed)) for seed in range(3)]
+    means = at_once.update(Batch(*(torch.stack(arrays) for arrays in zip(*map(random_batch, range(3)), strict=True))))
     assert_same(one_by_one, at_once)
     for name, value in means.items():
         assert value.item() == pytest.approx(np.mean([metrics[name].item() for metrics in history]), rel=1e-5), name
@@ -126,7 +120,7 @@ def test_several_batches_at_once_are_one_update_each_in_their_order():
 # The same bits again
 
 
-def test_same_seed_gives_the_same_bits():
+def test_same_seed_gives_the_same_bits(updated):
     assert_same(updated(agent(seed=3), range(5)), updated(agent(seed=3), range(5)))
 
 
@@ -149,7 +143,7 @@ def through_disk(state, tmp_path):
 @pytest.mark.parametrize("way", [through_memory, through_disk])
 @pytest.mark.parametrize("updates", [0, 3])
 @pytest.mark.filterwarnings("error")
-def test_restored_agent_goes_on_bit_by_bit(way, updates, tmp_path):
+def test_restored_agent_goes_on_bit_by_bit(updated, way, updates, tmp_path):
     original = updated(agent(seed=1), range(updates))
     original.act(np.zeros((2, OBS), np.float32))  # moves the noise along
     restored = agent(seed=2)
@@ -163,7 +157,7 @@ def test_restored_agent_goes_on_bit_by_bit(way, updates, tmp_path):
     assert restored.updates == updates + 4
 
 
-def test_a_state_is_a_snapshot_that_no_update_changes():
+def test_a_state_is_a_snapshot_that_no_update_changes(updated):
     original = updated(agent(), range(2))
     state = original.state_dict()
     before = {name: np.array(value) for name, value in leaves(state).items()}
@@ -175,15 +169,15 @@ def test_a_state_is_a_snapshot_that_no_update_changes():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
-def test_learning_rate_is_the_configurations_not_the_states():
+def test_learning_rate_is_the_configurations_not_the_states(updated, random_batch):
     slow = agent(lr=1e-6)
     slow.load_state_dict(updated(agent(lr=1e-2), range(2)).state_dict())
     before = weights(slow.actor)
-    slow.update(batch())
+    slow.update(random_batch())
     assert (weights(slow.actor) - before).abs().max() < 1e-5
 
 
-def test_the_policy_alone_acts_as_the_whole_agent():
+def test_the_policy_alone_acts_as_the_whole_agent(updated):
     learner, policy = updated(agent(lr=1e-2), range(3)), agent(seed=5)
     policy.load_policy(learner.state_dict()["actor_average"])
     obs = np.ones((3, OBS), np.float32)
@@ -195,7 +189,7 @@ def test_networks_of_another_size_are_refused():
         agent().load_state_dict(SAC(OBS + 1, ACTION, SACConfig(hidden=(16, 16)), None, CPU, 0).state_dict())
 
 
-def test_no_global_generator_is_touched():
+def test_no_global_generator_is_touched(updated):
     def global_states():
         return (torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate())  # noqa: NPY002
 
@@ -218,7 +212,7 @@ def test_deterministic_actions_repeat_and_leave_the_noise_alone():
     assert (learner.act(obs) != learner.act(obs)).all()
 
 
-def test_deterministic_action_is_the_tanh_of_the_average_actors_mean():
+def test_deterministic_action_is_the_tanh_of_the_average_actors_mean(updated):
     learner = updated(agent(average_tau=0.1, lr=1e-2), range(3))
     obs = torch.ones(1, OBS)
     expected = torch.tanh(learner.actor_average(obs)[0]).numpy()
@@ -243,7 +237,7 @@ def test_actions_are_float32_and_within_bounds_whatever_the_observation(way):
         ("step", np.zeros(5, np.float32)),
     ],
 )
-def test_moments_of_another_size_are_refused(name, wrong):
+def test_moments_of_another_size_are_refused(updated, name, wrong):
     learner = updated(agent(), range(2))
     state = learner.state_dict()
     state["actor_moments"][name]["net.0.weight"] = wrong

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sac import SAC, Batch, CompilerUnavailable, SACConfig
+from sac import SAC, CompilerUnavailable, SACConfig
 
 OBS, ACTION = 5, 3
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
@@ -15,18 +15,6 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a
 def agent(seed: int = 0) -> SAC:
     config = SACConfig(hidden=(16, 16), lr_decay_after=3)
     return SAC(OBS, ACTION, config, (-50.0, 0.0), torch.device("cpu"), seed)
-
-
-def batch(seed: int, size: int = 32) -> Batch:
-    rng = torch.Generator().manual_seed(seed)
-    return Batch(
-        obs=torch.randn(size, OBS, generator=rng),
-        action=torch.rand(size, ACTION, generator=rng) * 2 - 1,
-        reward=-torch.rand(size, generator=rng),
-        next_obs=torch.randn(size, OBS, generator=rng),
-        terminated=(torch.rand(size, generator=rng) < 0.2).float(),
-        discount=torch.full((size,), 0.98),
-    )
 
 
 def leaves(tree, path=""):
@@ -54,12 +42,12 @@ def test_compiling_changes_nothing_of_the_agent(compiled):
 
 
 @needs_compiler
-def test_compiled_updates_are_the_eager_ones_but_for_rounding(compiled):
+def test_compiled_updates_are_the_eager_ones_but_for_rounding(compiled, random_batch):
     learner, before = compiled
     learner.load_state_dict(before)
     eager = agent()
     for seed in range(6):
-        ours, theirs = learner.update(batch(seed)), eager.update(batch(seed))
+        ours, theirs = learner.update(random_batch(seed)), eager.update(random_batch(seed))
         for name, value in ours.items():
             torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
     ours, theirs = leaves(learner.state_dict()), leaves(eager.state_dict())
@@ -69,7 +57,7 @@ def test_compiled_updates_are_the_eager_ones_but_for_rounding(compiled):
 
 
 @needs_compiler
-def test_halves_side_by_side_and_in_turn_come_to_the_same_bits(compiled):
+def test_halves_side_by_side_and_in_turn_come_to_the_same_bits(compiled, random_batch):
     learner, before = compiled
     states, helper = [], learner._helper
     assert helper is not None
@@ -78,14 +66,14 @@ def test_halves_side_by_side_and_in_turn_come_to_the_same_bits(compiled):
         learner._helper = each
         learner.load_state_dict(before)
         for seed in range(20):
-            learner.update(batch(seed))
+            learner.update(random_batch(seed))
         states.append(leaves(learner.state_dict()))
     for name, value in states[0].items():
         np.testing.assert_array_equal(value, states[1][name], err_msg=name)
         np.testing.assert_array_equal(value, states[2][name], err_msg=name)
 
 
-def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch):
+def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch, random_batch):
     def broken(*args, **kwargs):
         def fails(*args):
             raise RuntimeError("no C++ compiler\nand a long story")
@@ -97,7 +85,7 @@ def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch):
     with pytest.raises(CompilerUnavailable, match=r"^no C\+\+ compiler$"):
         learner.compile(32)
     for each in (learner, plain):
-        each.update(batch(0))
+        each.update(random_batch(0))
     assert torch.equal(learner.log_alpha, plain.log_alpha)
     assert learner._helper is None
     assert not learner.compiled

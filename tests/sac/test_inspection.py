@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sac import SAC, Batch, SACConfig, inspect, losses
+from sac import SAC, SACConfig, inspect, losses
 from sac.update import BETA1, BETA2, EPS, Moments, last_adam_step
 
 OBS, ACTION, SIZE = 5, 3, 64
@@ -13,18 +13,6 @@ OBS, ACTION, SIZE = 5, 3, 64
 def agent(**options) -> SAC:
     config = SACConfig(hidden=(16, 16), **options)
     return SAC(OBS, ACTION, config, (-50.0, 0.0), torch.device("cpu"), 0)
-
-
-def batch(seed: int) -> Batch:
-    rng = torch.Generator().manual_seed(seed)
-    return Batch(
-        obs=torch.randn(SIZE, OBS, generator=rng),
-        action=torch.rand(SIZE, ACTION, generator=rng) * 2 - 1,
-        reward=-torch.rand(SIZE, generator=rng),
-        next_obs=torch.randn(SIZE, OBS, generator=rng),
-        terminated=(torch.rand(SIZE, generator=rng) < 0.2).float(),
-        discount=torch.full((SIZE,), 0.98),
-    )
 
 
 def generator() -> torch.Generator:
@@ -37,24 +25,30 @@ def leaves(tree):
     return [np.asarray(tree)]
 
 
-def updated(learner: SAC, count: int = 5) -> SAC:
-    for seed in range(count):
-        learner.update(batch(seed))
-    return learner
+@pytest.fixture
+def updated(random_batch):
+    """updated(learner, count=5): the learner, after an update with each of as many batches."""
+
+    def updated(learner: SAC, count: int = 5) -> SAC:
+        for seed in range(count):
+            learner.update(random_batch(seed, SIZE))
+        return learner
+
+    return updated
 
 
 @pytest.mark.parametrize("updates", [0, 5])
-def test_looking_changes_nothing(updates):
+def test_looking_changes_nothing(updated, random_batch, updates):
     learner = updated(agent(), updates)
     before = leaves(learner.state_dict())
-    inspect(learner, batch(9), generator())
+    inspect(learner, random_batch(9, SIZE), generator())
     for old, new in zip(before, leaves(learner.state_dict()), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("backup_entropy", [False, True])
-def test_td_errors_and_gradients_are_those_of_the_losses(backup_entropy):
-    learner, data = updated(agent(backup_entropy=backup_entropy)), batch(9)
+def test_td_errors_and_gradients_are_those_of_the_losses(updated, random_batch, backup_entropy):
+    learner, data = updated(agent(backup_entropy=backup_entropy)), random_batch(9, SIZE)
     found = inspect(learner, data, generator())
     noise = generator()
     first, second = (torch.randn(SIZE, ACTION, generator=noise) for _ in range(2))
@@ -81,8 +75,8 @@ def test_td_errors_and_gradients_are_those_of_the_losses(backup_entropy):
     assert found.curves["grad/actor"] == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_the_policys_numbers_are_means_over_the_batch():
-    learner, data = updated(agent()), batch(9)
+def test_the_policys_numbers_are_means_over_the_batch(updated, random_batch):
+    learner, data = updated(agent()), random_batch(9, SIZE)
     curves = inspect(learner, data, generator()).curves
     with torch.no_grad():
         mean, log_std = learner.actor(data.obs)
@@ -95,8 +89,8 @@ def test_the_policys_numbers_are_means_over_the_batch():
     assert curves["policy/observation_p99"] == pytest.approx(np.quantile(data.obs.abs().numpy(), 0.99), rel=1e-5)
 
 
-def test_a_saturated_and_a_dead_policy_show():
-    learner, data = agent(), batch(9)
+def test_a_saturated_and_a_dead_policy_show(random_batch):
+    learner, data = agent(), random_batch(9, SIZE)
     with torch.no_grad():
         learner.actor.net[-1].bias.fill_(50.0)
         learner.actor.net[0].bias[:, :, :12].fill_(-1e4)
@@ -106,12 +100,12 @@ def test_a_saturated_and_a_dead_policy_show():
     assert 12 / 16 <= curves["policy/dead_units"] < 1
 
 
-def test_a_step_is_what_an_update_changed():
+def test_a_step_is_what_an_update_changed(updated, random_batch):
     learner = updated(agent())
     before = torch.cat([p.detach().flatten().clone() for p in learner.actor.parameters()])
-    learner.update(batch(7))
+    learner.update(random_batch(7, SIZE))
     after = torch.cat([p.detach().flatten() for p in learner.actor.parameters()])
-    curves = inspect(learner, batch(9), generator()).curves
+    curves = inspect(learner, random_batch(9, SIZE), generator()).curves
     assert curves["step/actor"] == pytest.approx(((after - before).norm() / after.norm()).item(), rel=1e-3)
     assert curves["weight/actor"] == pytest.approx(after.norm().item(), rel=1e-5)
 

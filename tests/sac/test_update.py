@@ -1,13 +1,14 @@
 """Each half of an update moves what its losses are meant to move, as plain autograd and PyTorch's Adam would."""
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 
 from sac import losses
 from sac.networks import Actor, Critics
-from sac.update import Batch, Moments, Update, adam_step
+from sac.update import Moments, Update, adam_step
 
 OBS, ACTION, SIZE = 5, 3, 32
 LR = torch.tensor(0.01)
@@ -16,7 +17,7 @@ LR = torch.tensor(0.01)
 class Halves:
     """Networks, moments and a batch, and the two halves of an update on them."""
 
-    def __init__(self, target_bounds=(-50.0, 0.0), backup_entropy=False, target_entropy=-1.5, log_alpha=-2.0):
+    def __init__(self, batch, target_bounds=(-50.0, 0.0), backup_entropy=False, target_entropy=-1.5, log_alpha=-2.0):
         init = torch.Generator().manual_seed(0)
         self.actor_module = Actor(OBS, ACTION, (16, 16), init)
         self.critic_module = Critics(OBS, ACTION, (16, 16), True, init)
@@ -30,14 +31,7 @@ class Halves:
         self.actor_moments, self.critic_moments = Moments.of(self.actor), Moments.of(self.critic)
         self.alpha_moments = Moments.of({"log_alpha": self.log_alpha})
         self.noise = torch.randn(SIZE, ACTION, generator=init)
-        self.batch = Batch(
-            obs=torch.randn(SIZE, OBS, generator=init),
-            action=torch.rand(SIZE, ACTION, generator=init) * 2 - 1,
-            reward=-torch.rand(SIZE, generator=init),
-            next_obs=torch.randn(SIZE, OBS, generator=init),
-            terminated=(torch.rand(SIZE, generator=init) < 0.2).float(),
-            discount=0.98 ** torch.randint(1, 5, (SIZE,), generator=init),
-        )
+        self.batch = batch
         self.update = Update(
             self.actor_module,
             self.critic_module,
@@ -72,6 +66,12 @@ class Halves:
         return deepcopy(trees | moments | {"log_alpha": {"": self.log_alpha}})
 
 
+@pytest.fixture
+def make_halves(random_batch):
+    """make_halves(**options of Halves): each time the same networks, on the same batch."""
+    return partial(Halves, random_batch(1, SIZE))
+
+
 def moved(halves: Halves, before) -> set[str]:
     after = halves.everything()
     return {name for name, tree in before.items() if any(not torch.equal(v, after[name][k]) for k, v in tree.items())}
@@ -89,22 +89,22 @@ def with_batch(halves: Halves, **columns: float) -> Halves:
 # What each half moves
 
 
-def test_the_critics_half_moves_its_targets_and_moments_and_nothing_that_the_actors_half_reads():
-    halves = Halves()
+def test_the_critics_half_moves_its_targets_and_moments_and_nothing_that_the_actors_half_reads(make_halves):
+    halves = make_halves()
     before = halves.everything()
     halves.step_critic()
     assert moved(halves, before) == {"target", "critic_moments"}
 
 
-def test_the_actors_half_moves_its_average_and_moments_and_nothing_that_the_critics_half_reads():
-    halves = Halves()
+def test_the_actors_half_moves_its_average_and_moments_and_nothing_that_the_critics_half_reads(make_halves):
+    halves = make_halves()
     before = halves.everything()
     halves.step_actor()
     assert moved(halves, before) == {"average", "actor_moments", "alpha_moments"}
 
 
-def test_the_halves_come_to_the_same_in_either_order():
-    first, second = Halves(), Halves()
+def test_the_halves_come_to_the_same_in_either_order(make_halves):
+    first, second = make_halves(), make_halves()
     critic, (actor, log_alpha, _) = first.step_critic()[0], first.step_actor()
     (actor_2, log_alpha_2, _), critic_2 = second.step_actor(), second.step_critic()[0]
     assert torch.equal(log_alpha, log_alpha_2)
@@ -112,8 +112,8 @@ def test_the_halves_come_to_the_same_in_either_order():
         assert all(torch.equal(value, right[name]) for name, value in left.items())
 
 
-def test_the_critics_step_is_that_of_plain_autograd_and_adam():
-    halves = Halves()
+def test_the_critics_step_is_that_of_plain_autograd_and_adam(make_halves):
+    halves = make_halves()
     module, batch = deepcopy(halves.critic_module), halves.batch
     with torch.no_grad():
         next_action, log_prob = losses.squash(*halves.actor_module(batch.next_obs), halves.noise)
@@ -129,8 +129,8 @@ def test_the_critics_step_is_that_of_plain_autograd_and_adam():
         torch.testing.assert_close(halves.target[name], expected_target[name].detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_actors_step_is_that_of_plain_autograd_and_adam():
-    halves = Halves()
+def test_the_actors_step_is_that_of_plain_autograd_and_adam(make_halves):
+    halves = make_halves()
     module, batch = deepcopy(halves.actor_module), halves.batch
     log_alpha = halves.log_alpha.clone().requires_grad_()
     optimizer = torch.optim.Adam([*module.parameters(), log_alpha], lr=0.01)
@@ -146,10 +146,10 @@ def test_the_actors_step_is_that_of_plain_autograd_and_adam():
         torch.testing.assert_close(halves.average[name], average[name].detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_actors_gradient_is_that_of_its_own_loss_alone():
-    actor, log_alpha, _ = Halves(target_entropy=-1.5).step_actor()
+def test_the_actors_gradient_is_that_of_its_own_loss_alone(make_halves):
+    actor, log_alpha, _ = make_halves(target_entropy=-1.5).step_actor()
     # Changes the sign of the temperature's gradient, and must not change the actor's.
-    other, other_log_alpha, _ = Halves(target_entropy=1000.0).step_actor()
+    other, other_log_alpha, _ = make_halves(target_entropy=1000.0).step_actor()
     assert all(torch.equal(value, other[name]) for name, value in actor.items())
     assert log_alpha != other_log_alpha
 
@@ -173,26 +173,26 @@ def test_adam_goes_on_as_pytorchs_own_over_many_steps():
 # What the critics regress on
 
 
-def test_the_target_of_a_termination_is_its_reward():
-    assert target(with_batch(Halves(), reward=-0.25, terminated=1.0)) == pytest.approx(-0.25)
-    assert target(with_batch(Halves(), reward=-0.25, terminated=0.0)) != pytest.approx(-0.25)
+def test_the_target_of_a_termination_is_its_reward(make_halves):
+    assert target(with_batch(make_halves(), reward=-0.25, terminated=1.0)) == pytest.approx(-0.25)
+    assert target(with_batch(make_halves(), reward=-0.25, terminated=0.0)) != pytest.approx(-0.25)
 
 
-def test_targets_come_from_the_target_critics():
-    halves = with_batch(Halves(target_bounds=None), reward=-1.0, terminated=0.0)
+def test_targets_come_from_the_target_critics(make_halves):
+    halves = with_batch(make_halves(target_bounds=None), reward=-1.0, terminated=0.0)
     halves.target["net.6.weight"].zero_()
     halves.target["net.6.bias"].fill_(1000.0)
     assert target(halves) == pytest.approx(-1 + 1000 * halves.batch.discount.mean().item())
 
 
-def test_targets_are_clipped_where_bounds_are_known():
-    assert target(with_batch(Halves(), reward=-1000.0, terminated=0.0)) == -50.0
-    assert target(with_batch(Halves(target_bounds=None), reward=-1000.0, terminated=0.0)) < -900
+def test_targets_are_clipped_where_bounds_are_known(make_halves):
+    assert target(with_batch(make_halves(), reward=-1000.0, terminated=0.0)) == -50.0
+    assert target(with_batch(make_halves(target_bounds=None), reward=-1000.0, terminated=0.0)) < -900
 
 
-def test_entropy_enters_the_targets_by_the_temperature_only_where_asked():
+def test_entropy_enters_the_targets_by_the_temperature_only_where_asked(make_halves):
     def at(backup_entropy, log_alpha):
-        halves = Halves(target_bounds=None, backup_entropy=backup_entropy, log_alpha=log_alpha)
+        halves = make_halves(target_bounds=None, backup_entropy=backup_entropy, log_alpha=log_alpha)
         return target(with_batch(halves, reward=0.0, terminated=0.0))
 
     assert at(False, -2.0) == at(False, 2.0)

@@ -1,0 +1,28 @@
+"""Transitions for the agent to learn from."""
+
+import pytest
+import torch
+
+from sac import Batch
+
+OBS, ACTION = 5, 3
+
+
+@pytest.fixture(scope="session")
+def random_batch():
+    """random_batch(seed=0, *shape): transitions of that shape, (32,) where none is given; observations of 5 numbers,
+    actions of 3, a fifth of them terminated."""
+
+    def random_batch(seed: int = 0, *shape: int) -> Batch:
+        shape = shape or (32,)
+        rng = torch.Generator().manual_seed(seed)
+        return Batch(
+            obs=torch.randn(*shape, OBS, generator=rng),
+            action=torch.rand(*shape, ACTION, generator=rng) * 2 - 1,
+            reward=-torch.rand(*shape, generator=rng),
+            next_obs=torch.randn(*shape, OBS, generator=rng),
+            terminated=(torch.rand(*shape, generator=rng) < 0.2).float(),
+            discount=0.98 ** torch.randint(1, 5, shape, generator=rng),
+        )
+
+    return random_batch
