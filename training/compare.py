@@ -31,7 +31,8 @@ class CompareError(ValueError):
 class CompareConfig:
     """Compare runs by one of their curves: for each group of seeds its interquartile mean, with a 95 % interval.
 
-    Runs that differ in nothing but --seed, and in what a resumed run may be told anew, are a group.
+    Runs that differ in nothing but --seed, and in what a resumed run may be told anew, are a group. Where the curve is
+    one of evaluations, they have evaluated the same, too: --eval.goal, --eval.episodes, --eval.seed.
     Curves of rates also say when each run was first at 0.95 (reached) and from when on it never fell below (kept); of a
     group it is the median over its seeds. Minutes leave out the time between the parts of a resumed run.
     """
@@ -53,7 +54,7 @@ def compare(config: CompareConfig) -> None:
     from training.seed_statistics import summarise
 
     runs = [read_run(path, config.tag) for path in config.runs]
-    groups = group_runs(runs)
+    groups = group_runs(runs, config.tag)
     at = min(int(run.curve.steps[-1]) for run in runs) if config.at is None else config.at
     check_range(runs, config.tag, at)
     rate = "rate" in config.tag

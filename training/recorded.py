@@ -9,8 +9,12 @@ import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog
 
-from training.config import defining_options
+from training.config import defining_options, flatten
 from training.run_directory import RunDirectory
+from training.setup import evaluation_goal
+
+EVALUATED = ("eval.goal", "eval.episodes", "eval.seed")
+"""Options that leave the run as it is, and make its evaluations another measure."""
 
 
 class NotComparable(ValueError):
@@ -39,7 +43,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed and in nothing else that makes a run what it is."""
+    """Runs that differ in their seed and in nothing else that makes them, and the curve, what they are."""
 
     name: str
     runs: list[Run]
@@ -102,11 +106,12 @@ def read_curve(path: Path, tag: str) -> Curve:
     return curve
 
 
-def group_runs(runs: list[Run]) -> list[Group]:
-    """The runs by what they are but for the seed, groups and runs in the order given. Raises NotComparable."""
+def group_runs(runs: list[Run], tag: str) -> list[Group]:
+    """The runs by what they are but for the seed, groups and runs in the order given; where their curve `tag` is one of
+    evaluations, also by what those measure. Raises NotComparable."""
     members: dict[frozenset[tuple[str, str]], list[Run]] = {}
     for run in runs:
-        members.setdefault(_kind(run), []).append(run)
+        members.setdefault(_kind(run, tag), []).append(run)
     for group in members.values():
         by_seed: dict[int, Path] = {}
         for run in group:
@@ -117,20 +122,30 @@ def group_runs(runs: list[Run]) -> list[Group]:
                 )
     kinds = list(members)
     differing = {name for name, _ in frozenset.union(*kinds) - frozenset.intersection(*kinds)}
-    return [Group(_name(group[0], differing), group) for group in members.values()]
+    return [Group(_name(group[0], tag, differing), group) for group in members.values()]
 
 
-def _kind(run: Run) -> frozenset[tuple[str, str]]:
+def _options(run: Run, tag: str) -> dict[str, Any]:
+    """The options, by name, that make the run and its curve `tag` what they are."""
+    options = defining_options(run.config)
+    if tag.startswith(("eval/", "eval_funnel/")):
+        asked = flatten({"eval": run.config.get("eval")})
+        options |= {name: asked.get(name) for name in EVALUATED}
+        options["eval.goal"] = evaluation_goal(run.config["env"], options["eval.goal"])
+    return options
+
+
+def _kind(run: Run, tag: str) -> frozenset[tuple[str, str]]:
     """What makes the run another than those of other groups. An option that older code did not know is None."""
-    options = defining_options(run.config).items()
+    options = _options(run, tag).items()
     return frozenset((name, json.dumps(value)) for name, value in options if name != "seed" and value is not None)
 
 
-def _name(run: Run, differing: set[str]) -> str:
+def _name(run: Run, tag: str, differing: set[str]) -> str:
     """The options that tell the run's group from the others, as on the command line; the task where there are none."""
     if not differing:
         return "-".join(word for word in (run.config["env"], run.config.get("reward")) if word)
-    options = defining_options(run.config)
+    options = _options(run, tag)
     return " ".join(_option(name, options.get(name)) for name in sorted(differing))
 
 

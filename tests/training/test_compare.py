@@ -40,9 +40,9 @@ def write_run(path, config, points, tag=TAG):
     return path
 
 
-def names(paths):
+def names(paths, tag=TAG):
     """The groups' names and the directories in each."""
-    groups = group_runs([read_run(path, TAG) for path in paths])
+    groups = group_runs([read_run(path, tag) for path in paths], tag)
     return {group.name: [run.path.name for run in group.runs] for group in groups}
 
 
@@ -86,6 +86,31 @@ def test_a_group_is_named_as_on_the_command_line(tmp_path):
         "--no-reduced-precision --sac.hidden 256 256 256 --sac.layer-norm",
         "--reduced-precision --sac.hidden 32 64 --sac.no-layer-norm",
     ]
+
+
+@pytest.mark.parametrize("tag", [TAG, "eval_funnel/lifted"])
+def test_evaluations_of_other_goals_or_episodes_are_another_measure(tag, tmp_path):
+    ways = {"own": EvalConfig(), "fixed": EvalConfig(goal="fixed"), "air": EvalConfig(goal="air")}
+    ways |= {"few": EvalConfig(episodes=5), "others": EvalConfig(seed=7)}
+    runs = {
+        name: write_run(tmp_path / name, TrainConfig(env="pick-place", seed=seed, eval=way), {1: 0.5}, tag)
+        for seed, (name, way) in enumerate(ways.items())
+    }
+    common = "--eval.episodes 40 --eval.goal {} --eval.seed 1000000"
+    assert names(runs.values(), tag) == {
+        common.format("fixed"): ["own", "fixed"],
+        common.format("air"): ["air"],
+        common.format("fixed").replace("40", "5"): ["few"],
+        common.format("fixed").replace("1000000", "7"): ["others"],
+    }
+    assert list(names([runs["air"], runs["own"]], tag)) == ["--eval.goal air", "--eval.goal fixed"]
+
+
+def test_training_curves_do_not_care_how_runs_are_evaluated(tmp_path):
+    tag = "rollout/success_rate"
+    configs = [replace(REACH, seed=seed, eval=EvalConfig(seed=seed)) for seed in range(2)]
+    paths = [write_run(tmp_path / str(config.seed), config, {1: 0.5}, tag) for config in configs]
+    assert names(paths, tag) == {"reach-sparse-reach": ["0", "1"]}
 
 
 def test_an_option_that_older_code_did_not_know_is_none(tmp_path):
