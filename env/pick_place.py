@@ -1,13 +1,15 @@
 """Pick-place, the reference task: carry a 2 cm cube from one side of the arm's reach to the other."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from env.cube_task import REACHED, CubeState, CubeTask
-from env.model import CUBE_HALF
+from env.model import CUBE_HALF, ArmModel
 from env.push import TABLE_ANGLE, TABLE_RADIUS
 from env.rewards import goal_distance
+from env.task import Reward, TaskConfig
 from env.workspace import Sector, polar_point
 
 FIXED_GOAL = np.array([0.40, 0.10, 0.04])
@@ -33,6 +35,36 @@ class PickPlace(CubeTask):
     threshold = 0.03
     stages = ("reached", "touched", "pinched", "lifted", "carried", "placed")
 
+    def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward, gamma: float):
+        super().__init__(model, config, reward, gamma)
+        self._goal_in_air = False
+        """Whether the mixture chose a goal in the air for this episode."""
+        self._missed: np.ndarray | None = None
+        """The last such goal that was missed, until it is tried again."""
+
+    def reset(self, seed: int | None = None):
+        if seed is not None:
+            self._goal_in_air, self._missed = False, None
+        return super().reset(seed)
+
+    def step(self, action: np.ndarray):
+        result = super().step(action)
+        *_, truncated, info = result
+        if truncated and self._goal_in_air and not info["is_success"]:
+            self._missed = self.goal.copy()
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"goal_in_air": self._goal_in_air, "missed": self._missed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        missed = state["missed"]
+        if type(state["goal_in_air"]) is not bool or not (missed is None or np.shape(missed) == self.goal.shape):
+            raise ValueError(f"a goal in the air: {state['goal_in_air']!r:.40}, one that was missed: {missed!r:.40}")
+        super().load_state_dict(state)
+        self._goal_in_air = state["goal_in_air"]
+        self._missed = None if missed is None else missed.copy()
+
     def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
         contacts, cube = after.contacts, self.sim.cube_position
         over_goal = math.hypot(cube[0] - self.goal[0], cube[1] - self.goal[1]) <= self.threshold
@@ -43,6 +75,10 @@ class PickPlace(CubeTask):
         kind = self.goal_kind
         if kind == "mix":
             kind = self.rng.choice(list(MIX), p=list(MIX.values()))
+            self._goal_in_air = kind == "air"
+            if self._goal_in_air and self._missed is not None and self.rng.random() < self.config.retry_missed:
+                goal, self._missed = self._missed, None
+                return goal
         if kind == "fixed":
             return FIXED_GOAL.copy()
         height = AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF)

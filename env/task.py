@@ -42,6 +42,9 @@ class TaskConfig:
     Small actions are fine then, and large ones as fast as ever (docs/environments.md); 1 is proportional."""
     observation: Observation = "full"
     """reference: without what the reference run did not see (docs/environments.md)."""
+    retry_missed: float = 0.75
+    """Probability that a training goal in the air is one that was missed the last time, instead of a new one
+    (pick-place's mix): a place that a policy has given up is asked of it more often."""
     terminate_on_success: bool = False
     """End the episode when the goal is met, instead of asking the policy to hold it."""
     reach_weight: float = 14.0

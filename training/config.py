@@ -21,7 +21,7 @@ TARGET_ENTROPY = {"pick-place": -6.0}
 """Entropy of the policy where --sac.target-entropy is not given: what a grasp can bear (benchmarks/grasp_noise.py)."""
 LR_DECAY_AFTER = {"reach": 2_000, "pick-place": 80_000}
 """Updates after which the learning rate falls where --sac.lr-decay-after is not given; 40,000 for the others."""
-LATE_RATIO = {"pick-place": 0.3}
+LATE_RATIO = {"pick-place": 0.5}
 """Share of a batch that hindsight relabels late in a run where --her.late-ratio is not given; others keep theirs."""
 WARMUP = {"push": 8_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
@@ -199,6 +199,8 @@ class TrainConfig:
         require(share <= 1, f"--task.scripted-starts {share}: is a share of the episodes, from 0 to 1")
         astray = self.task.scripted_astray
         require(astray <= 1, f"--task.scripted-astray {astray}: is a share of the episodes, from 0 to 1")
+        retry = self.task.retry_missed
+        require(retry <= 1, f"--task.retry-missed {retry}: is a probability, from 0 to 1")
         require(self.task.scripted_until >= 1, f"--task.scripted-until {self.task.scripted_until}: must be at least 1")
         require(self.task.reach_scale > 0, f"--task.reach-scale {self.task.reach_scale}: must be positive")
         require(self.watchdog is None or self.watchdog > 0, f"--watchdog {self.watchdog}: must be positive")

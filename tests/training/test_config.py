@@ -19,7 +19,7 @@ def test_the_learning_rate_falls_when_the_task_is_learnt_and_what_is_given_stand
 
 def test_hindsight_becomes_rarer_in_pick_place_and_what_is_given_stands():
     late = {env: TrainConfig(env=env).resolved().her.late_ratio for env in ("reach", "push", "pick-place", "a:b")}
-    assert late == {"reach": None, "push": None, "pick-place": 0.3, "a:b": None}
+    assert late == {"reach": None, "push": None, "pick-place": 0.5, "a:b": None}
     assert TrainConfig(env="pick-place", her=HERConfig(late_ratio=0.8)).resolved().her.late_ratio == 0.8
 
 
