@@ -162,18 +162,21 @@ class CubeTask(ArmTask):
 
     def _terms(self, distance, success, desired, info):
         if self.reward == "staged":
-            return self._staged_terms(distance, success, info)
+            return self._staged_terms(distance, success, desired, info)
         terms = {"sparse": rewards.sparse(success)}
         if self.reward == "sparse-reach":
             potentials = info["potentials"]
             terms["progress"] = rewards.progress(potentials[..., 0], potentials[..., 1])
         return terms
 
-    def _staged_terms(self, distance: np.ndarray, success: np.ndarray, info: rewards.Info) -> dict[str, np.ndarray]:
+    def _staged_terms(
+        self, distance: np.ndarray, success: np.ndarray, desired: np.ndarray, info: rewards.Info
+    ) -> dict[str, np.ndarray]:
         return rewards.staged(
             info["reach_distance"],
             info["pinched"],
             info["cube_height"],
+            desired[..., 2] - CUBE_HALF,
             distance,
             success,
             info["cube_lost"],

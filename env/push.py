@@ -28,7 +28,7 @@ class Push(CubeTask):
         moved = touched and corner_speed(self.sim.cube_velocity) > RESTING_SPEED
         return after.to_grasp_point <= REACHED, touched, moved, success
 
-    def _staged_terms(self, distance, success, info):
+    def _staged_terms(self, distance, success, desired, info):
         # A push has no grasp and no lift: the cube's way to the target counts from the start.
         weights = self.config.staged
         return {

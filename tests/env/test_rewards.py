@@ -1,5 +1,7 @@
 """Reward terms by hand, and what progress adds up to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,23 +92,49 @@ WEIGHTS = StagedConfig(reach=1, grasp=2, lift=4, height=8, place=16, success=32,
         ((0, 0.00, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
         ((1, 0.00, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
         ((1, 0.02, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
-        ((1, 0.05, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.05, "place": -16 * 0.2, "success": 0, "lost": 0}),
+        ((1, 0.03, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.03, "place": -16 * 0.2, "success": 0, "lost": 0}),
+        ((1, 0.05, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.04, "place": -16 * 0.2, "success": 0, "lost": 0}),
         ((0, 0.05, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
-        ((1, 0.05, 1, 0), {"grasp": 2, "lift": 4 + 8 * 0.05, "place": -16 * 0.2, "success": 32, "lost": 0}),
+        ((1, 0.05, 1, 0), {"grasp": 2, "lift": 4 + 8 * 0.04, "place": -16 * 0.2, "success": 32, "lost": 0}),
         ((0, 0.00, 0, 1), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": -64}),
     ],
-    ids=["nothing", "pinched", "at the lift height", "lifted", "thrown", "placed", "lost"],
+    ids=["nothing", "pinched", "at the lift height", "lifted", "above the goal", "thrown", "placed", "lost"],
 )
 def test_staged_terms(state, expected):
     grasped, height, success, lost = (np.array([value], float) for value in state)
-    terms = staged(np.array([0.3]), grasped, height, np.array([0.2]), success, lost, 0.02, WEIGHTS)
+    terms = staged(np.array([0.3]), grasped, height, np.array([0.04]), np.array([0.2]), success, lost, 0.02, WEIGHTS)
     assert {name: term[0] for name, term in terms.items()} == pytest.approx({"reach": -0.3} | expected)
+
+
+def test_the_references_height_is_paid_for_without_end():
+    weights = replace(WEIGHTS, height_up_to_goal=False)
+    one, zero = np.ones(1), np.zeros(1)
+    terms = staged(zero, one, 0.5 * one, 0.04 * one, 0.4 * one, zero, zero, 0.02, weights)
+    assert terms["lift"][0] == 4 + 8 * 0.5
+
+
+def test_no_place_is_worth_as_much_as_the_goal_by_default():
+    """Of all heights at which a cube can be held over it, the nearest is worth most; with the reference's, the highest."""
+    heights, one = np.linspace(0.021, 0.4, 50), np.ones(50)
+    away = np.abs(heights - 0.03)
+
+    def total(weights: StagedConfig) -> np.ndarray:
+        held = (away <= 0.03).astype(float)
+        return sum(staged(0 * one, one, heights, 0.03 * one, away, held, 0 * one, 0.02, weights).values())
+
+    ours, references = total(StagedConfig()), total(StagedConfig(height_up_to_goal=False))
+    missed = away > 0.03
+    assert ours[missed].max() < 0.3 * ours[~missed].min()
+    assert ours[missed].argmax() == 0
+    assert references[missed].argmax() == missed.sum() - 1
 
 
 def test_each_stage_is_worth_more_than_the_one_before_by_default():
     def total(grasped, height, distance, success):
         ones = np.ones(1)
-        terms = staged(0.0 * ones, grasped * ones, height * ones, distance * ones, success * ones, 0 * ones, 0.02, d)
+        terms = staged(
+            0.0 * ones, grasped * ones, height * ones, 0.03 * ones, distance * ones, success * ones, 0 * ones, 0.02, d
+        )
         return sum(terms.values())[0]
 
     d = StagedConfig()
