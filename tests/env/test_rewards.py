@@ -114,7 +114,7 @@ def test_the_references_height_is_paid_for_without_end():
 
 
 def test_no_place_is_worth_as_much_as_the_goal_by_default():
-    """Of all heights at which a cube can be held over it, the nearest is worth most; with the reference's, the highest."""
+    """Of all heights at which a cube is held over it, the nearest is worth most; with the reference's, the highest."""
     heights, one = np.linspace(0.021, 0.4, 50), np.ones(50)
     away = np.abs(heights - 0.03)
 
