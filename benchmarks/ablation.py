@@ -35,6 +35,7 @@ LEFT_OUT = {
     "falling-learning-rate": ["--sac.lr-decay-after", "1000000000"],
     "replay-ratio": ["--updates-per-step", "0.25"],
     "goal-mixture": ["--task.goal", "fixed"],
+    "missed-goals-again": ["--task.retry-missed", "0"],
 }
 """Options that leave out each."""
 
