@@ -40,7 +40,7 @@ class PickPlace(CubeTask):
         self._goal_in_air = False
         """Whether the mixture chose a goal in the air for this episode."""
         self._missed: np.ndarray | None = None
-        """The last such goal that was missed, until it is tried again."""
+        """The last such goal, where it was missed, until the next one is drawn."""
 
     def reset(self, seed: int | None = None):
         if seed is not None:
@@ -76,9 +76,12 @@ class PickPlace(CubeTask):
         if kind == "mix":
             kind = self.rng.choice(list(MIX), p=list(MIX.values()))
             self._goal_in_air = kind == "air"
-            if self._goal_in_air and self._missed is not None and self.rng.random() < self.config.retry_missed:
-                goal, self._missed = self._missed, None
-                return goal
+            if self._goal_in_air:
+                # Forgotten whether it is tried again or not: a goal that cannot be met would come back for ever.
+                missed, self._missed = self._missed, None
+                again = missed is not None and self.rng.random() < self.config.retry_missed
+                if again and self._is_away_from(cube, missed):
+                    return missed
         if kind == "fixed":
             return FIXED_GOAL.copy()
         height = AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF)

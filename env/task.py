@@ -334,9 +334,12 @@ class ArmTask(ABC):
 
     def _draw_away_from(self, start: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
         """A goal that is not met from the start: those teach nothing and flatter the success rate."""
-        while goal_distance(goal := draw(), start) < 2 * self.threshold:
+        while not self._is_away_from(start, goal := draw()):
             pass
         return goal
+
+    def _is_away_from(self, start: np.ndarray, goal: np.ndarray) -> bool:
+        return bool(goal_distance(goal, start) >= 2 * self.threshold)
 
     def _measure_arm(self) -> tuple[np.ndarray, ...]:
         sim = self.sim
