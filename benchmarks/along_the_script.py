@@ -46,10 +46,13 @@ def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, goal_s
     return np.array(rewards), np.array([step[4]["is_success"] for step in steps]), *first
 
 
-def discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
-    """The return of rewards (T, N), (N,), if the last of them went on for ever."""
+def discounted(rewards: np.ndarray, held: np.ndarray, gamma: float) -> np.ndarray:
+    """The return (N,) of rewards (T, N), if what is `held` (N,) at the end were held for ever, and nothing else.
+
+    What progress adds to the last reward does not go on: only the sparse reward does.
+    """
     weights = gamma ** np.arange(len(rewards))
-    return weights @ rewards + gamma ** len(rewards) / (1 - gamma) * rewards[-1]
+    return weights @ rewards + gamma ** len(rewards) / (1 - gamma) * (held - 1.0)
 
 
 def restore_critic(agent: SAC, path: Path) -> None:
@@ -77,7 +80,7 @@ def report(name: str, goal: str, episodes: int, seed: int) -> None:
         rewards, noisily, inputs, actions = go_on(envs, ik, agent.act, played, spec.goal_scale, seed)
         with torch.no_grad():
             q = agent.critic(torch.from_numpy(inputs), torch.from_numpy(actions)).amin(0).mean()
-        got = discounted(rewards, training.sac.gamma).mean()
+        got = discounted(rewards, noisily, training.sac.gamma).mean()
         print(f"{played:>6}{held.mean():>8.0%}{noisily.mean():>12.0%}{q:>9.1f}{got:>9.1f}")
 
 

@@ -209,7 +209,7 @@ class ArmTask(ABC):
 
     def return_range(self) -> tuple[float, float] | None:
         """Lowest and highest discounted return that the reward allows, or None where it has no useful bound."""
-        if self.reward == "staged" or self.config.terminate_on_success:
+        if self.reward == "staged":
             return None
         worst = -1 / (1 - self.gamma)
         if self.reward == "sparse":

@@ -35,7 +35,7 @@ class HERConfig:
     """Share of a batch that is relabelled, stated directly; overrides k."""
     late_ratio: float | None = None
     """What that share has become by --her.late-from: hindsight finds the first successes, and flatters the risks that
-    led to them (docs/recipe.md). Default: pick-place 0.5; others keep it as it is."""
+    led to them (docs/recipe.md). Default: pick-place 0.5, where it began above that; others keep it as it is."""
     late_from: int = 200_000
     """Environment steps by which the share is --her.late-ratio; it begins to change after half of them."""
     skip_met_at_start: bool = True
@@ -44,15 +44,19 @@ class HERConfig:
     capacity: int = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
 
+    @property
+    def first_share(self) -> float:
+        """Of a batch, how much is relabelled at the start of a run."""
+        return self.k / (self.k + 1) if self.ratio is None else self.ratio
+
     def relabelled_share(self, env_steps: int) -> float:
         """Of a batch that is drawn after so many environment steps."""
         if self.strategy == "none":
             return 0.0
-        first = self.k / (self.k + 1) if self.ratio is None else self.ratio
         if self.late_ratio is None:
-            return first
+            return self.first_share
         progress = min(1.0, max(0.0, 2 * env_steps / self.late_from - 1))
-        return first + progress * (self.late_ratio - first)
+        return self.first_share + progress * (self.late_ratio - self.first_share)
 
 
 class GoalBatch(NamedTuple):

@@ -61,7 +61,7 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
             "policy/mean_abs": limited.abs().mean(),
             "policy/saturated_share": (limited.abs() > SATURATED).float().mean(),
             "policy/std": log_std.exp().mean(),
-            "policy/spread_over_states": limited.std(0).mean(),
+            "policy/spread_over_states": limited.std(0, correction=0).mean(),
             "policy/dead_units": dead_units(agent.actor.net, batch.obs),
             "policy/target_entropy": torch.tensor(agent.target_entropy),
             "policy/observation_p99": batch.obs.abs().flatten().quantile(0.99),

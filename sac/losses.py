@@ -40,7 +40,7 @@ def td_target(
     (B,): r + discount (1 - terminated) (min_i Q_i(s', a') - alpha log pi(a'|s')), discount being gamma where s' is one
     step on, and gamma^n after n of them, whose rewards r then sums up. A time limit is no termination: it must not
     reach this function as 1. alpha = 0 leaves the entropy out of the backup. `bounds`, where the return's range is
-    known, clips the target to it (Andrychowicz et al. 2017, section 4.1, do so for rewards of -1 and 0).
+    known, clips the target to it (Andrychowicz et al. 2017, appendix A, do so for rewards of -1 and 0).
     """
     next_value = next_q.amin(0) - alpha * next_log_prob
     target = reward + discount * (1 - terminated) * next_value
@@ -48,7 +48,10 @@ def td_target(
 
 
 def critic_loss(q: Tensor, target_q: Tensor) -> Tensor:
-    """Sum over the critics of the mean squared Bellman error ([SAC] equation 5). q (E, B), target_q (B,) to ()."""
+    """Sum over the critics of the mean squared Bellman error: twice [SAC] equation 5, whose 1/2 Adam would undo.
+
+    q (E, B), target_q (B,) to ().
+    """
     return (q - target_q.detach()).square().mean(-1).sum()
 
 

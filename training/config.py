@@ -155,6 +155,8 @@ class TrainConfig:
             target_entropy=given_or(sac.target_entropy, TARGET_ENTROPY, None),
             lr_decay_after=given_or(sac.lr_decay_after, LR_DECAY_AFTER, 40_000),
         )
+        # Who asks for less hindsight from the start is not given more of it later.
+        late = {env: min(share, self.her.first_share) for env, share in LATE_RATIO.items()}
         config = replace(
             self,
             reward=None if is_custom(self.env) else reward,
@@ -164,7 +166,7 @@ class TrainConfig:
             run=self.run or f"runs/{kind}-{self.seed}",
             task=task,
             sac=sac,
-            her=replace(self.her, late_ratio=given_or(self.her.late_ratio, LATE_RATIO, None)),
+            her=replace(self.her, late_ratio=given_or(self.her.late_ratio, late, None)),
             eval=replace(self.eval, every=given_or(self.eval.every, EVAL_EVERY, 5_000)),
         )
         config._check()

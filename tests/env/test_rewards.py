@@ -63,9 +63,11 @@ def test_discounted_progress_never_exceeds_the_way_between_the_lowest_potential_
     rng = np.random.default_rng(0)
     anywhere = rng.uniform(LOWEST, 0, (500, 101))
     from_end_to_end = rng.choice([LOWEST, 0.0], (500, 101))
-    total = discounted_progress(np.concatenate([anywhere, from_end_to_end]), gamma)
-    assert total.min() >= LOWEST - 1e-9
-    assert total.max() <= -LOWEST + 1e-9
+    potentials = np.concatenate([anywhere, from_end_to_end])
+    for length in (100, 40, 1):  # however soon the goal ends it
+        total = discounted_progress(potentials[:, : length + 1], gamma)
+        assert total.min() >= LOWEST - 1e-9
+        assert total.max() <= -LOWEST + 1e-9
     rise, fall = np.array([LOWEST] + 100 * [0.0]), np.array([0.0] + 100 * [LOWEST])
     assert discounted_progress(rise, gamma) == -LOWEST
     assert discounted_progress(fall, gamma) == LOWEST

@@ -83,7 +83,7 @@ def test_the_policys_numbers_are_means_over_the_batch(updated, random_batch):
     limited = torch.tanh(mean)
     assert curves["policy/mean_abs"] == pytest.approx(limited.abs().mean().item(), rel=1e-5)
     assert curves["policy/std"] == pytest.approx(log_std.exp().mean().item(), rel=1e-5)
-    assert curves["policy/spread_over_states"] == pytest.approx(limited.std(0).mean().item(), rel=1e-5)
+    assert curves["policy/spread_over_states"] == pytest.approx(limited.std(0, correction=0).mean().item(), rel=1e-5)
     assert curves["policy/saturated_share"] == 0
     assert curves["policy/target_entropy"] == -ACTION / 2
     assert curves["policy/observation_p99"] == pytest.approx(np.quantile(data.obs.abs().numpy(), 0.99), rel=1e-5)

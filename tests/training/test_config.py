@@ -23,6 +23,13 @@ def test_hindsight_becomes_rarer_in_pick_place_and_what_is_given_stands():
     assert TrainConfig(env="pick-place", her=HERConfig(late_ratio=0.8)).resolved().her.late_ratio == 0.8
 
 
+@pytest.mark.parametrize("given", [{"ratio": 0.2}, {"ratio": 0.0}, {"k": 0}, {"k": 1}])
+def test_who_asks_for_less_hindsight_does_not_get_more_of_it_late_in_a_run(given):
+    config = HERConfig(**given)
+    resolved = TrainConfig(env="pick-place", her=config).resolved().her
+    assert resolved.relabelled_share(10**9) == resolved.relabelled_share(0) == config.relabelled_share(0)
+
+
 @pytest.mark.parametrize(
     ("env", "steps", "warmup", "updates_per_step", "scripted_starts", "target_entropy"),
     [
