@@ -35,6 +35,9 @@ MAY_CHANGE = (
     *("eval", "checkpoint", "log"),
 )
 """What a resumed run may be told anew: everything else would make it another run."""
+EVALUATED = ("eval.goal", "eval.episodes", "eval.seed")
+"""What evaluations measure. It leaves the training as it is; but the best policy so far, and a success that falls, mean
+nothing across two measures, so a resumed run keeps it, too."""
 
 
 class ConfigError(ValueError):
@@ -259,9 +262,15 @@ def defining_options(tree: dict[str, Any]) -> dict[str, Any]:
     return flatten({key: value for key, value in tree.items() if key not in MAY_CHANGE})
 
 
+def evaluated_options(tree: dict[str, Any]) -> dict[str, Any]:
+    """The options of EVALUATED, by name; None where older code did not know one."""
+    given = flatten({"eval": tree.get("eval", {})})
+    return {name: given.get(name) for name in EVALUATED}
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The options, by name, in which a resumed run would be another run: "--sac.lr: 0.001, now 0.0003"."""
-    before, after = defining_options(old), defining_options(new)
+    before, after = (defining_options(tree) | evaluated_options(tree) for tree in (old, new))
     return [
         f"--{name}: {before.get(name)}, now {after.get(name)}"
         for name in sorted(before | after)

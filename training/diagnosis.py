@@ -18,19 +18,21 @@ WINDOW, BEFORE = 5, 20
 """Points of a curve that are compared, and with how many before them."""
 
 
-def nothing_to_relabel(episodes: int, moved: float, variety: float, trivial: float | None) -> str | None:
+def nothing_to_relabel(
+    episodes: int, moved: float, variety: float, trivial: float | None, custom: bool = False
+) -> str | None:
     """episodes: so far. moved: the share of the recent ones in which the achieved goal moved. variety, trivial: see
-    her.GoalHealth, the latter None where unknown."""
+    her.GoalHealth, the latter None where unknown. custom: whether the environment is the user's own."""
     enough = EPISODES_TO_JUDGE if variety <= NO_VARIETY else EPISODES_TO_JUDGE_SHAPED
     if episodes < enough or moved > NO_MOVEMENT:
         return None
     known = "" if trivial is None else f", and {trivial:.0%} of the hindsight goals hold from the start"
     reward = "no reward tells one action from another" if variety <= NO_VARIETY else "the reward does not lead to it"
+    reward_option, starts_option = ("", "") if custom else (" (--reward sparse-reach)", " (--task.scripted-starts 0.8)")
     return (
         f"hindsight has nothing to work with: the achieved goal moved in {moved:.0%} of the last episodes "
-        f"({episodes} so far){known}; {reward}. Let the policy reach what it is to move: a shaped reward "
-        "(--reward sparse-reach), starts nearer to it (--task.scripted-starts 0.8), or longer random actions "
-        "(--warmup-hold)"
+        f"({episodes} so far){known}; {reward}. Let the policy reach what it is to move: a shaped reward"
+        f"{reward_option}, starts nearer to it{starts_option}, or longer random actions (--warmup-hold)"
     )
 
 
@@ -137,15 +139,22 @@ class Doctor:
         target_entropy: nats.
         first_update_by: the environment step by which a first update is due.
         hindsight: whether goals are relabelled at all.
+        custom: whether the environment is the user's own.
     """
 
     def __init__(
-        self, bounds: tuple[float, float] | None, target_entropy: float, first_update_by: int, hindsight: bool
+        self,
+        bounds: tuple[float, float] | None,
+        target_entropy: float,
+        first_update_by: int,
+        hindsight: bool,
+        custom: bool,
     ):
         self._bounds = bounds
         self._target_entropy = target_entropy
         self._first_update_by = first_update_by
         self._hindsight = hindsight
+        self._custom = custom
         self._td_errors: list[float] = []
         self._successes: list[float] = []
         self._said: list[str] = []
@@ -157,7 +166,7 @@ class Doctor:
         if self._hindsight and "her/reward_variety" in curves:  # there are stored episodes
             episodes, moved = int(curves["rollout/episodes"]), curves["her/goal_moved_rate"]
             variety, trivial = curves["her/reward_variety"], curves.get("her/trivial_share")
-            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, variety, trivial)
+            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, variety, trivial, self._custom)
         if "q/td_error_abs" in curves:  # there were updates since the point before
             alpha, entropy, td_error = (curves[t] for t in ("train/ent_coef", "policy/entropy", "q/td_error_abs"))
             self._td_errors = [*self._td_errors, td_error][-WINDOW - BEFORE :]

@@ -11,8 +11,8 @@ from env import VectorStep
 
 WINDOW = 100
 """Episodes over which the rollout curves average, as in Stable-Baselines3."""
-MOVED = 0.01
-"""How far an achieved goal must get to count as moved: 1 cm for goals in metres."""
+MOVED = 0.1
+"""How far an achieved goal must get to count as moved, as the networks see goals: 1 cm for the built-in tasks."""
 
 
 def per_step_values(step: VectorStep) -> dict[str, np.ndarray]:
@@ -35,10 +35,11 @@ class RolloutMeter:
     """What the training episodes come to: return, length, success, the goal's movement, and each of the task's metrics.
 
     Each curve is a mean over the last WINDOW episodes. What a metric or a stage comes to in one episode is in
-    env/protocol.py: a mean over its steps, or the largest.
+    env/protocol.py: a mean over its steps, or the largest. `goal_scale`: see env/protocol.py.
     """
 
-    def __init__(self, num_envs: int):
+    def __init__(self, num_envs: int, goal_scale: float):
+        self._goal_scale = goal_scale
         self.running: dict[str, np.ndarray] = {"return": np.zeros(num_envs), "length": np.zeros(num_envs)}
         self.windows: dict[str, deque[float]] = {}
         self.episodes = 0
@@ -67,11 +68,12 @@ class RolloutMeter:
         self.diverged += int(step.diverged.sum())
         self.forget(step.terminated | step.truncated | step.diverged)
 
-    def add_displacement(self, metres: float) -> None:
-        """How far the achieved goal of a stored episode moved."""
-        self.episodes_moved += metres > MOVED
-        self._push("her/goal_moved_rate", float(metres > MOVED))
-        self._push("her/goal_displacement", metres)
+    def add_displacement(self, distance: float) -> None:
+        """How far the achieved goal of a stored episode moved, in the goals' own unit."""
+        moved = distance * self._goal_scale > MOVED
+        self.episodes_moved += moved
+        self._push("her/goal_moved_rate", float(moved))
+        self._push("her/goal_displacement", distance)
 
     def forget(self, envs: np.ndarray | list[int]) -> None:
         """Starts the episodes in progress of these environments anew."""

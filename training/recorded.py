@@ -9,12 +9,9 @@ import numpy as np
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog
 
-from training.config import defining_options, flatten
+from training.config import defining_options, evaluated_options
 from training.run_directory import RunDirectory
 from training.setup import evaluation_goal
-
-EVALUATED = ("eval.goal", "eval.episodes", "eval.seed")
-"""Options that leave the run as it is, and make its evaluations another measure."""
 
 
 class NotComparable(ValueError):
@@ -129,8 +126,7 @@ def _options(run: Run, tag: str) -> dict[str, Any]:
     """The options, by name, that make the run and its curve `tag` what they are."""
     options = defining_options(run.config)
     if tag.startswith(("eval/", "eval_funnel/")):
-        asked = flatten({"eval": run.config.get("eval")})
-        options |= {name: asked.get(name) for name in EVALUATED}
+        options |= evaluated_options(run.config)
         options["eval.goal"] = evaluation_goal(run.config["env"], options["eval.goal"])
     return options
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from checkpoints import check_like, check_savable
-from env import EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess
+from env import EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, is_custom
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
@@ -95,7 +95,7 @@ class TrainingState:
             agent=agent,
             buffer=new_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
-            rollouts=RolloutMeter(n),
+            rollouts=RolloutMeter(n, spec.goal_scale),
             update_metrics=UpdateMeter(),
             doctor=Doctor(
                 # Not target_bounds: where nothing clips targets, Q can leave it. An entropy bonus is no part of it.
@@ -103,6 +103,7 @@ class TrainingState:
                 agent.target_entropy,
                 first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
                 hindsight=config.her.strategy != "none",
+                custom=is_custom(config.env),
             ),
             env_seeds=env_seeds,
         )

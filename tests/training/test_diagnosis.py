@@ -76,8 +76,16 @@ def point(**changes) -> dict[str, float]:
     return {tag: changes.get(tag.split("/")[1], value) for tag, value in healthy.items()}
 
 
+def test_no_built_in_option_is_advised_for_an_environment_of_ones_own():
+    built_in, own = (nothing_to_relabel(96, 0.0, 0.0, 1.0, custom) for custom in (False, True))
+    assert "--reward" in built_in
+    assert "--task." in built_in
+    assert "--reward" not in own
+    assert "--task." not in own
+
+
 def doctor(hindsight: bool = True) -> Doctor:
-    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight)
+    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight, custom=False)
 
 
 def test_a_healthy_run_hears_nothing():

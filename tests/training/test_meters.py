@@ -24,7 +24,7 @@ def step(reward, ended, success=(False, False), diverged=(False, False), height=
 
 
 def test_returns_and_lengths_are_those_of_whole_episodes():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([-1, -1], [False, True], height=(0.0, 3.0)))
     meter.add(step([-1, -2], [True, False], success=(True, False), height=(4.0, 1.0)))
     values = meter.values()
@@ -35,7 +35,7 @@ def test_returns_and_lengths_are_those_of_whole_episodes():
 
 
 def test_a_diverged_episode_is_counted_and_enters_no_mean():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([-50, -1], [False, False]))
     meter.add(step([0, -1], [False, False], diverged=(True, False)))
     meter.add(step([-1, -1], [True, True]))
@@ -47,7 +47,7 @@ GOES_ON, ENDS = [False, False], [True, True]
 
 
 def test_a_maximum_is_the_largest_of_an_episodes_steps_and_the_curve_their_mean():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, height=(2.0, 0.5)))
     meter.add(step([0, 0], GOES_ON, height=(5.0, 0.25)))
     meter.add(step([0, 0], ENDS, height=(3.0, 0.125)))
@@ -56,7 +56,7 @@ def test_a_maximum_is_the_largest_of_an_episodes_steps_and_the_curve_their_mean(
 
 
 def test_only_a_name_that_ends_in_max_is_a_maximum():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     for value, ended in ((1.0, GOES_ON), (3.0, ENDS)):
         values = np.full(2, value)
         metrics = {"max_height": values, "maximum": values, "height_max_mm": values, "height_max": values}
@@ -66,7 +66,7 @@ def test_only_a_name_that_ends_in_max_is_a_maximum():
 
 
 def test_a_maximum_may_be_negative():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, height=(-2.0, -7.0)))
     meter.add(step([0, 0], [True, False], height=(-3.0, -6.0)))
     assert meter.values()["env/height_max"] == -2.0
@@ -75,7 +75,7 @@ def test_a_maximum_may_be_negative():
 
 
 def test_a_stage_counts_where_it_happened_at_any_step_of_the_episode():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, height=(2.0, 0.0)))  # lifted here, and let fall again
     meter.add(step([0, 0], GOES_ON))
     meter.add(step([0, 0], ENDS))
@@ -87,21 +87,21 @@ def test_a_stage_counts_where_it_happened_at_any_step_of_the_episode():
 
 
 def test_held_is_success_at_the_last_step():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, success=(True, True)))
     meter.add(step([0, 0], ENDS, success=(True, False)))
     assert meter.values()["funnel/2_held"] == meter.values()["rollout/success_rate"] == 0.5
 
 
 def test_the_funnel_looks_at_the_last_hundred_episodes():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     for lifted in [True] * 30 + [False] * 40:
         meter.add(step([0, 0], ENDS, success=(lifted, lifted), height=(2.0 * lifted, 2.0 * lifted)))
     assert meter.values()["funnel/1_lifted"] == meter.values()["funnel/2_held"] == 20 / 100
 
 
 def test_divergence_forgets_what_the_episode_went_through():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, height=(9.0, 0.0)))
     meter.add(step([0, 0], GOES_ON, diverged=(True, False), height=(0.0, 2.0)))
     assert "funnel/1_lifted" not in meter.values()
@@ -112,21 +112,29 @@ def test_divergence_forgets_what_the_episode_went_through():
 
 
 def test_a_task_without_stages_has_no_funnel():
-    meter = RolloutMeter(2)
+    meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], ENDS)._replace(stages={}, metrics={}))
     assert not any(name.startswith(("funnel/", "env/height")) for name in meter.values())
 
 
 def test_moved_goals_are_counted_from_one_centimetre():
-    meter = RolloutMeter(1)
+    meter = RolloutMeter(1, 10.0)
     for metres in (0.0, 0.009, 0.011, 0.2):
         meter.add_displacement(metres)
     assert meter.episodes_moved == 2
     assert meter.goal_moved_rate == 0.5
 
 
+def test_of_small_goals_small_moves_count():
+    meter = RolloutMeter(1, 500.0)
+    for distance in (0.0, 1.9e-4, 2.1e-4, 4e-3):
+        meter.add_displacement(distance)
+    assert meter.goal_moved_rate == 0.5
+    assert meter.values()["her/goal_displacement"] == pytest.approx(1.1e-3)
+
+
 def test_a_restored_meter_goes_on_as_the_old_one():
-    meter, restored = RolloutMeter(2), RolloutMeter(2)
+    meter, restored = RolloutMeter(2, 10.0), RolloutMeter(2, 10.0)
     meter.add(step([-1, -1], [False, True], height=(-2.0, 0.0)))
     meter.add(step([-1, -1], GOES_ON, height=(2.0, -2.0)))
     meter.add_displacement(0.02)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import checkpoints
-from training.config import ConfigError, LogConfig, TrainConfig
+from training.config import ConfigError, EvalConfig, LogConfig, TrainConfig
 from training.run_directory import RunDirectory, RunInUse, Start, choose_start, refuse_impossible
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,17 @@ def test_other_names_among_the_checkpoints_are_nobodys_checkpoint(name, tmp_path
     newest = run.checkpoints / "step_000000200"
     for resume in ("auto", str(newest)):
         assert checkpoint_to_resume(config(run.path, resume=resume)) == (newest, [])
+
+
+@pytest.mark.parametrize(("change", "told"), [({"goal": "air"}, "--eval.goal: None, now air"),
+                                              ({"episodes": 3}, "--eval.episodes: 40, now 3"),
+                                              ({"seed": 5}, "--eval.seed: 1000000, now 5")])  # fmt: skip
+def test_a_resumed_run_keeps_its_measure_and_may_take_it_more_often(change, told, tmp_path):
+    run = start(tmp_path / "r", 100, env="pick-place")
+    with pytest.raises(ConfigError, match=told):
+        checkpoint_to_resume(config(run.path, env="pick-place", eval=EvalConfig(**change)))
+    more_often = config(run.path, env="pick-place", eval=EvalConfig(every=77))
+    assert checkpoint_to_resume(more_often)[0] == run.checkpoints / "step_000000100"
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"seed": 17}', "[" * 10_000])
