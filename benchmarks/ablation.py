@@ -1,7 +1,7 @@
 """Pick-place with each ingredient of docs/recipe.md left out alone: which matters how much.
 
 python benchmarks/ablation.py --seeds 0 1 --jobs 2                  runs/ablation/…; typed again, it goes on
-python -m training.compare runs/ablation/* --out ablation.png       what came of it
+python -m training.compare runs/ablation/*/ --out ablation.png      what came of it
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=LEFT_OUT, default=list(LEFT_OUT), metavar="INGREDIENT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=150_000)
+    parser.add_argument("--steps", type=int, default=400_000)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
     arguments, options = parser.parse_known_args()

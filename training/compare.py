@@ -57,7 +57,7 @@ def compare(config: CompareConfig) -> None:
     groups = group_runs(runs, config.tag)
     at = min(int(run.curve.steps[-1]) for run in runs) if config.at is None else config.at
     check_range(runs, config.tag, at)
-    rate = "rate" in config.tag
+    rate = config.tag.endswith("_rate") or config.tag.startswith(("eval_funnel/", "funnel/"))
     summaries = [summarise(group, at, THRESHOLD if rate else None) for group in groups]
     last = ", the last that all runs have" if config.at is None else ""
     print(f"{config.tag} at step {at:,}{last}\n")

@@ -4,21 +4,24 @@ interval."""
 import textwrap
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from training.recorded import Group
 from training.seed_statistics import bootstrap_interval, common_steps, interquartile_mean, values_at
 
-NAME_WIDTH = 60
+NAME_WIDTH = 90
 """Characters in a line of the legend."""
+LINE_HEIGHT = 0.18
+"""Inches."""
 
 
 def draw(groups: list[Group], tag: str, rate: bool, path: Path) -> None:
     """Writes the picture to `path`, a .png. Raises OSError."""
-    figure = Figure(figsize=(6.4, 3.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(6.4, 3.0 + LINE_HEIGHT * (len(groups) + 1)), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for i, group in enumerate(groups):
-        colour = f"C{i}"
+    for colour, group in zip(colours(len(groups)), groups, strict=True):
         curves = [run.curve for run in group.runs]
         for curve in curves:
             axes.plot(curve.steps / 1000, curve.values, color=colour, alpha=0.45, linewidth=0.8)
@@ -33,7 +36,15 @@ def draw(groups: list[Group], tag: str, rate: bool, path: Path) -> None:
     if rate:
         axes.set_ylim(-0.02, 1.02)
     title = "interquartile mean and its 95 % interval"
-    axes.legend(title=title, frameon=False, fontsize="small", title_fontsize="small", alignment="left")
+    look = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "alignment": "left"}
+    figure.legend(loc="outside lower left", title=title, **look)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+
+
+def colours(count: int) -> np.ndarray | list[str]:
+    """As many as there are groups, (count, 4) or names; a palette of few has those that are easiest to tell apart."""
+    if count <= 10:
+        return [f"C{i}" for i in range(count)]
+    return matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, count))

@@ -1,6 +1,7 @@
 """What runs have left in their directories, and which of them are the same but for the seed."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,9 @@ def group_runs(runs: list[Run], tag: str) -> list[Group]:
                 raise NotComparable(
                     f"{other} and {run.path} are the same run twice: no option makes them differ; name one"
                 )
-    kinds = list(members)
-    differing = {name for name, _ in frozenset.union(*kinds) - frozenset.intersection(*kinds)}
-    return [Group(_name(group[0], tag, differing), group) for group in members.values()]
+    options = [_options(group[0], tag) for group in members.values()]
+    usual = {name: _usual([of_group.get(name) for of_group in options]) for name in set().union(*options)}
+    return [Group(_name(group[0], tag, usual), group) for group in members.values()]
 
 
 def _options(run: Run, tag: str) -> dict[str, Any]:
@@ -137,12 +138,19 @@ def _kind(run: Run, tag: str) -> frozenset[tuple[str, str]]:
     return frozenset((name, json.dumps(value)) for name, value in options if name != "seed" and value is not None)
 
 
-def _name(run: Run, tag: str, differing: set[str]) -> str:
-    """The options that tell the run's group from the others, as on the command line; the task where there are none."""
-    if not differing:
-        return "-".join(word for word in (run.config["env"], run.config.get("reward")) if word)
+def _usual(values: list[Any]) -> str | None:
+    """The value, as JSON, that more groups have than any other; None where there is no such value."""
+    (first, count), *others = Counter(map(json.dumps, values)).most_common(2)
+    return None if others and others[0][1] == count else first
+
+
+def _name(run: Run, tag: str, usual: dict[str, str | None]) -> str:
+    """The options in which the run's group is not as most are, as on the command line; the task where it is."""
     options = _options(run, tag)
-    return " ".join(_option(name, options.get(name)) for name in sorted(differing))
+    unusual = [name for name in sorted(usual) if name != "seed" and json.dumps(options.get(name)) != usual[name]]
+    if not unusual:
+        return "-".join(word for word in (run.config["env"], run.config.get("reward")) if word)
+    return " ".join(_option(name, options.get(name)) for name in unusual)
 
 
 def _option(name: str, value: Any) -> str:

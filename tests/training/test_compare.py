@@ -10,7 +10,7 @@ import pytest
 
 from her import HERConfig
 from sac import SACConfig
-from training import compare, events
+from training import compare, events, plot
 from training.config import EvalConfig, TrainConfig
 from training.curves import Curves
 from training.recorded import Curve, NotComparable, group_runs, read_curve, read_run
@@ -78,6 +78,21 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(tmp_path):
     assert names(paths[::2]) == {"reach-sparse-reach": ["a0", "a1"]}
 
 
+def test_a_group_is_named_by_what_most_others_do_not_have(tmp_path):
+    """An ablation: each leaves out one thing, and one nothing."""
+    ways = {
+        "nothing": REACH,
+        "norm": replace(REACH, sac=SACConfig(layer_norm=False)),
+        "hindsight": replace(REACH, her=HERConfig(strategy="none")),
+    }
+    paths = [write_run(tmp_path / name, config, {1: 0.5}) for name, config in ways.items()]
+    assert names(paths) == {
+        "reach-sparse-reach": ["nothing"],
+        "--sac.no-layer-norm": ["norm"],
+        "--her.strategy none": ["hindsight"],
+    }
+
+
 def test_a_group_is_named_as_on_the_command_line(tmp_path):
     first = write_run(tmp_path / "a", REACH, {1: 0.5})
     other = replace(REACH, sac=SACConfig(hidden=(32, 64), layer_norm=False), reduced_precision=True)
@@ -96,12 +111,11 @@ def test_evaluations_of_other_goals_or_episodes_are_another_measure(tag, tmp_pat
         name: write_run(tmp_path / name, TrainConfig(env="pick-place", seed=seed, eval=way), {1: 0.5}, tag)
         for seed, (name, way) in enumerate(ways.items())
     }
-    common = "--eval.episodes 40 --eval.goal {} --eval.seed 1000000"
     assert names(runs.values(), tag) == {
-        common.format("fixed"): ["own", "fixed"],
-        common.format("air"): ["air"],
-        common.format("fixed").replace("40", "5"): ["few"],
-        common.format("fixed").replace("1000000", "7"): ["others"],
+        "pick-place-sparse-reach": ["own", "fixed"],
+        "--eval.goal air": ["air"],
+        "--eval.episodes 5": ["few"],
+        "--eval.seed 7": ["others"],
     }
     assert list(names([runs["air"], runs["own"]], tag)) == ["--eval.goal air", "--eval.goal fixed"]
 
@@ -263,6 +277,13 @@ def test_a_group_of_which_half_never_came_there_never_did(three_seeds, run, caps
     assert words(out.splitlines()[3]) == expected
 
 
+@pytest.mark.parametrize(("tag", "is_rate"), [("policy/saturated_share", False), ("eval_funnel/7_held", True),
+                                              ("her/goal_moved_rate", True)])  # fmt: skip
+def test_a_share_of_episodes_is_a_rate_and_saturation_is_none(tag, is_rate, tmp_path, run, capsys):
+    assert run(write_run(tmp_path / "r", REACH, {1000: 0.97}, tag), "--tag", tag) is None
+    assert ("0.95 reached" in capsys.readouterr().out) == is_rate
+
+
 def test_one_seed_of_a_curve_that_is_no_rate(tmp_path, run, capsys):
     path = write_run(tmp_path / "r", REACH, {1000: -12.5}, tag="eval/mean_reward")
     file = tmp_path / "table.json"
@@ -338,3 +359,13 @@ def test_the_picture_shows_each_group(three_seeds, tmp_path, run, capsys):
     assert (one[..., :3] == blue).all(-1).sum() > 200
     assert not (one[..., :3] == orange).all(-1).any()
     assert (two[..., :3] == orange).all(-1).sum() > 200
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_many_groups_has_a_colour_and_a_line_for_each(tmp_path, run):
+    paths = [write_run(tmp_path / f"r{n}", replace(REACH, num_envs=n), {1000: 0.0, 4000: n / 20}) for n in range(1, 15)]
+    file = tmp_path / "many.png"
+    assert run(*paths, "--out", file) is None
+    colours = {str(colour.tolist()) for colour in plot.colours(len(paths))}
+    assert len(colours) == len(paths)
+    assert iio.imread(file).shape[0] > iio.imread(file).shape[1] * 0.8  # the curves keep their height
