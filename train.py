@@ -22,7 +22,7 @@ from env import EnvError, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
 from sac import SAC, CompilerUnavailable, DeviceError, choose_products, describe_device
-from training.batches import draw, to_batches
+from training.batches import draw, to_batches, transition_of
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
 from training.device_choice import choose_device, compile_update
@@ -178,10 +178,7 @@ def store(state: TrainingState, obs: dict[str, np.ndarray], action: np.ndarray, 
     """What the environments' step led to, into the buffer's staging area and the curves."""
     state.env_steps += len(action)
     state.rollouts.add(step)
-    transition = her.Transition(
-        obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
-    )
-    for episode in state.buffer.add(transition):
+    for episode in state.buffer.add(transition_of(obs, action, step)):
         achieved = state.buffer.rows["achieved_goal"][episode.start : episode.start + episode.length + 1]
         state.rollouts.add_displacement(her.goal_displacement(achieved))
 

@@ -11,7 +11,7 @@ from training.config import TrainConfig, differences
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from ablation import LEFT_OUT  # noqa: E402
+from ablation import LEFT_OUT, STEPS  # noqa: E402
 
 ROWS = [line for line in (ROOT / "docs" / "recipe.md").read_text().splitlines() if line.startswith("| ")]
 DOCUMENTED = [re.search(r"`(--[^`]+)`[^`|]*[|]$", row).group(1).split() for row in ROWS[1:]]
@@ -25,6 +25,14 @@ def resolved(options: list[str]) -> dict:
 def test_what_leaves_an_ingredient_out_changes_the_run(options):
     changed = differences(resolved([]), resolved(options))
     assert len(changed) == 1, changed
+
+
+def test_the_ablations_runs_are_long_enough_for_what_acts_late():
+    config = TrainConfig(env="pick-place", steps=STEPS).resolved()
+    updates = (config.steps - config.warmup) * config.updates_per_step
+    assert updates > config.sac.lr_decay_after
+    assert config.steps > config.her.late_from
+    assert config.steps > config.task.scripted_until
 
 
 def test_the_ablation_leaves_out_each_ingredient_of_the_recipe_and_hindsight():

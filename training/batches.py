@@ -4,9 +4,16 @@ import numpy as np
 import torch
 
 import her
-from env import EnvError, GoalEnv
+from env import EnvError, GoalEnv, VectorStep
 from sac import Batch
 from training.config import TrainConfig
+
+
+def transition_of(obs: dict[str, np.ndarray], action: np.ndarray, step: VectorStep) -> her.Transition:
+    """What the buffer stores of a `step` of N environments that acted on `obs` (N, …) with `action` (N, A)."""
+    return her.Transition(
+        obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
+    )
 
 
 def draw(buffer: her.ReplayBuffer, judge: GoalEnv, config: TrainConfig, env_steps: int, size: int) -> her.GoalBatch:

@@ -77,6 +77,11 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     return OpenedRun(config, manifest.step, agent, buffer, env, spec)
 
 
+def show(numbers: np.ndarray) -> str:
+    """Numbers (M,) for a line of text."""
+    return " ".join(f"{number:+.3f}" for number in numbers)
+
+
 def run_example(main: Callable[..., None]) -> None:
     """`main` with the arguments of the command line. What is wrong with them, or with the run, is one sentence."""
     sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for π

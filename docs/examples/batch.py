@@ -6,13 +6,9 @@ python docs/examples/batch.py runs/reach-sparse-reach-0
 import numpy as np
 
 import her
-from training.opened import open_run, run_example
+from training.opened import open_run, run_example, show
 
 SIZE, SHOWN = 256, 3
-
-
-def show(numbers: np.ndarray) -> str:
-    return " ".join(f"{number:+.3f}" for number in numbers)
 
 
 def main(path: str) -> None:

@@ -8,11 +8,7 @@ import numpy as np
 import her
 from env import EnvError
 from her.relabel import holds_from_the_start, is_met_where_reached
-from training.opened import open_run, run_example
-
-
-def show(numbers: np.ndarray) -> str:
-    return " ".join(f"{number:+.3f}" for number in numbers)
+from training.opened import open_run, run_example, show
 
 
 def main(path: str) -> None:

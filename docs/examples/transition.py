@@ -10,15 +10,12 @@ import numpy as np
 import her
 from env import VectorEnv
 from her.relabel import holds_from_the_start, is_met_where_reached, n_step_return, stored_info
-from training.opened import OpenedRun, open_run, run_example
+from training.batches import transition_of
+from training.opened import OpenedRun, open_run, run_example, show
 from training.state import new_buffer
 
 STEP = 12
 """The transition to follow, counted from 0."""
-
-
-def show(numbers: np.ndarray) -> str:
-    return " ".join(f"{number:+.3f}" for number in numbers)
 
 
 def main(path: str) -> None:
@@ -70,11 +67,7 @@ def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
         obs = {key: value.copy() for key, value in envs.obs.items()}
         action = run.agent.act(her.policy_input(**obs, goal_scale=run.spec.goal_scale))
         step = envs.step(action)
-        stored = buffer.add(
-            her.Transition(
-                obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
-            )
-        )
+        stored = buffer.add(transition_of(obs, action, step))
         if buffer.staged[0] == STEP + 1:
             print(f"step {STEP}: action {show(action[0])}")
             for key in ("achieved_goal", "desired_goal"):
