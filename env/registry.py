@@ -1,5 +1,6 @@
 """Environments by name."""
 
+from env.guard import Guarded
 from env.model import ArmModel
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import OPEN, WIDEST
@@ -27,9 +28,12 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
     if is_custom(name):
         factory = load_factory(name)
         try:
-            return [factory() for _ in range(count)]
+            envs = [factory() for _ in range(count)]
         except Exception as error:  # other people's code fails in its own ways; the sentence says in which
             raise EnvError(f"--env {name}: calling it failed: {type(error).__name__}: {error}") from error
+        if len(set(map(id, envs))) < count:
+            raise EnvError(f"--env {name}: it returned the same object twice; each call must make an environment")
+        return [Guarded(env, name) for env in envs]
     if name not in TASKS:
         raise EnvError(f"--env {name}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own")
     kind = TASKS[name]

@@ -227,6 +227,8 @@ def n_step_return(
     steps = np.zeros(len(rows), np.int64)
     going = np.arange(len(rows))
     for step in range(n_step):
+        if not len(going):
+            break
         at = rows[going] + step
         reward, ended, new = columns["reward"][at], columns["terminated"][at], relabelled[going]
         if new.any():
