@@ -196,6 +196,8 @@ def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, run):
     middle = tmp_path / "r" / "checkpoints" / "step_000000400"
     message = run("--steps", 600, "--run", tmp_path / "r", "--resume", middle, code=train.REFUSED)
     assert "newer than step_000000400" in message
+    message = run("--run", tmp_path / "other", "--resume", middle, "--sac.lr", 0.1, code=train.REFUSED)
+    assert "or --run without --resume to start anew" in message
     run("--steps", 600, "--run", tmp_path / "branch", "--resume", middle)
     end = "checkpoints/step_000000600"
     assert parts(tmp_path / "branch" / end) == parts(tmp_path / "r" / end)
@@ -215,6 +217,13 @@ def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, run):
         (["--steps", "300", "--num-envs", "20"], "the first episodes of 20 environments end after 400"),
         (["--eval.seed", "-5"], "--eval.seed -5"),
         (["--updates-per-step", "inf"], "--updates-per-step inf: must be a finite number"),
+        (["--updates-per-step", "1e308"], "--updates-per-step 1e+308: is more than 100"),
+        (["--updates-per-step", "1e-9"], "makes no update in the"),
+        (["--num-envs", "100000", "--steps", "100000000"], "--num-envs 100000: is more than 4,096"),
+        (["--sac.batch-size", "1000000000"], "--sac.batch-size 1000000000: is more than 1,048,576"),
+        (["--sac.n-step", "10000000"], "--sac.n-step 10000000: is more than 10,000"),
+        (["--sac.hidden", "256", "100000000"], "--sac.hidden 100000000: is more than 65,536"),
+        (["--task.reach-weight", "1e39"], "--task.reach-weight 1e+39: is more than 1,000,000"),
         (["--task.scripted-starts", "0.5"], "--task.scripted-starts 0.5: reach has no cube to be grasped"),
         (["--env", "push", "--task.scripted-starts", "1.5"], "is a share of the episodes, from 0 to 1"),
         (["--task.scripted-until", "0"], "--task.scripted-until 0: must be at least 1"),

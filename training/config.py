@@ -180,6 +180,18 @@ class TrainConfig:
             if not condition:
                 raise ConfigError(sentence)
 
+        for name, value, most in (
+            ("--num-envs", self.num_envs, 4_096),
+            ("--updates-per-step", self.updates_per_step, 100),
+            ("--sac.batch-size", self.sac.batch_size, 2**20),
+            ("--sac.n-step", self.sac.n_step, 10_000),
+            ("--sac.hidden", max(self.sac.hidden, default=0), 2**16),
+            ("--task.reach-weight", self.task.reach_weight, 1e6),
+            ("--task.pinch-weight", self.task.pinch_weight, 1e6),
+            ("--task.opening-weight", self.task.opening_weight, 1e6),
+        ):
+            # What is far beyond use ends in a machine without memory, or in a run that answers nobody.
+            require(not value > most or not math.isfinite(value), f"{name} {value}: is more than {most:,.0f}")
         for name, value in (
             ("--num-envs", self.num_envs),
             ("--sac.batch-size", self.sac.batch_size),
@@ -195,6 +207,12 @@ class TrainConfig:
             self.steps > self.warmup,
             f"--steps {self.steps}: the first {self.warmup} steps are random warm-up, so a run of {self.steps} would "
             "learn nothing; give more --steps or a smaller --warmup",
+        )
+        updates = (self.steps - self.warmup) * self.updates_per_step
+        require(
+            not 0 < updates < 1,
+            f"--updates-per-step {self.updates_per_step}: that makes no update in the {self.steps - self.warmup} steps "
+            "after the warm-up; give more --steps",
         )
         for name, value in flatten(asdict(self)).items():
             require(not isinstance(value, float) or math.isfinite(value), f"--{name} {value}: must be a finite number")

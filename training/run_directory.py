@@ -258,9 +258,10 @@ def _foreign(run: RunDirectory) -> ConfigError:
 def _refuse_other_run(old: dict[str, Any], config: TrainConfig, source: Path) -> None:
     changed = differences(old, config.to_dict())
     if changed:
+        anew = "another --run" if config.resume in ("auto", "never") else "--run without --resume"
         raise ConfigError(
             f"{source} was started with other options ({'; '.join(changed)}); give the same ones to continue it, or "
-            "another --run to start anew"
+            f"{anew} to start anew"
         )
 
 
