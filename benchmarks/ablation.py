@@ -11,6 +11,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import tyro
+
+from training.config import ConfigError, TrainConfig
+
 ROOT = Path(__file__).parents[1]
 STEPS = 400_000
 """Of fewer steps the last ingredients never come to act: the learning rate falls after 203,000."""
@@ -42,8 +46,8 @@ LEFT_OUT = {
 """Options that leave out each."""
 
 
-def train(name: str, seed: int, arguments: argparse.Namespace, options: list[str]) -> str:
-    """Runs or continues one run; returns a line on how it went."""
+def train(name: str, seed: int, arguments: argparse.Namespace, options: list[str]) -> tuple[Path, int]:
+    """Runs or continues one run; returns its directory and its exit status."""
     run = arguments.runs / f"{name}-{seed}"
     run.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "train.py", "--env", "pick-place", "--seed", str(seed), "--steps", str(arguments.steps)]
@@ -52,7 +56,7 @@ def train(name: str, seed: int, arguments: argparse.Namespace, options: list[str
         # Runs side by side each have the cores that they can get: threads that wait for each other lose.
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         status = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
-    return f"{run}: {'done' if status == 0 else f'exit status {status}, see {run}.log'}"
+    return run, status
 
 
 def main() -> None:
@@ -67,12 +71,27 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
     arguments, options = parser.parse_known_args()
+    if arguments.jobs < 1 or min(arguments.seeds) < 0:
+        parser.error(f"--jobs {arguments.jobs} --seeds {arguments.seeds}: there must be a job, and no negative seed")
+    try:
+        tyro.cli(TrainConfig, args=options).resolved()
+    except ConfigError as error:
+        parser.error(str(error))
+    failed = False
     with ThreadPoolExecutor(arguments.jobs) as pool:
         jobs = [
             pool.submit(train, name, seed, arguments, options) for seed in arguments.seeds for name in arguments.only
         ]
-        for job in jobs:
-            print(job.result(), flush=True)
+        try:
+            for job in jobs:
+                run, status = job.result()
+                failed |= status != 0
+                print(f"{run}: {f'exit status {status}, see {run}.log' if status else 'done'}", flush=True)
+        except KeyboardInterrupt:
+            # It has reached the runs, too, which save and leave; the others are not to begin.
+            pool.shutdown(cancel_futures=True)
+            sys.exit(130)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

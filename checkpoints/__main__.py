@@ -94,7 +94,13 @@ def _list(paths: list[Path]) -> int:
 
 def _was_removed(path: Path) -> bool:
     """Whether the run that is going on has pruned a checkpoint while it was read: no damage, then."""
-    return not os.path.lexists(path / MANIFEST)
+    try:
+        os.lstat(path / MANIFEST)
+    except FileNotFoundError:
+        return True
+    except OSError:  # it may be there, for somebody with other rights
+        pass
+    return False
 
 
 def _sizes(manifest_size: int, manifest: Manifest) -> tuple[int, int]:

@@ -130,16 +130,24 @@ def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
 def all_attempts(env: str, goals: list[GoalKind], seeds: range) -> dict[GoalKind, list[Attempt]]:
     """Attempts at each kind of goal, spread over the cores: an attempt depends on its seed alone."""
     parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
-    # Ctrl-C reaches every process of a terminal; the parent alone should answer it.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
     processes = min(os.cpu_count() or 1, len(parts) * len(goals))
-    with ProcessPoolExecutor(processes, initializer=signal.signal, initargs=ignore) as pool:
+    with ProcessPoolExecutor(processes, initializer=_leave_signals_to_the_parent) as pool:
         jobs = {goal: [pool.submit(attempts_from, env, goal, part) for part in parts] for goal in goals}
         try:
             return {goal: [done for job in jobs[goal] for done in job.result()] for goal in goals}
         except BaseException:
+            # A second Ctrl-C in the middle of this would leave the workers behind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C reaches every process of a terminal, and the parent alone should answer it. SIGTERM ends a worker: the
+    parent's handler, which it has inherited, would raise an exception that may be swallowed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def record(task: ArmTask, episodes: int, seed: int) -> Iterator[np.ndarray]:

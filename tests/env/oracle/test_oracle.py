@@ -434,13 +434,16 @@ def wait_until(condition, seconds):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
-def test_a_signal_to_end_takes_the_workers_down_as_well():
+@pytest.mark.parametrize(("signals", "status"), [([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGINT], 130)])
+def test_a_signal_to_end_takes_the_workers_down_as_well(signals, status):
     process = start("--episodes", "400")
     try:
         assert wait_until(lambda: len(members(process.pid)) > 1, 30)  # the workers are there
         time.sleep(0.3)  # and at work
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.5)  # a second one comes while the workers finish what they have
+        assert process.wait(10) == status
         assert wait_until(lambda: not members(process.pid), 10)
         assert process.stderr.read() == ""
     finally:
