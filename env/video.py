@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-import imageio
+import imageio.v3
 import numpy as np
 from PIL import Image
 
@@ -15,7 +15,7 @@ STRIDE = 2
 
 
 class VideoError(RuntimeError):
-    """A file name that no writer knows, or a frame that is none."""
+    """A file name that no writer knows, a frame that is none, or a file that did not come out whole."""
 
 
 def check_video_path(path: Path) -> None:
@@ -38,12 +38,24 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
     """
     check_video_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial{path.suffix}")  # writers go by the ending
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # writers go by the ending
     try:
         _write(partial, itertools.islice(map(check_frame, frames), 0, None, STRIDE))
+        _check_readable(partial)
         partial.replace(path)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise VideoError(f"{path} could not be written ({reason}); is there room on the disk?") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _check_readable(path: Path) -> None:
+    """Raises OSError. ffmpeg, a process of its own, may fail at the end, and imageio says nothing of it."""
+    try:
+        imageio.v3.imread(path, index=0)
+    except Exception as error:  # each reader fails in its own ways
+        raise OSError("it ends too early") from error
 
 
 def _write(path: Path, frames: Iterable[np.ndarray]) -> None:

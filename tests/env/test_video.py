@@ -55,6 +55,33 @@ def test_a_video_that_is_not_finished_leaves_the_one_that_was_there_and_nothing_
     assert (tmp_path / name).read_bytes() == before
 
 
+@pytest.mark.parametrize("limit", [0, 20_000])
+def test_a_full_disk_leaves_the_video_that_was_there(limit, tmp_path):
+    """Here: a file that may not grow, which ends ffmpeg at its first byte or in the middle."""
+    path = tmp_path / "v.mp4"
+    write_video(path, MOVING)
+    before = path.read_bytes()
+    code = f"""
+import resource, sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from env.video import VideoError, write_video
+
+rng = np.random.default_rng(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    write_video(Path({str(path)!r}), (rng.integers(0, 255, (480, 640, 3), dtype=np.uint8) for _ in range(200)))
+except VideoError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.startswith(f"{path} could not be written ("), result.stderr
+    assert result.stdout.endswith("is there room on the disk?\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["v.mp4", "v.gif"])
 def test_a_killed_writer_leaves_no_half_video_under_the_name_and_its_rest_is_overwritten(name, tmp_path):
     code = f"""
