@@ -31,12 +31,12 @@ LAYOUT = {
         "8 temperature": ["Multiline", ["train/ent_coef$"]],
         "9 the policy's actions": ["Multiline", ["policy/mean_abs", "policy/std", "policy/saturated_share"]],
         "10 steps as a share of the weights": ["Multiline", ["step/actor", "step/critic"]],
-        "11 Q, its middle and 90 %": ["Margin", ["q/value_p50", "q/value_p05", "q/value_p95"]],
         "12 TD error, its middle and 90 %": ["Margin", ["q/td_error_p50", "q/td_error_p05", "q/td_error_p95"]],
+        "11 Q, its middle and 90 %": ["Margin", ["q/value_p50", "q/value_p05", "q/value_p95"]],
     }
 }
 """TensorBoard's custom scalars: twelve charts that tell what a run is doing. Tags are regular expressions there, and
-bands come after lines."""
+bands come after lines, the last first."""
 
 
 class Curves:
