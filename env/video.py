@@ -44,7 +44,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
         _check_readable(partial)
         partial.replace(path)
     except OSError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise VideoError(f"{path} could not be written ({reason}); is there room on the disk?") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -191,7 +191,7 @@ class TrainConfig:
             ("--task.opening-weight", self.task.opening_weight, 1e6),
         ):
             # What is far beyond use ends in a machine without memory, or in a run that answers nobody.
-            require(not value > most or not math.isfinite(value), f"{name} {value}: is more than {most:,.0f}")
+            require(value <= most or not math.isfinite(value), f"{name} {value}: is more than {most:,.0f}")
         for name, value in (
             ("--num-envs", self.num_envs),
             ("--sac.batch-size", self.sac.batch_size),

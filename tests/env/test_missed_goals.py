@@ -73,9 +73,9 @@ def test_a_place_that_cannot_be_reached_takes_at_most_four_times_its_share(mixed
 
 
 def test_a_missed_goal_is_as_far_from_the_cube_as_any(mixed):
-    task = mixed(1.0)
+    task = mixed(0.75)  # always, it would be one goal from the first to the last
     nearest = 1.0
-    for _ in range(1500):
+    for _ in range(2000):
         nearest = min(nearest, np.linalg.norm(task.goal - task.sim.cube_position))
         play(task)
     assert nearest >= 2 * task.threshold - 1e-3
