@@ -5,7 +5,6 @@ python evaluate.py runs/…/checkpoints/step_000010000  one checkpoint
 python evaluate.py reach --video reach.mp4            a policy that came with the code
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import checkpoints
 from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, is_custom
 from env.cube_task import CubeTask
 from env.grasp_watch import GraspWatch
-from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
+from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence, write_json
 from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
 from training.config import ConfigError
@@ -94,7 +93,7 @@ def evaluate(config: EvaluateConfig) -> None:
     print_summary(summary)
     if config.json is not None:
         content = {"env": training.env, "goal": goal, "env_steps": manifest.step, **summary}
-        config.json.write_text(json.dumps(content, indent=2) + "\n")
+        write_json("--json", config.json, content)
     if config.video is not None:
         count = min(config.episodes, VIDEO_EPISODES)
         write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))

@@ -93,6 +93,9 @@ def continue_run(
                     train_loop(config, state, eval_envs, curves, saver, progress, stop, watchdog)
                 except (TrainingDiverged, EnvError) as error:
                     raise type(error)(f"{error}; {saver.last_good()}") from error
+                except Exception as error:
+                    error.add_note(f"{run.path}: {saver.last_good()}")
+                    raise
             if not is_complete(state, config):
                 say(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
                 sys.exit(128 + stop.signal)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tyro
+from command_line import count, seed_number
 
 from training.config import ConfigError, TrainConfig
 
@@ -66,13 +67,11 @@ def main() -> None:
         epilog="What else stands on the command line goes to train.py: --device cuda, --reduced-precision, …",
     )
     parser.add_argument("--only", nargs="+", choices=LEFT_OUT, default=list(LEFT_OUT), metavar="INGREDIENT")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--seeds", type=seed_number, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=count, default=STEPS)
+    parser.add_argument("--jobs", type=count, default=2, help="runs side by side")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
     arguments, options = parser.parse_known_args()
-    if arguments.jobs < 1 or min(arguments.seeds) < 0:
-        parser.error(f"--jobs {arguments.jobs} --seeds {arguments.seeds}: there must be a job, and no negative seed")
     try:
         tyro.cli(TrainConfig, args=options).resolved()
     except ConfigError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command_line import count, seed_number
 
 import checkpoints
 import her
@@ -88,11 +89,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a run directory or one of its checkpoints")
     parser.add_argument("--goal", choices=("fixed", "table", "air"), default="fixed")
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=10_000)
+    parser.add_argument("--episodes", type=count, default=20)
+    parser.add_argument("--seed", type=seed_number, default=10_000)
     arguments = parser.parse_args()
-    if arguments.episodes < 1 or arguments.seed < 0:
-        parser.error(f"--episodes {arguments.episodes} --seed {arguments.seed}: needs an episode and a seed from 0 up")
     torch.set_num_threads(1)
     choose_products(torch.device("cpu"), reduced_precision=False)
     try:

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from command_line import count
 
 import checkpoints
 import her
@@ -140,11 +141,11 @@ def memory(steps: int, capacity: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capacity", type=int, help="rows of the buffer; default 1,000,000, with --memory 200,000")
-    parser.add_argument("--every", type=int, default=10_000, help="environment steps between two checkpoints")
-    parser.add_argument("--saves", type=int, default=4, help="checkpoints to measure")
+    parser.add_argument("--capacity", type=count, help="rows of the buffer; default 1,000,000, with --memory 200,000")
+    parser.add_argument("--every", type=count, default=10_000, help="environment steps between two checkpoints")
+    parser.add_argument("--saves", type=count, default=4, help="checkpoints to measure")
     parser.add_argument("--memory", action="store_true", help="measure the memory of a long run instead")
-    parser.add_argument("--steps", type=int, default=1_000_000, help="length of that run")
+    parser.add_argument("--steps", type=count, default=1_000_000, help="length of that run")
     arguments = parser.parse_args()
     if arguments.memory:
         memory(arguments.steps, arguments.capacity or 200_000)

@@ -13,6 +13,7 @@ import time
 
 import mujoco
 import numpy as np
+from command_line import count, positive
 
 from env import TASKS, TaskConfig, make_envs
 from sac import HeldRandomActions
@@ -51,8 +52,8 @@ def run_task(env, seconds: float, seed: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each task")
+    parser.add_argument("--seconds", type=positive, default=3.0, help="length of one measurement")
+    parser.add_argument("--repeats", type=count, default=5, help="measurements of each task")
     arguments = parser.parse_args()
     envs = {name: make_envs(name, 1, TaskConfig(), "sparse-reach", 0.98)[0] for name in TASKS}
     results = {name: [] for name in envs}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from command_line import count, seed_number
 
 import checkpoints
 from env import TASKS, EnvError, GoalKind
@@ -89,8 +90,6 @@ def print_failures(rollouts: list[Rollout], stages: tuple[str, ...]) -> None:
 
 
 def report(name: str, asked: GoalKind | None, episodes: int, seed: int) -> None:
-    if episodes < 1 or seed < 0:
-        raise EvaluationError(f"--episodes {episodes} --seed {seed}: needs an episode and a seed from 0 up")
     path = find_checkpoint(name)
     training = trained_with(checkpoints.read_manifest(path), path)
     if training.env not in TASKS:
@@ -109,8 +108,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a run directory, one of its checkpoints, or a pretrained policy's name")
     parser.add_argument("--goal", help="kind of goals: fixed, table, air, mix (default: the task's own)")
-    parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=10_000, help="episode i is drawn from this seed + i")
+    parser.add_argument("--episodes", type=count, default=200)
+    parser.add_argument("--seed", type=seed_number, default=10_000, help="episode i is drawn from this seed + i")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     choose_products(torch.device("cpu"), reduced_precision=False)

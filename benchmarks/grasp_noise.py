@@ -11,9 +11,11 @@ import argparse
 import math
 
 import numpy as np
+from command_line import count, seed_number, share
 
 from env import TaskConfig, make_envs
 from env.oracle import InverseKinematics, plan
+from env.pick_place import PickPlace
 from env.simulation import MAX_TARGET_CHANGE
 from env.task import ArmTask
 
@@ -37,10 +39,10 @@ def noisy_grasp(task: ArmTask, ik: InverseKinematics, noise: float, seed: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=100, help="episodes with each noise")
-    parser.add_argument("--goal", default="fixed", help="kind of goals: fixed, table, air, mix")
-    parser.add_argument("--seed", type=int, default=10_000, help="episode i is drawn from this seed + i")
-    parser.add_argument("--slope", type=float, default=TaskConfig.action_slope, help="--task.action-slope")
+    parser.add_argument("--episodes", type=count, default=100, help="episodes with each noise")
+    parser.add_argument("--goal", default="fixed", choices=PickPlace.goal_kinds)
+    parser.add_argument("--seed", type=seed_number, default=10_000, help="episode i is drawn from this seed + i")
+    parser.add_argument("--slope", type=share, default=TaskConfig.action_slope, help="--task.action-slope")
     arguments = parser.parse_args()
     config = TaskConfig(goal=arguments.goal, action_slope=arguments.slope)
     task = make_envs("pick-place", 1, config, "sparse", gamma=0.98)[0]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from command_line import count
 from throughput import Loop
 
 import train
@@ -26,7 +27,7 @@ def seconds(work) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=count, default=9)
     rounds = parser.parse_args().rounds
     loop = Loop()
     loop.config = replace(loop.config, updates_per_step=0.4)

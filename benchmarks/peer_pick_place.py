@@ -10,15 +10,21 @@ Stable-Baselines3's defaults). Minutes are of this process's own computing, eval
 """
 
 import argparse
+import sys
 import time
 
 import numpy as np
 import torch
-from peers import GymnasiumTask
-from stable_baselines3 import SAC, HerReplayBuffer
+from command_line import count, positive, seed_number
 
 from training.config import TrainConfig
 from training.setup import evaluation_environments
+
+try:
+    from peers import GymnasiumTask
+    from stable_baselines3 import SAC, HerReplayBuffer
+except ModuleNotFoundError as error:
+    sys.exit(f"peer_pick_place.py: there is no {error.name} here: pip install -e '.[peers]'")
 
 
 def evaluate(model: SAC, config: TrainConfig, episodes: int) -> tuple[float, float]:
@@ -38,9 +44,9 @@ def evaluate(model: SAC, config: TrainConfig, episodes: int) -> tuple[float, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=10_000, help="environment steps between two evaluations")
+    parser.add_argument("--minutes", type=positive, default=60)
+    parser.add_argument("--seed", type=seed_number, default=0)
+    parser.add_argument("--every", type=count, default=10_000, help="environment steps between two evaluations")
     arguments = parser.parse_args()
     config = TrainConfig(env="pick-place", num_envs=1, seed=arguments.seed).resolved()
     model = SAC(

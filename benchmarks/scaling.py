@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from checkpoint_cost import fill
+from command_line import count
 
 import her
 from her import HERConfig
@@ -117,7 +118,7 @@ def plot(results: dict[str, dict[int, float]], out: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--out", help="a picture of the table, for example docs/images/scaling.png")
     arguments = parser.parse_args()
     print(describe_device(CPU))

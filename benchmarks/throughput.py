@@ -24,6 +24,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from checkpoint_cost import fill
+from command_line import count
 
 import her
 import train
@@ -357,7 +358,7 @@ def compare(unit: str, names: list[str], rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="contenders with this in their names")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=count, default=7)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

@@ -1,9 +1,11 @@
 """What a program that writes files and prints tables owes its user when it cannot."""
 
+import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class OutputError(ValueError):
@@ -22,6 +24,25 @@ def check_writable(option: str, path: Path) -> None:
         raise OutputError(
             f"{option} {path}: cannot be written ({error.filename}: {error.strerror}); name another file"
         ) from error
+
+
+def write_json(option: str, path: Path, content: Any) -> None:
+    """Into the file `path`, whole or not at all; into what is no file, such as /dev/stdout, as it is.
+
+    Raises OutputError.
+    """
+    text = json.dumps(content, indent=2) + "\n"
+    in_place = path.exists() and not path.is_file()
+    written = path if in_place else path.with_name(f"{path.name}.partial")
+    try:
+        written.write_text(text)
+        if not in_place:
+            written.replace(path)
+    except OSError as error:
+        if not in_place:
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+        raise OutputError(f"{option} {path}: could not be written ({error.strerror})") from error
 
 
 def os_error_sentence(error: OSError) -> str:

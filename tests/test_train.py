@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -278,6 +279,31 @@ def test_an_environment_without_state_trains_and_its_resumed_run_says_what_is_lo
     output = capsys.readouterr().out
     assert "has no state_dict: 4 environments begin a fresh episode" in output
     assert (tmp_path / "runs" / "point_env-PointEnv-0" / "config.json").exists()
+
+
+@pytest.mark.parametrize("overlap", ["--overlap", "--no-overlap"])
+def test_an_environments_own_error_comes_with_its_traceback_and_where_the_run_could_go_on(overlap, tmp_path):
+    shutil.copy(Path(__file__).parent / "point_env.py", tmp_path / "point_env.py")
+    broken = """
+        from point_env import PointEnv
+
+        class Broken(PointEnv):
+            def step(self, action):
+                if self.steps == 15 and self.rng.random() < 0.05:
+                    raise LookupError("the gripper is not plugged in")
+                return super().step(action)
+    """
+    (tmp_path / "broken_env.py").write_text(textwrap.dedent(broken))
+    options = [*SMALL, overlap, "--env", "broken_env:Broken", "--steps", "20000", "--checkpoint.every", "100"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "train.py", *options]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    saved = checkpoints.list_checkpoints(tmp_path / "runs" / "broken_env-Broken-0" / "checkpoints")
+    assert 'broken_env.py", line 7, in step' in ended.stderr
+    assert "LookupError: the gripper is not plugged in" in ended.stderr
+    last_good = f"runs/broken_env-Broken-0: the last good checkpoint is of step {checkpoints.step_of(saved[-1]):,}"
+    assert ended.stderr.splitlines()[-1] == last_good
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,7 +6,6 @@ python -m training.compare runs/* --tag eval/mean_reward --at 10000             
 """
 
 import importlib.util
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
+from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence, write_json
 from training.recorded import NotComparable, Run, group_runs, read_run
 
 THRESHOLD = 0.95
@@ -65,7 +64,7 @@ def compare(config: CompareConfig) -> None:
     print()
     print_runs(summaries, rate)
     if config.json is not None:
-        config.json.write_text(json.dumps({"tag": config.tag, "step": at, "groups": summaries}, indent=2) + "\n")
+        write_json("--json", config.json, {"tag": config.tag, "step": at, "groups": summaries})
     if config.out is not None:
         from training.plot import draw
 
