@@ -146,7 +146,7 @@ def train_loop(
                 curves.picture("eval/episode", picture, state.env_steps)
             if len(state.buffer):
                 curves.picture("her/goal_coverage", as_png(draw_goals(state, config)), state.env_steps)
-            tell(state.doctor.examine_evaluation(success), curves, state.env_steps)
+            tell(state.doctor.examine_evaluation(result, state.env_steps), curves, state.env_steps)
             progress.report(result, state.rollouts.goal_moved_rate, state.env_steps)
 
         due = crossed(state.env_steps, config.num_envs, config.checkpoint.every)

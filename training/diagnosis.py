@@ -14,6 +14,9 @@ NO_VARIETY = 0.01
 """Share of transitions up to which their rewards count as all the same."""
 EPISODES_TO_JUDGE, EPISODES_TO_JUDGE_SHAPED = 80, 400
 """Where rewards tell nothing apart, and where they lead somewhere else first."""
+COMES_FAR, MEETS_NONE, STALLED = 0.8, 0.02, 50_000
+"""Share of evaluation episodes that come to a stage, share that meets the goal at all, and environment steps for which
+a policy that does the one and not the other is only late."""
 WINDOW, BEFORE = 5, 20
 """Points of a curve that are compared, and with how many before them."""
 
@@ -131,6 +134,33 @@ def success_fell(successes: Sequence[float]) -> str | None:
     )
 
 
+def stops_short(far_since: Mapping[str, int], env_steps: int, custom: bool = False) -> str | None:
+    """far_since: see comes_far_since. custom: whether the environment is the user's own."""
+    stalled = [stage for stage, since in far_since.items() if env_steps - since >= STALLED]
+    if not stalled:
+        return None
+    starts_option = "" if custom else " (--task.scripted-starts 0.8)"
+    return (
+        f"the policy stops at '{stalled[-1]}': for {env_steps - far_since[stalled[-1]]:,} steps {COMES_FAR:.0%} of the "
+        f"evaluation episodes or more have come that far, and {MEETS_NONE:.0%} at most have met the goal. What the "
+        "reward pays there may be worth more than the goal and the way to it: compare its terms (env/reward_…), or "
+        f"begin episodes beyond it{starts_option}"
+    )
+
+
+def comes_far_since(
+    before: Mapping[str, int], funnel: Mapping[str, float], success_once: float, env_steps: int
+) -> dict[str, int]:
+    """The stages, in order, that most evaluation episodes come to, while next to none meets the goal: since which step.
+
+    before: the same after the evaluation before. funnel: of an evaluation, the share of its episodes in each stage.
+    success_once: the share that met the goal at any step.
+    """
+    if success_once > MEETS_NONE:
+        return {}
+    return {stage: before.get(stage, env_steps) for stage, share in funnel.items() if share >= COMES_FAR}
+
+
 class Doctor:
     """Asks every diagnosis at each point of the curves, and says each sentence once in a run.
 
@@ -157,6 +187,7 @@ class Doctor:
         self._custom = custom
         self._td_errors: list[float] = []
         self._successes: list[float] = []
+        self._far_since: dict[str, int] = {}
         self._said: list[str] = []
 
     def examine(self, curves: Mapping[str, float], env_steps: int) -> list[str]:
@@ -184,10 +215,17 @@ class Doctor:
             }
         return self._new(found)
 
-    def examine_evaluation(self, success: float) -> list[str]:
-        """What is new after an evaluation with this success rate."""
-        self._successes.append(success)
-        return self._new({success_fell: success_fell(self._successes)})
+    def examine_evaluation(self, result: Mapping[str, Any], env_steps: int) -> list[str]:
+        """What is new after an evaluation, as training.evaluation.summarise tells of it."""
+        self._successes.append(result["success"]["rate"])
+        once = result["success_once"]["rate"]
+        self._far_since = comes_far_since(self._far_since, result.get("funnel", {}), once, env_steps)
+        return self._new(
+            {
+                success_fell: success_fell(self._successes),
+                stops_short: stops_short(self._far_since, env_steps, self._custom),
+            }
+        )
 
     def _new(self, found: dict[Callable, str | None]) -> list[str]:
         new = {diagnosis.__name__: sentence for diagnosis, sentence in found.items() if sentence}
@@ -196,13 +234,22 @@ class Doctor:
         return list(new.values())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"td_errors": self._td_errors, "successes": self._successes, "said": self._said}
+        return {
+            "td_errors": self._td_errors,
+            "successes": self._successes,
+            "far_since": self._far_since,
+            "said": self._said,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError where it is no state of a doctor."""
         for name in ("td_errors", "successes"):
             if not isinstance(state[name], list) or any(type(value) is not float for value in state[name]):
                 raise ValueError(f"{name} are no numbers of this run")
+        far_since = state["far_since"]
+        if not isinstance(far_since, dict) or any(type(step) is not int for step in far_since.values()):
+            raise ValueError("the stages come to are no steps of this run")
         if not isinstance(state["said"], list) or any(type(name) is not str for name in state["said"]):
             raise ValueError("what was said is no list of names")
+        self._far_since = dict(far_since)
         self._td_errors, self._successes, self._said = (list(state[n]) for n in ("td_errors", "successes", "said"))

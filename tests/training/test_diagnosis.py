@@ -1,16 +1,20 @@
 """Each diagnosis is provoked by numbers of a sick run, and silent on those of a healthy one."""
 
+from typing import Any
+
 import pytest
 
 from training.diagnosis import (
     Doctor,
     actor_dead,
     actor_saturated,
+    comes_far_since,
     critic_diverging,
     no_update,
     nothing_to_relabel,
     observation_too_large,
     q_out_of_range,
+    stops_short,
     success_fell,
     temperature_collapsed,
 )
@@ -45,6 +49,8 @@ GROWN = [1.0] * 20 + [40.0] * 5
         (success_fell, ([0.2, 0.9, 0.4, 0.3, 0.1],), ([0.2, 0.9, 0.4, 0.3, 0.8],), ["90%", "40%"]),
         (success_fell, ([0.9, 0.4, 0.3, 0.1],), ([0.45, 0.0, 0.0, 0.0],), ["90%", "40%"]),
         (success_fell, ([0.9, 0.4, 0.3, 0.1],), ([0.9, 0.0, 0.0],), ["90%"]),
+        (stops_short, ({"touched": 0, "lifted": 9_000}, 60_000), ({"touched": 0}, 40_000), ["'lifted'", "51,000"]),
+        (stops_short, ({"touched": 0, "lifted": 19_000}, 60_000), ({}, 60_000), ["'touched'", "60,000"]),
     ],
 )
 def test_a_diagnosis_says_its_numbers_for_the_sick_and_nothing_for_the_healthy(diagnosis, sick, healthy, numbers):
@@ -52,6 +58,20 @@ def test_a_diagnosis_says_its_numbers_for_the_sick_and_nothing_for_the_healthy(d
     sentence = diagnosis(*sick)
     assert all(number in sentence for number in numbers), sentence
     assert "\n" not in sentence
+
+
+def evaluation(success: float, once: float | None = None, **funnel: float) -> dict[str, Any]:
+    stages = {"funnel": funnel} if funnel else {}
+    return {"success": {"rate": success}, "success_once": {"rate": success if once is None else once}} | stages
+
+
+def test_how_long_a_stage_has_been_come_to_without_the_goal():
+    since = comes_far_since({}, {"touched": 0.9, "lifted": 0.5}, 0.0, 5_000)
+    assert since == {"touched": 5_000}
+    since = comes_far_since(since, {"touched": 0.8, "lifted": 0.8}, 0.02, 10_000)
+    assert since == {"touched": 5_000, "lifted": 10_000}
+    assert comes_far_since(since, {"touched": 1.0, "lifted": 0.7}, 0.0, 15_000) == {"touched": 5_000}
+    assert comes_far_since(since, {"touched": 1.0, "lifted": 1.0}, 0.03, 15_000) == {}
 
 
 def point(**changes) -> dict[str, float]:
@@ -92,8 +112,9 @@ def test_a_healthy_run_hears_nothing():
     examiner = doctor()
     for step in range(1_000, 50_000, 1_000):
         assert examiner.examine(point(), step) == []
-    for success in (0.0, 0.1, 0.5, 0.9, 0.7, 0.95):
-        assert examiner.examine_evaluation(success) == []
+    # Everything but the goal for as long as a healthy run has been seen to need, twice over.
+    for step, success in enumerate((0.0, 0.0, 0.0, 0.0, 0.0, 0.1, 0.5, 0.9, 0.7, 0.95)):
+        assert examiner.examine_evaluation(evaluation(success, lifted=0.9), 5_000 * step) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +146,25 @@ def test_a_diverging_critic_is_seen_over_time():
 
 def test_a_success_that_falls_is_seen_over_evaluations():
     examiner = doctor()
-    assert [len(examiner.examine_evaluation(success)) for success in (0.9, 0.2, 0.1, 0.1, 0.0)] == [0, 0, 0, 1, 0]
+    heard = [examiner.examine_evaluation(evaluation(success), 0) for success in (0.9, 0.2, 0.1, 0.1, 0.0)]
+    assert [len(sentences) for sentences in heard] == [0, 0, 0, 1, 0]
+
+
+def test_a_policy_that_stops_short_is_seen_over_evaluations_also_by_a_run_that_went_on():
+    first, resumed = doctor(), doctor()
+    for step in range(0, 50_000, 10_000):
+        assert first.examine_evaluation(evaluation(0.0, touched=1.0, lifted=0.95), step) == []
+    resumed.load_state_dict(first.state_dict())
+    for examiner in (first, resumed):
+        (sentence,) = examiner.examine_evaluation(evaluation(0.0, touched=1.0, lifted=0.95), 50_000)
+        assert "stops at 'lifted'" in sentence
+        assert examiner.examine_evaluation(evaluation(0.0, touched=1.0, lifted=0.95), 60_000) == []
+
+
+def test_a_goal_met_and_not_held_is_no_stopping_short():
+    examiner = doctor()
+    for step in range(0, 100_000, 10_000):
+        assert examiner.examine_evaluation(evaluation(0.0, once=0.4, lifted=1.0), step) == []
 
 
 def test_without_hindsight_there_is_no_word_about_it():
@@ -153,16 +192,25 @@ def test_a_resumed_doctor_remembers_what_was_before():
     for step, error in enumerate(GROWN[:-1]):
         first.examine(point(td_error_abs=error), step)
     for success in (0.9, 0.2, 0.1):
-        first.examine_evaluation(success)
+        first.examine_evaluation(evaluation(success), 0)
     resumed.load_state_dict(first.state_dict())
     for examiner in (first, resumed):
-        assert len(examiner.examine_evaluation(0.1)) == 1
+        assert len(examiner.examine_evaluation(evaluation(0.1), 0)) == 1
     assert first.state_dict() == resumed.state_dict()
 
 
 @pytest.mark.parametrize(
-    "change", [{"td_errors": ["1"]}, {"successes": [1]}, {"said": [3]}, {"td_errors": None}, {"said": "all"}]
+    "change",
+    [
+        {"td_errors": ["1"]},
+        {"successes": [1]},
+        {"said": [3]},
+        {"td_errors": None},
+        {"said": "all"},
+        {"far_since": {"lifted": "1"}},
+        {"far_since": [1]},
+    ],
 )
 def test_what_is_no_state_of_a_doctor_is_refused(change):
-    with pytest.raises(ValueError, match=r"no numbers|no list"):
+    with pytest.raises(ValueError, match=r"no numbers|no list|no steps"):
         doctor().load_state_dict(doctor().state_dict() | change)
