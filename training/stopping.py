@@ -1,7 +1,9 @@
 """Leaving a run in good order: when a signal asks for it, or when the run hangs."""
 
+import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import numpy as np
@@ -16,8 +18,8 @@ class Stopped(Exception):
 class StopRequest:
     """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
 
-    As a context manager it listens; a second signal changes nothing. A signal that the process was started to ignore,
-    as SIGHUP under nohup, stays ignored.
+    As a context manager it listens, and says on stderr that it has heard; a second signal changes nothing. A signal
+    that the process was started to ignore, as SIGHUP under nohup, stays ignored.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -35,7 +37,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or number
+        if self.signal is None:
+            self.signal = number
+            # Past Python's own buffers, which the signal may have found half-way through a line; a terminal that has
+            # hung up takes no word.
+            with suppress(OSError):
+                os.write(2, f"\n{signal.Signals(number).name}: stopping at the next step, and saving\n".encode())
 
 
 def interruptible(

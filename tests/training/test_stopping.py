@@ -10,12 +10,25 @@ from training.stopping import Stopped, StopRequest, interruptible
 from training.watchdog import Watchdog
 
 
-def test_the_first_signal_counts_and_a_second_changes_nothing():
+def test_the_first_signal_counts_and_a_second_changes_nothing(capfd):
     with StopRequest() as stop:
         assert stop.signal is None
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == signal.SIGTERM
+    assert capfd.readouterr().err == "\nSIGTERM: stopping at the next step, and saving\n"
+
+
+def test_a_terminal_that_has_hung_up_keeps_no_run_from_saving():
+    stderr = os.dup(2)
+    try:
+        with StopRequest() as stop:
+            os.close(2)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal == signal.SIGHUP
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def test_afterwards_signals_do_what_they_did_before():
