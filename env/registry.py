@@ -51,7 +51,7 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
                 f"least and {WIDEST} at most"
             )
         ik = InverseKinematics(model)
-        until = task.scripted_until / count
+        until = (kind.scripted_until if task.scripted_until is None else task.scripted_until) / count
         for env in envs:
             env.starts = ScriptedStarts(ik, task.scripted_starts, until, task.scripted_opening, task.scripted_astray)
     return envs

@@ -29,9 +29,10 @@ class TaskConfig:
     """Control steps (20 ms) before an episode is cut off; the cut is no termination."""
     scripted_starts: float | None = None
     """Share of training episodes that begin in the middle of a scripted grasp, at first
-    (docs/environments.md). Default: pick-place 0.8, others 0."""
-    scripted_until: int = 200_000
-    """Environment steps by which that share has fallen to 0; it begins to fall after half of them."""
+    (docs/environments.md). Default: push and pick-place 0.8, reach 0."""
+    scripted_until: int | None = None
+    """Environment steps by which that share has fallen to 0; it begins to fall after half of them.
+    Default: push 100000, others 200000."""
     scripted_opening: float = 0.9
     """Widest that the gripper opens in such a grasp, rad: each draws its own, from the oracle's 0.22 on."""
     scripted_astray: float = 0.3
@@ -110,6 +111,8 @@ class ArmTask(ABC):
     goal_sector: ClassVar[Sector]
     """Where goals of every kind lie."""
     episode_steps: ClassVar[int]
+    scripted_until: ClassVar[int] = 200_000
+    """Environment steps by which scripted starts are no more."""
     threshold: ClassVar[float]
     stages: ClassVar[tuple[str, ...]]
     """What an episode goes through on its way to success, in order; the last is the goal being met."""

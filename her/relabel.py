@@ -35,7 +35,8 @@ class HERConfig:
     """Share of a batch that is relabelled, stated directly; overrides k."""
     late_ratio: float | None = None
     """What that share has become by --her.late-from: hindsight finds the first successes, and flatters the risks that
-    led to them (docs/recipe.md). Default: pick-place 0.5, where it began above that; others keep it as it is."""
+    led to them (docs/recipe.md). Default: push and pick-place 0.5, where it began above that; others keep it as it
+    is."""
     late_from: int = 200_000
     """Environment steps by which the share is --her.late-ratio; it begins to change after half of them."""
     skip_met_at_start: bool = True

@@ -15,19 +15,19 @@ from sac import DeviceName, SACConfig
 
 STEPS = {"reach": 20_000, "push": 200_000, "pick-place": 400_000}
 """Environment steps of a run where --steps is not given; 100,000 for environments of your own."""
-UPDATES_PER_STEP = {"pick-place": 0.4}
+UPDATES_PER_STEP = {"push": 0.4, "pick-place": 0.4}
 """Gradient updates per step where --updates-per-step is not given; 0.25 for the others."""
-TARGET_ENTROPY = {"pick-place": -6.0}
+TARGET_ENTROPY = {"push": -6.0, "pick-place": -6.0}
 """Entropy of the policy where --sac.target-entropy is not given: what a grasp can bear (benchmarks/grasp_noise.py)."""
 LR_DECAY_AFTER = {"reach": 2_000, "pick-place": 80_000}
 """Updates after which the learning rate falls where --sac.lr-decay-after is not given; 40,000 for the others."""
-LATE_RATIO = {"pick-place": 0.5}
+LATE_RATIO = {"push": 0.5, "pick-place": 0.5}
 """Share of a batch that hindsight relabels late in a run where --her.late-ratio is not given; others keep theirs."""
-WARMUP = {"push": 8_000, "pick-place": 3_000}
+WARMUP = {"push": 3_000, "pick-place": 3_000}
 """Steps of random actions where --warmup is not given; 1,000 for the others."""
-SCRIPTED_STARTS = {"pick-place": 0.8}
+SCRIPTED_STARTS = {"push": 0.8, "pick-place": 0.8}
 """Share of episodes that begin midway where --task.scripted-starts is not given; 0 for the others."""
-EVAL_EVERY = {"reach": 2_000}
+EVAL_EVERY = {"reach": 2_000, "pick-place": 10_000}
 """Steps between evaluations where --eval.every is not given; 5,000 for the others."""
 
 MAY_CHANGE = (
@@ -49,7 +49,7 @@ class EvalConfig:
     """Deterministic evaluation on environments of its own."""
 
     every: int | None = None
-    """Environment steps between two evaluations. Default: reach 2000, others 5000."""
+    """Environment steps between two evaluations. Default: reach 2000, pick-place 10000, others 5000."""
     episodes: int = 40
     """Episodes of each evaluation."""
     seed: int = 1_000_000
@@ -117,11 +117,11 @@ class TrainConfig:
     """Environments that step side by side."""
     warmup: int | None = None
     """Environment steps of random actions before the policy acts and learns.
-    Default: push 8000, pick-place 3000, others 1000."""
+    Default: push and pick-place 3000, others 1000."""
     warmup_hold: float = 5.0
     """Steps for which a random action is held, on average."""
     updates_per_step: float | None = None
-    """Gradient updates per environment step after the warm-up. Default: pick-place 0.4, others 0.25."""
+    """Gradient updates per environment step after the warm-up. Default: push and pick-place 0.4, others 0.25."""
     video: bool = True
     """Record a video of the trained policy at the end."""
     watchdog: float | None = None
@@ -224,7 +224,8 @@ class TrainConfig:
         require(astray <= 1, f"--task.scripted-astray {astray}: is a share of the episodes, from 0 to 1")
         retry = self.task.retry_missed
         require(retry <= 1, f"--task.retry-missed {retry}: is a probability, from 0 to 1")
-        require(self.task.scripted_until >= 1, f"--task.scripted-until {self.task.scripted_until}: must be at least 1")
+        until = self.task.scripted_until
+        require(until is None or until >= 1, f"--task.scripted-until {until}: must be at least 1")
         require(self.task.reach_scale > 0, f"--task.reach-scale {self.task.reach_scale}: must be positive")
         require(self.watchdog is None or self.watchdog > 0, f"--watchdog {self.watchdog}: must be positive")
         require(self.eval.seed >= 0, f"--eval.seed {self.eval.seed}: must not be negative")

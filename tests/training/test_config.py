@@ -19,7 +19,7 @@ def test_the_learning_rate_falls_when_the_task_is_learnt_and_what_is_given_stand
 
 def test_hindsight_becomes_rarer_in_pick_place_and_what_is_given_stands():
     late = {env: TrainConfig(env=env).resolved().her.late_ratio for env in ("reach", "push", "pick-place", "a:b")}
-    assert late == {"reach": None, "push": None, "pick-place": 0.5, "a:b": None}
+    assert late == {"reach": None, "push": 0.5, "pick-place": 0.5, "a:b": None}
     assert TrainConfig(env="pick-place", her=HERConfig(late_ratio=0.8)).resolved().her.late_ratio == 0.8
 
 
@@ -34,7 +34,7 @@ def test_who_asks_for_less_hindsight_does_not_get_more_of_it_late_in_a_run(given
     ("env", "steps", "warmup", "updates_per_step", "scripted_starts", "target_entropy"),
     [
         ("reach", 20_000, 1_000, 0.25, 0.0, None),
-        ("push", 200_000, 8_000, 0.25, 0.0, None),
+        ("push", 200_000, 3_000, 0.4, 0.8, -6.0),
         ("pick-place", 400_000, 3_000, 0.4, 0.8, -6.0),
         ("fetch:Reach", 100_000, 1_000, 0.25, None, None),
     ],

@@ -116,6 +116,12 @@ def test_the_steps_by_which_it_ends_are_those_of_all_environments_together(count
         assert shares == pytest.approx([0.6, 0.6, 0.3, 0.0])
 
 
+@pytest.mark.parametrize(("name", "until"), [("push", 100_000), ("pick-place", 200_000)])
+def test_each_task_has_its_own_end_of_it(name, until):
+    (env,) = make_envs(name, 1, TaskConfig(scripted_starts=0.6), "sparse-reach", 0.98)
+    assert [env.starts.share(steps) for steps in (until / 2, until)] == pytest.approx([0.6, 0.0])
+
+
 @CUBE_TASKS
 @pytest.mark.parametrize(("share", "until", "stepped"), [(0.0, EVER, 0), (1.0, 10, 10), (1.0, 10, 11)])
 def test_without_a_share_an_episode_has_the_very_bits_of_a_task_without_starts(
@@ -413,9 +419,7 @@ def test_the_oracle_does_the_whole_task_itself():
         assert oracles_task("pick-place", goal).starts is None
 
 
-@pytest.mark.parametrize(
-    ("env", "share"), [("reach", None), ("reach", 0.0), ("push", None), ("push", 0.0), ("pick-place", 0.0)]
-)
+@pytest.mark.parametrize(("env", "share"), [("reach", None), ("reach", 0.0), ("push", 0.0), ("pick-place", 0.0)])
 def test_without_a_share_training_has_none_either(env, share):
     assert all(env.starts is None for env in learnt_in(config_of(env, scripted_starts=share)))
 
