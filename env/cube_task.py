@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,9 +58,6 @@ class CubeTask(ArmTask):
     """The cube's centre is to get to the goal."""
 
     has_cube = True
-    to_be_pinched: ClassVar[bool] = True
-    """Whether the task cannot be done without pinching the cube, so that the potential pays for it, and for opening
-    the gripper before."""
     fields = (
         *ARM_FIELDS,
         ObservationField("cube minus grasp point", 3, "m", 10.0),
@@ -135,7 +132,7 @@ class CubeTask(ArmTask):
         else:
             distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
         reach = rewards.reach_potential(distance, config.reach_weight, config.reach_scale)
-        if pinched or not self.to_be_pinched:
+        if pinched:
             return float(reach)
         clear = math.dist(*(pad.tolist() for pad in self.sim.pad_positions)) - PAD_THICKNESS
         return float(reach) + rewards.opening_potential(clear, OPEN_ENOUGH, config.opening_weight) - config.pinch_weight
@@ -154,8 +151,7 @@ class CubeTask(ArmTask):
         return info
 
     def _lowest_potential(self):
-        to_grasp = self.config.opening_weight + self.config.pinch_weight if self.to_be_pinched else 0.0
-        return super()._lowest_potential() - to_grasp
+        return super()._lowest_potential() - self.config.opening_weight - self.config.pinch_weight
 
     def _metrics(self, after):
         return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}

@@ -12,7 +12,6 @@ TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 class Push(CubeTask):
     """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
 
-    to_be_pinched = False
     goal_kinds = ("table",)
     training_goal = "table"
     goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, CUBE_HALF))

@@ -55,9 +55,10 @@ class TaskConfig:
     reach_per_finger: bool = True
     """Reach with each finger for its own side of the cube, instead of with the grasp point for its centre."""
     pinch_weight: float = 14.0
-    """What pinching the cube adds to the potential (pick-place)."""
+    """What pinching the cube adds to the potential (push and pick-place)."""
     opening_weight: float = 6.0
-    """What opening the gripper for the cube adds to the potential, until it is pinched (pick-place)."""
+    """What opening the gripper for the cube adds to the potential, until it is pinched (push and
+    pick-place)."""
     staged: StagedConfig = field(default_factory=StagedConfig)
     """Weights of the staged reward."""
 
