@@ -27,19 +27,22 @@ def check_writable(option: str, path: Path) -> None:
 
 
 def write_json(option: str, path: Path, content: Any) -> None:
-    """Into the file `path`, whole or not at all; into what is no file, such as /dev/stdout, as it is.
+    """Into the file `path`, whole or not at all (a power cut aside). What cannot be put in place of an old file, such
+    as a link, /dev/stdout or a file in a directory that takes no new ones, is written to as it is.
 
-    Raises OutputError.
+    Raises OutputError, BrokenPipeError.
     """
     text = json.dumps(content, indent=2) + "\n"
-    in_place = path.exists() and not path.is_file()
-    written = path if in_place else path.with_name(f"{path.name}.partial")
+    replaceable = not path.is_symlink() and (path.is_file() or not path.exists()) and os.access(path.parent, os.W_OK)
+    written = path.with_name(f".{os.getpid()}.partial") if replaceable else path
     try:
         written.write_text(text)
-        if not in_place:
+        if replaceable:
             written.replace(path)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if not in_place:
+        if replaceable:
             with suppress(OSError):
                 written.unlink(missing_ok=True)
         raise OutputError(f"{option} {path}: could not be written ({error.strerror})") from error

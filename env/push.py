@@ -1,4 +1,4 @@
-"""Push: slide the cube to a random point of the table."""
+"""Push: bring the cube to a random point of the table."""
 
 from env.contacts import RESTING_SPEED, corner_speed
 from env.cube_task import REACHED, CubeState, CubeTask
@@ -29,7 +29,7 @@ class Push(CubeTask):
         return after.to_grasp_point <= REACHED, touched, moved, success
 
     def _staged_terms(self, distance, success, desired, info):
-        # A push has no grasp and no lift: the cube's way to the target counts from the start.
+        # Here nothing is paid for a grasp and a lift: the cube's way to the target counts from the start.
         weights = self.config.staged
         return {
             "reach": -weights.reach * info["reach_distance"],

@@ -1,5 +1,6 @@
-"""Every benchmark's command line: help, and a sentence for a number that cannot be."""
+"""Every benchmark refuses a number that cannot be, in a sentence."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from command_line import count, positive, seed_number, share  # noqa: E402
+
 IMPOSSIBLE = {
     "ablation": ["--jobs", "0"],
     "along_the_script": ["run", "--episodes", "0"],
     "checkpoint_cost": ["--saves", "0"],
-    "contacts": ["--chosen", "maybe"],
     "env_steps": ["--seconds", "0"],
     "failures": ["run", "--seed", "-1"],
     "grasp_noise": ["--slope", "1.5"],
@@ -23,9 +27,25 @@ IMPOSSIBLE = {
 }
 
 
+@pytest.mark.parametrize(
+    ("convert", "allowed", "refused"),
+    [
+        (count, {"1": 1, "400000": 400_000}, ["0", "-1", "1.5", "nan", "many", ""]),
+        (seed_number, {"0": 0, "7": 7}, ["-1", "0.5", "x"]),
+        (positive, {"0.1": 0.1, "60": 60.0}, ["0", "-3", "inf", "nan", "long"]),
+        (share, {"1": 1.0, "0.2": 0.2}, ["0", "1.01", "-0.5", "nan", "half"]),
+    ],
+)
+def test_numbers_are_taken_or_refused(convert, allowed, refused):
+    assert {text: convert(text) for text in allowed} == allowed
+    for text in refused:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' is not a"):
+            convert(text)
+
+
 def test_every_benchmark_is_here():
     programs = {path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text()}
-    assert programs == set(IMPOSSIBLE)
+    assert programs == {*IMPOSSIBLE, "contacts"}  # which takes no number
 
 
 @pytest.mark.parametrize(("name", "options"), IMPOSSIBLE.items())
@@ -37,5 +57,5 @@ def test_a_number_that_cannot_be_is_refused_in_a_sentence(name, options):
     if name == "peer_pick_place" and "pip install -e '.[peers]'" in sentence:
         pytest.skip(sentence)
     assert ended.returncode == 2, ended.stderr
-    assert options[-1] in sentence
+    assert f"error: argument {options[-2]}: " in sentence
     assert "Traceback" not in ended.stderr

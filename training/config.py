@@ -9,7 +9,8 @@ from typing import Any
 import cattrs
 from cattrs.errors import ClassValidationError
 
-from env import DEFAULT_REWARD, GoalKind, Reward, TaskConfig, is_custom
+from env import DEFAULT_REWARD, TASKS, GoalKind, Reward, TaskConfig, is_custom
+from env.task import ArmTask
 from her import HERConfig
 from sac import DeviceName, SACConfig
 
@@ -153,6 +154,8 @@ class TrainConfig:
         task, sac = self.task, self.sac
         if not is_custom(self.env):
             task = replace(task, scripted_starts=given_or(task.scripted_starts, SCRIPTED_STARTS, 0.0))
+        until = TASKS.get(self.env, ArmTask).scripted_until
+        task = replace(task, scripted_until=until if task.scripted_until is None else task.scripted_until)
         sac = replace(
             sac,
             target_entropy=given_or(sac.target_entropy, TARGET_ENTROPY, None),

@@ -6,7 +6,7 @@ built-in tasks came to (docs/curves.md), so that a sentence means something.
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 NO_MOVEMENT = 0.02
 """Share of episodes that move the achieved goal up to which hindsight has nothing to work with."""
@@ -14,29 +14,43 @@ NO_VARIETY = 0.01
 """Share of transitions up to which their rewards count as all the same."""
 EPISODES_TO_JUDGE, EPISODES_TO_JUDGE_SHAPED = 80, 400
 """Where rewards tell nothing apart, and where they lead somewhere else first."""
-COMES_FAR, MEETS_NONE, STALLED = 0.8, 0.02, 50_000
+COMES_FAR, MEETS_NONE, STALLED = 0.8, 0.05, 50_000
 """Share of evaluation episodes that come to a stage, share that meets the goal at all, and environment steps for which
 a policy that does the one and not the other is only late."""
 WINDOW, BEFORE = 5, 20
 """Points of a curve that are compared, and with how many before them."""
 
 
+class Advice(NamedTuple):
+    """The options that a run could try, by name; nothing where its task has none, or it has tried them."""
+
+    shaping: str | None = None
+    starts: str | None = None
+
+
+NONE_LEFT = Advice()
+
+
 def nothing_to_relabel(
-    episodes: int, moved: float, variety: float, trivial: float | None, custom: bool = False
+    episodes: int, moved: float, variety: float, trivial: float | None, advice: Advice = NONE_LEFT
 ) -> str | None:
     """episodes: so far. moved: the share of the recent ones in which the achieved goal moved. variety, trivial: see
-    her.GoalHealth, the latter None where unknown. custom: whether the environment is the user's own."""
+    her.GoalHealth, the latter None where unknown."""
     enough = EPISODES_TO_JUDGE if variety <= NO_VARIETY else EPISODES_TO_JUDGE_SHAPED
     if episodes < enough or moved > NO_MOVEMENT:
         return None
     known = "" if trivial is None else f", and {trivial:.0%} of the hindsight goals hold from the start"
     reward = "no reward tells one action from another" if variety <= NO_VARIETY else "the reward does not lead to it"
-    reward_option, starts_option = ("", "") if custom else (" (--reward sparse-reach)", " (--task.scripted-starts 0.8)")
     return (
         f"hindsight has nothing to work with: the achieved goal moved in {moved:.0%} of the last episodes "
-        f"({episodes} so far){known}; {reward}. Let the policy reach what it is to move: a shaped reward"
-        f"{reward_option}, starts nearer to it{starts_option}, or longer random actions (--warmup-hold)"
+        f"({episodes} so far){known}; {reward}. Let the policy reach what it is to move: a shaped "
+        f"reward{_named(advice.shaping)}, starts nearer to it{_named(advice.starts)}, or longer random actions "
+        "(--warmup-hold)"
     )
+
+
+def _named(option: str | None) -> str:
+    return f" ({option})" if option else ""
 
 
 def temperature_collapsed(alpha: float, entropy: float, target_entropy: float, td_error: float) -> str | None:
@@ -134,17 +148,16 @@ def success_fell(successes: Sequence[float]) -> str | None:
     )
 
 
-def stops_short(far_since: Mapping[str, int], env_steps: int, custom: bool = False) -> str | None:
-    """far_since: see comes_far_since. custom: whether the environment is the user's own."""
-    stalled = [stage for stage, since in far_since.items() if env_steps - since >= STALLED]
-    if not stalled:
+def stops_short(far_since: Mapping[str, int], env_steps: int, advice: Advice = NONE_LEFT) -> str | None:
+    """far_since: see comes_far_since."""
+    furthest = next(reversed(far_since), None)
+    if furthest is None or env_steps - far_since[furthest] < STALLED:
         return None
-    starts_option = "" if custom else " (--task.scripted-starts 0.8)"
     return (
-        f"the policy stops at '{stalled[-1]}': for {env_steps - far_since[stalled[-1]]:,} steps {COMES_FAR:.0%} of the "
-        f"evaluation episodes or more have come that far, and {MEETS_NONE:.0%} at most have met the goal. What the "
-        "reward pays there may be worth more than the goal and the way to it: compare its terms (env/reward_…), or "
-        f"begin episodes beyond it{starts_option}"
+        f"the policy stops at '{furthest}': for {env_steps - far_since[furthest]:,} steps {COMES_FAR:.0%} of the "
+        f"evaluation episodes or more have come that far, and {MEETS_NONE:.0%} at most have met the goal. Either the "
+        "reward pays more for staying there than for going on (compare its terms, env/reward_…), or nothing leads on: "
+        f"begin some episodes beyond it{_named(advice.starts)}"
     )
 
 
@@ -158,18 +171,18 @@ def comes_far_since(
     """
     if success_once > MEETS_NONE:
         return {}
-    return {stage: before.get(stage, env_steps) for stage, share in funnel.items() if share >= COMES_FAR}
+    return {str(stage): before.get(str(stage), env_steps) for stage, share in funnel.items() if share >= COMES_FAR}
 
 
 class Doctor:
-    """Asks every diagnosis at each point of the curves, and says each sentence once in a run.
+    """Asks every diagnosis at each point of the curves or evaluation, and says each sentence once in a run.
 
     Args:
         bounds: lowest and highest return that the reward allows, None where unknown.
         target_entropy: nats.
         first_update_by: the environment step by which a first update is due.
         hindsight: whether goals are relabelled at all.
-        custom: whether the environment is the user's own.
+        advice: what the run could try.
     """
 
     def __init__(
@@ -178,13 +191,13 @@ class Doctor:
         target_entropy: float,
         first_update_by: int,
         hindsight: bool,
-        custom: bool,
+        advice: Advice,
     ):
         self._bounds = bounds
         self._target_entropy = target_entropy
         self._first_update_by = first_update_by
         self._hindsight = hindsight
-        self._custom = custom
+        self._advice = advice
         self._td_errors: list[float] = []
         self._successes: list[float] = []
         self._far_since: dict[str, int] = {}
@@ -197,7 +210,7 @@ class Doctor:
         if self._hindsight and "her/reward_variety" in curves:  # there are stored episodes
             episodes, moved = int(curves["rollout/episodes"]), curves["her/goal_moved_rate"]
             variety, trivial = curves["her/reward_variety"], curves.get("her/trivial_share")
-            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, variety, trivial, self._custom)
+            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, variety, trivial, self._advice)
         if "q/td_error_abs" in curves:  # there were updates since the point before
             alpha, entropy, td_error = (curves[t] for t in ("train/ent_coef", "policy/entropy", "q/td_error_abs"))
             self._td_errors = [*self._td_errors, td_error][-WINDOW - BEFORE :]
@@ -223,7 +236,7 @@ class Doctor:
         return self._new(
             {
                 success_fell: success_fell(self._successes),
-                stops_short: stops_short(self._far_since, env_steps, self._custom),
+                stops_short: stops_short(self._far_since, env_steps, self._advice),
             }
         )
 
@@ -246,7 +259,7 @@ class Doctor:
         for name in ("td_errors", "successes"):
             if not isinstance(state[name], list) or any(type(value) is not float for value in state[name]):
                 raise ValueError(f"{name} are no numbers of this run")
-        far_since = state["far_since"]
+        far_since = state.get("far_since", {})  # code from before this diagnosis had none
         if not isinstance(far_since, dict) or any(type(step) is not int for step in far_since.values()):
             raise ValueError("the stages come to are no steps of this run")
         if not isinstance(state["said"], list) or any(type(name) is not str for name in state["said"]):

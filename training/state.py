@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from checkpoints import check_like, check_savable
-from env import EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, is_custom
+from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
-from training.diagnosis import Doctor
+from training.diagnosis import Advice, Doctor
 from training.meters import RolloutMeter, UpdateMeter
 from training.setup import evaluation_environments, make_agent, return_range, training_environments
 
@@ -25,6 +25,15 @@ def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> 
         raise ConfigError(str(error)) from error
     except MemoryError as error:
         raise ConfigError(f"--her.capacity {config.her.capacity}: {error}; give a smaller one") from error
+
+
+def advice_for(config: TrainConfig) -> Advice:
+    """What diagnoses may name: options that the run's task has, and that the run does not use."""
+    with_cube = config.env in TASKS and TASKS[config.env].has_cube
+    return Advice(
+        shaping="--reward sparse-reach" if config.reward == "sparse" else None,
+        starts="--task.scripted-starts 0.8" if with_cube and not config.task.scripted_starts else None,
+    )
 
 
 def _check_env_state(env: GoalEnv, name: str) -> None:
@@ -103,7 +112,7 @@ class TrainingState:
                 agent.target_entropy,
                 first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
                 hindsight=config.her.strategy != "none",
-                custom=is_custom(config.env),
+                advice=advice_for(config),
             ),
             env_seeds=env_seeds,
         )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -39,10 +40,11 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = number
-            # Past Python's own buffers, which the signal may have found half-way through a line; a terminal that has
-            # hung up takes no word.
-            with suppress(OSError):
-                os.write(2, f"\n{signal.Signals(number).name}: stopping at the next step, and saving\n".encode())
+            # Past Python's own buffers, which the signal may have found half-way through a line. A terminal that has
+            # hung up takes no word, and where stderr was closed its number may be another file's by now.
+            if sys.stderr is not None:
+                with suppress(OSError):
+                    os.write(2, f"\n{signal.Signals(number).name} has come: leaving as soon as it can be\n".encode())
 
 
 def interruptible(

@@ -8,7 +8,6 @@ The script knows where everything is and moves the arm through the same step() a
 what success means and what the stages are, see docs/environments.md.
 """
 
-import json
 import signal
 import sys
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import tyro
 
 from env.oracle.report import figures, print_failures, print_table
 from env.oracle.rollout import all_attempts, make_task, record
-from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence
+from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence, write_json
 from env.protocol import EnvError
 from env.registry import TASKS
 from env.rendering import RenderingUnavailable
@@ -73,7 +72,7 @@ def run(config: OracleConfig) -> None:
         content = columns[0]
         if len(columns) > 1:
             content = figures(config.env, "all", attempts) | {"goals": {column["goal"]: column for column in columns}}
-        config.json.write_text(json.dumps(content, indent=2) + "\n")
+        write_json("--json", config.json, content)
     if config.video is not None:
         count = min(config.episodes, VIDEO_EPISODES)
         write_video(config.video, record(task, count, config.seed))

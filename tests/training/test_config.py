@@ -43,6 +43,7 @@ def test_defaults_are_filled_in_by_task(env, steps, warmup, updates_per_step, sc
     config = TrainConfig(env=env, seed=3).resolved()
     assert (config.steps, config.warmup, config.updates_per_step) == (steps, warmup, updates_per_step)
     assert config.task.scripted_starts == scripted_starts
+    assert config.task.scripted_until == (100_000 if env == "push" else 200_000)
     assert config.sac.target_entropy == target_entropy
     if env != "fetch:Reach":
         assert config.reward == "sparse-reach"

@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from env import TaskConfig
+from training.config import TrainConfig
 from training.diagnosis import (
+    Advice,
     Doctor,
     actor_dead,
     actor_saturated,
@@ -18,6 +21,7 @@ from training.diagnosis import (
     success_fell,
     temperature_collapsed,
 )
+from training.state import advice_for
 
 BOUNDS = (-50.0, 10.0)
 STEADY = [1.0] * 25
@@ -50,7 +54,8 @@ GROWN = [1.0] * 20 + [40.0] * 5
         (success_fell, ([0.9, 0.4, 0.3, 0.1],), ([0.45, 0.0, 0.0, 0.0],), ["90%", "40%"]),
         (success_fell, ([0.9, 0.4, 0.3, 0.1],), ([0.9, 0.0, 0.0],), ["90%"]),
         (stops_short, ({"touched": 0, "lifted": 9_000}, 60_000), ({"touched": 0}, 40_000), ["'lifted'", "51,000"]),
-        (stops_short, ({"touched": 0, "lifted": 19_000}, 60_000), ({}, 60_000), ["'touched'", "60,000"]),
+        (stops_short, ({"touched": 0}, 60_000), ({"touched": 0, "lifted": 19_000}, 60_000), ["'touched'", "60,000"]),
+        (stops_short, ({"touched": 0}, 60_000), ({}, 60_000), ["'touched'", "60,000"]),
     ],
 )
 def test_a_diagnosis_says_its_numbers_for_the_sick_and_nothing_for_the_healthy(diagnosis, sick, healthy, numbers):
@@ -68,10 +73,10 @@ def evaluation(success: float, once: float | None = None, **funnel: float) -> di
 def test_how_long_a_stage_has_been_come_to_without_the_goal():
     since = comes_far_since({}, {"touched": 0.9, "lifted": 0.5}, 0.0, 5_000)
     assert since == {"touched": 5_000}
-    since = comes_far_since(since, {"touched": 0.8, "lifted": 0.8}, 0.02, 10_000)
+    since = comes_far_since(since, {"touched": 0.8, "lifted": 0.8}, 0.05, 10_000)
     assert since == {"touched": 5_000, "lifted": 10_000}
     assert comes_far_since(since, {"touched": 1.0, "lifted": 0.7}, 0.0, 15_000) == {"touched": 5_000}
-    assert comes_far_since(since, {"touched": 1.0, "lifted": 1.0}, 0.03, 15_000) == {}
+    assert comes_far_since(since, {"touched": 1.0, "lifted": 1.0}, 0.06, 15_000) == {}
 
 
 def point(**changes) -> dict[str, float]:
@@ -96,16 +101,39 @@ def point(**changes) -> dict[str, float]:
     return {tag: changes.get(tag.split("/")[1], value) for tag, value in healthy.items()}
 
 
-def test_no_built_in_option_is_advised_for_an_environment_of_ones_own():
-    built_in, own = (nothing_to_relabel(96, 0.0, 0.0, 1.0, custom) for custom in (False, True))
-    assert "--reward" in built_in
-    assert "--task." in built_in
-    assert "--reward" not in own
-    assert "--task." not in own
+ADVICE = Advice("--reward sparse-reach", "--task.scripted-starts 0.8")
+
+
+def test_what_a_run_could_try_is_named():
+    assert "a shaped reward (--reward sparse-reach), starts nearer to it (--task.scripted-starts 0.8), or" in (
+        nothing_to_relabel(96, 0.0, 0.0, 1.0, ADVICE)
+    )
+    assert "a shaped reward, starts nearer to it, or" in nothing_to_relabel(96, 0.0, 0.0, 1.0)
+    assert stops_short({"lifted": 0}, 60_000, ADVICE).endswith("beyond it (--task.scripted-starts 0.8)")
+    assert stops_short({"lifted": 0}, 60_000).endswith("beyond it")
+
+
+@pytest.mark.parametrize(
+    ("options", "shaping", "starts"),
+    [
+        ({"env": "reach", "reward": "sparse"}, True, False),
+        ({"env": "reach"}, False, False),
+        ({"env": "pick-place"}, False, False),
+        ({"env": "push", "task": TaskConfig(scripted_starts=0.0)}, False, True),
+        ({"env": "pick-place", "reward": "sparse", "task": TaskConfig(scripted_starts=0.0)}, True, True),
+    ],
+)
+def test_a_run_is_advised_what_its_task_has_and_it_does_not_do(options, shaping, starts):
+    advice = advice_for(TrainConfig(**options).resolved())
+    assert (advice.shaping is not None, advice.starts is not None) == (shaping, starts)
+
+
+def test_an_environment_of_ones_own_has_none_of_the_options():
+    assert advice_for(TrainConfig(env="point_env:PointEnv").resolved()) == Advice()
 
 
 def doctor(hindsight: bool = True) -> Doctor:
-    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight, custom=False)
+    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight, advice=ADVICE)
 
 
 def test_a_healthy_run_hears_nothing():
@@ -197,6 +225,14 @@ def test_a_resumed_doctor_remembers_what_was_before():
     for examiner in (first, resumed):
         assert len(examiner.examine_evaluation(evaluation(0.1), 0)) == 1
     assert first.state_dict() == resumed.state_dict()
+
+
+def test_a_state_from_before_stages_were_watched_is_continued():
+    state = doctor().state_dict()
+    del state["far_since"]
+    examiner = doctor()
+    examiner.load_state_dict(state)
+    assert examiner.state_dict()["far_since"] == {}
 
 
 @pytest.mark.parametrize(

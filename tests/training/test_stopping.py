@@ -1,7 +1,9 @@
 """A signal is a wish, granted where the run can be left."""
 
+import errno
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -16,19 +18,24 @@ def test_the_first_signal_counts_and_a_second_changes_nothing(capfd):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == signal.SIGTERM
-    assert capfd.readouterr().err == "\nSIGTERM: stopping at the next step, and saving\n"
+    assert capfd.readouterr().err == "\nSIGTERM has come: leaving as soon as it can be\n"
 
 
-def test_a_terminal_that_has_hung_up_keeps_no_run_from_saving():
-    stderr = os.dup(2)
-    try:
-        with StopRequest() as stop:
-            os.close(2)
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert stop.signal == signal.SIGHUP
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+def test_a_terminal_that_has_hung_up_keeps_no_run_from_saving(monkeypatch):
+    def hung_up(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", hung_up)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+
+
+def test_where_stderr_was_closed_no_other_file_gets_the_word(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stderr", None)
+    with StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == ""
 
 
 def test_afterwards_signals_do_what_they_did_before():
