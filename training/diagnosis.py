@@ -17,6 +17,8 @@ EPISODES_TO_JUDGE, EPISODES_TO_JUDGE_SHAPED = 80, 400
 COMES_FAR, MEETS_NONE, STALLED = 0.8, 0.05, 50_000
 """Share of evaluation episodes that come to a stage, share that meets the goal at all, and environment steps for which
 a policy that does the one and not the other is only late."""
+ON_ITS_OWN = 0.2
+"""Share of evaluation episodes that a policy must have held once, by the time that scripted starts are no more."""
 WINDOW, BEFORE = 5, 20
 """Points of a curve that are compared, and with how many before them."""
 
@@ -174,6 +176,19 @@ def comes_far_since(
     return {str(stage): before.get(str(stage), env_steps) for stage, share in funnel.items() if share >= COMES_FAR}
 
 
+def starts_ended_early(successes: Sequence[float], env_steps: int, scripted_until: int | None) -> str | None:
+    """successes: of the evaluations so far. scripted_until: the step from which no episode begins in a scripted grasp,
+    None where none ever did."""
+    if scripted_until is None or env_steps < scripted_until or max(successes) > ON_ITS_OWN:
+        return None
+    return (
+        f"the scripted starts have ended too early: from step {scripted_until:,} on every episode begins where "
+        f"evaluations do, and of those at most {max(successes):.0%} have held their goal so far; the policy knows what "
+        "comes after a grasp, and not how to come to one. Begin anew with a larger --task.scripted-until (and more "
+        "--steps)"
+    )
+
+
 class Doctor:
     """Asks every diagnosis at each point of the curves or evaluation, and says each sentence once in a run.
 
@@ -183,6 +198,7 @@ class Doctor:
         first_update_by: the environment step by which a first update is due.
         hindsight: whether goals are relabelled at all.
         advice: what the run could try.
+        scripted_until: see starts_ended_early.
     """
 
     def __init__(
@@ -192,12 +208,14 @@ class Doctor:
         first_update_by: int,
         hindsight: bool,
         advice: Advice,
+        scripted_until: int | None,
     ):
         self._bounds = bounds
         self._target_entropy = target_entropy
         self._first_update_by = first_update_by
         self._hindsight = hindsight
         self._advice = advice
+        self._scripted_until = scripted_until
         self._td_errors: list[float] = []
         self._successes: list[float] = []
         self._far_since: dict[str, int] = {}
@@ -237,6 +255,7 @@ class Doctor:
             {
                 success_fell: success_fell(self._successes),
                 stops_short: stops_short(self._far_since, env_steps, self._advice),
+                starts_ended_early: starts_ended_early(self._successes, env_steps, self._scripted_until),
             }
         )
 

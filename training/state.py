@@ -113,6 +113,7 @@ class TrainingState:
                 first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
                 hindsight=config.her.strategy != "none",
                 advice=advice_for(config),
+                scripted_until=config.task.scripted_until if config.task.scripted_starts else None,
             ),
             env_seeds=env_seeds,
         )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from env import TaskConfig
 from training.config import TrainConfig
@@ -17,11 +18,12 @@ from training.diagnosis import (
     nothing_to_relabel,
     observation_too_large,
     q_out_of_range,
+    starts_ended_early,
     stops_short,
     success_fell,
     temperature_collapsed,
 )
-from training.state import advice_for
+from training.state import TrainingState, advice_for
 
 BOUNDS = (-50.0, 10.0)
 STEADY = [1.0] * 25
@@ -56,6 +58,14 @@ GROWN = [1.0] * 20 + [40.0] * 5
         (stops_short, ({"touched": 0, "lifted": 9_000}, 60_000), ({"touched": 0}, 40_000), ["'lifted'", "51,000"]),
         (stops_short, ({"touched": 0}, 60_000), ({"touched": 0, "lifted": 19_000}, 60_000), ["'touched'", "60,000"]),
         (stops_short, ({"touched": 0}, 60_000), ({}, 60_000), ["'touched'", "60,000"]),
+        (
+            starts_ended_early,
+            ([0.0, 0.1, 0.05], 100_000, 100_000),
+            ([0.0, 0.1, 0.05], 95_000, 100_000),
+            ["100,000", "10%"],
+        ),
+        (starts_ended_early, ([0.2, 0.0], 120_000, 100_000), ([0.3, 0.0], 120_000, 100_000), ["20%"]),
+        (starts_ended_early, ([0.0], 120_000, 100_000), ([0.0], 120_000, None), ["0%"]),
     ],
 )
 def test_a_diagnosis_says_its_numbers_for_the_sick_and_nothing_for_the_healthy(diagnosis, sick, healthy, numbers):
@@ -133,7 +143,7 @@ def test_an_environment_of_ones_own_has_none_of_the_options():
 
 
 def doctor(hindsight: bool = True) -> Doctor:
-    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight, advice=ADVICE)
+    return Doctor(BOUNDS, -6.0, first_update_by=4_000, hindsight=hindsight, advice=ADVICE, scripted_until=200_000)
 
 
 def test_a_healthy_run_hears_nothing():
@@ -187,6 +197,26 @@ def test_a_policy_that_stops_short_is_seen_over_evaluations_also_by_a_run_that_w
         (sentence,) = examiner.examine_evaluation(evaluation(0.0, touched=1.0, lifted=0.95), 50_000)
         assert "stops at 'lifted'" in sentence
         assert examiner.examine_evaluation(evaluation(0.0, touched=1.0, lifted=0.95), 60_000) == []
+
+
+def test_starts_that_end_early_are_seen_when_they_have_ended():
+    examiner = doctor()
+    heard = [examiner.examine_evaluation(evaluation(0.1), step) for step in (190_000, 200_000, 210_000)]
+    assert [len(sentences) for sentences in heard] == [0, 1, 0]
+    assert "scripted starts have ended too early" in heard[1][0]
+
+
+@pytest.mark.parametrize(
+    ("task", "until"),
+    [
+        (TaskConfig(), 200_000),
+        (TaskConfig(scripted_until=30_000), 30_000),
+        (TaskConfig(scripted_starts=0.0), None),
+    ],
+)
+def test_a_run_knows_when_its_starts_end(task, until):
+    config = TrainConfig(env="pick-place", num_envs=1, overlap=False, task=task).resolved()
+    assert TrainingState.new(config, torch.device("cpu")).doctor._scripted_until == until
 
 
 def test_a_goal_met_and_not_held_is_no_stopping_short():
