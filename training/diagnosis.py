@@ -18,7 +18,7 @@ COMES_FAR, MEETS_NONE, STALLED = 0.8, 0.05, 50_000
 """Share of evaluation episodes that come to a stage, share that meets the goal at all, and environment steps for which
 a policy that does the one and not the other is only late."""
 ON_ITS_OWN = 0.2
-"""Share of evaluation episodes that a policy must have held once, by the time that scripted starts are no more."""
+"""Share of its episodes that some evaluation must have held by the time that scripted starts are no more."""
 WINDOW, BEFORE = 5, 20
 """Points of a curve that are compared, and with how many before them."""
 
