@@ -1,10 +1,13 @@
 """Pick-place with each ingredient of docs/recipe.md left out alone: which matters how much.
 
-python benchmarks/ablation.py --seeds 0 1 --jobs 2                  runs/ablation/…; typed again, it goes on
-python -m training.compare runs/ablation/*/ --out ablation.png      what came of it
+python benchmarks/ablation.py --seeds 0 1 --jobs 2 --reduced-precision    runs/ablation/…; typed again, it goes on
+python -m training.compare runs/ablation/*/ --out ablation.png            the curves
+
+Each run's last policy is evaluated on episodes that nothing else sees; the table at the end says how many it held.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,8 +20,11 @@ from command_line import count, seed_number
 from training.config import ConfigError, TrainConfig
 
 ROOT = Path(__file__).parents[1]
-STEPS = 400_000
-"""Of fewer steps the last ingredients never come to act: the learning rate falls after 203,000."""
+SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000", "--her.late-from", "120000"]
+SCHEDULE += ["--sac.lr-decay-after", "30000"]
+"""Everything that changes with time comes early enough to act in runs as short as these."""
+EPISODES, EVALUATION_SEED = 100, 130_000
+GOALS = ("fixed", "air")
 LEFT_OUT = {
     "nothing": [],
     "scripted-starts": ["--task.scripted-starts", "0"],
@@ -47,17 +53,39 @@ LEFT_OUT = {
 """Options that leave out each."""
 
 
-def train(name: str, seed: int, arguments: argparse.Namespace, options: list[str]) -> tuple[Path, int]:
-    """Runs or continues one run; returns its directory and its exit status."""
-    run = arguments.runs / f"{name}-{seed}"
+def train_options(name: str, seed: int, options: list[str]) -> list[str]:
+    """Of train.py; what leaves the ingredient `name` out has the last word, after the schedule and `options`."""
+    return ["--env", "pick-place", "--seed", str(seed), "--no-video", *SCHEDULE, *options, *LEFT_OUT[name]]
+
+
+def train_and_evaluate(run: Path, options: list[str]) -> int:
+    """Runs or continues one run, and evaluates it where it went on since. Returns the first exit status above 0."""
     run.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "train.py", "--env", "pick-place", "--seed", str(seed), "--steps", str(arguments.steps)]
-    command += ["--run", str(run), "--no-video", *LEFT_OUT[name], *options]
+    status = program(run, ["train.py", "--run", str(run), *options])
+    for goal in GOALS:
+        path = report(run, goal)
+        if status or (path.exists() and path.stat().st_mtime > (run / "checkpoints").stat().st_mtime):
+            continue
+        evaluation = ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED), "--goal", goal, "--json", str(path)]
+        status = program(run, ["evaluate.py", str(run), "--device", "cpu", *evaluation])
+    return status
+
+
+def program(run: Path, command: list[str]) -> int:
+    # Runs side by side each have the cores that they can get: threads that wait for each other lose.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with open(f"{run}.log", "a") as log:
-        # Runs side by side each have the cores that they can get: threads that wait for each other lose.
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
-    return run, status
+        command = [sys.executable, *command]
+        return subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
+
+
+def report(run: Path, goal: str) -> Path:
+    """Where a run's evaluation is kept."""
+    return Path(f"{run}-{goal}.json")
+
+
+def held(run: Path, goal: str) -> str:
+    return f"{json.loads(report(run, goal).read_text())['success']['rate']:.0%}"
 
 
 def main() -> None:
@@ -68,7 +96,6 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=LEFT_OUT, default=list(LEFT_OUT), metavar="INGREDIENT")
     parser.add_argument("--seeds", type=seed_number, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=count, default=STEPS)
     parser.add_argument("--jobs", type=count, default=2, help="runs side by side")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
     arguments, options = parser.parse_known_args()
@@ -76,21 +103,23 @@ def main() -> None:
         tyro.cli(TrainConfig, args=options).resolved()
     except ConfigError as error:
         parser.error(str(error))
-    failed = False
+    runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
+    table = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        jobs = [
-            pool.submit(train, name, seed, arguments, options) for seed in arguments.seeds for name in arguments.only
-        ]
+        jobs = [pool.submit(train_and_evaluate, run, train_options(*arm, options)) for arm, run in runs.items()]
         try:
-            for job in jobs:
-                run, status = job.result()
-                failed |= status != 0
+            for (name, seed), run, job in zip(runs, runs.values(), jobs, strict=True):
+                status = job.result()
                 print(f"{run}: {f'exit status {status}, see {run}.log' if status else 'done'}", flush=True)
+                if not status:
+                    table.append((name, str(seed), *(held(run, goal) for goal in GOALS)))
         except KeyboardInterrupt:
             # It has reached the runs, too, which save and leave; the others are not to begin.
             pool.shutdown(cancel_futures=True)
             sys.exit(130)
-    sys.exit(1 if failed else 0)
+    for row in [("left out", "seed", *GOALS), *sorted(table)]:
+        print("".join(f"{cell:<26}" if column == 0 else f"{cell:>8}" for column, cell in enumerate(row)))
+    sys.exit(0 if len(table) == len(runs) else 1)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import tyro
 
-from env import TASKS
 from training.config import TrainConfig, differences
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from ablation import LEFT_OUT, STEPS  # noqa: E402
+from ablation import LEFT_OUT, train_options  # noqa: E402
 
 ROWS = [line for line in (ROOT / "docs" / "recipe.md").read_text().splitlines() if line.startswith("| ")]
 DOCUMENTED = [re.search(r"`(--[^`]+)`[^`|]*[|]$", row).group(1).split() for row in ROWS[1:]]
@@ -28,12 +27,23 @@ def test_what_leaves_an_ingredient_out_changes_the_run(options):
     assert len(changed) == 1, changed
 
 
+def ablation(name: str, options: list[str]) -> TrainConfig:
+    return tyro.cli(TrainConfig, args=train_options(name, 0, options)).resolved()
+
+
 def test_the_ablations_runs_are_long_enough_for_what_acts_late():
-    config = TrainConfig(env="pick-place", steps=STEPS).resolved()
+    config = ablation("nothing", [])
     updates = (config.steps - config.warmup) * config.updates_per_step
-    assert updates > config.sac.lr_decay_after
+    assert updates > 1.5 * config.sac.lr_decay_after
     assert config.steps > config.her.late_from
-    assert config.steps > TASKS["pick-place"].scripted_until
+    assert config.steps > config.task.scripted_until
+
+
+@pytest.mark.parametrize("name", [name for name in LEFT_OUT if name != "nothing"])
+@pytest.mark.parametrize("options", [[], ["--steps", "300000", "--sac.lr-decay-after", "80000"]], ids=["", "longer"])
+def test_each_of_the_ablations_runs_leaves_out_one_ingredient_alone(name, options):
+    changed = differences(ablation("nothing", options).to_dict(), ablation(name, options).to_dict())
+    assert len(changed) == 1, changed
 
 
 def test_the_ablation_leaves_out_each_ingredient_of_the_recipe_and_hindsight():
