@@ -18,7 +18,7 @@ import tyro
 
 import checkpoints
 import her
-from env import EnvError, GoalEnv, RenderingUnavailable, VectorStep
+from env import EnvError, EnvFailed, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
 from sac import SAC, CompilerUnavailable, DeviceError, choose_products, describe_device
@@ -298,6 +298,8 @@ def main() -> None:
             sys.exit(0 if verify_resume(config, sys.argv[1:]) else 1)
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog:
             train(config, stop, watchdog)
+    except EnvFailed as error:
+        leave(1, error)
     except (
         ConfigError,
         EnvError,

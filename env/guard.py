@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from env.protocol import GOAL_KEYS, EnvError, GoalEnv
+from env.protocol import GOAL_KEYS, EnvError, EnvFailed, GoalEnv
 
 GOAL_FUNCTIONS = ("compute_reward", "compute_terminated", "is_success")
 
@@ -16,7 +16,7 @@ class Guarded:
     into NaN, every episode could be a success.
 
     Whatever else it has is the wrapped environment's, its errors included, whose tracebacks its author wants to see;
-    but an OSError of its own would be taken for a failure of our output.
+    but an OSError of its own would be taken for a failure of our output, and is an EnvFailed instead.
 
     Args:
         env: follows the protocol, as probe() found (env/protocol.py).
@@ -94,4 +94,4 @@ def blamed_on(method: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EnvError(f"{method} failed: {type(error).__name__}: {error}") from error
+        raise EnvFailed(f"{method} failed: {type(error).__name__}: {error}") from error

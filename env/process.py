@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from env.protocol import EnvError, EnvSpec
+from env.protocol import EnvError, EnvFailed, EnvSpec
 from env.registry import make_envs
 from env.task import Reward, TaskConfig
 from env.vector import VectorEnv, VectorStep
@@ -35,7 +35,8 @@ class VectorEnvProcess:
     """A VectorEnv that lives in another process, with the same methods; `obs` is a copy of its own.
 
     `begin` returns at once, `finish` waits for the step. What is raised there is raised here. The other process ends
-    with this one, however that ends. Its arguments are make_vector's. Raises EnvError.
+    with this one, however that ends. Its arguments are make_vector's. Raises EnvError; EnvFailed where the other
+    process is gone.
     """
 
     def __init__(self, *arguments: Any):
@@ -103,11 +104,10 @@ class VectorEnvProcess:
         self.obs = obs
         return result
 
-    def _gone(self) -> EnvError:
-        return EnvError(
-            f"the process that the environments step in ended with status {self._process.wait()}; --no-overlap has "
-            "them in the one that trains"
-        )
+    def _gone(self) -> EnvFailed:
+        status = self._process.wait()
+        how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
+        return EnvFailed(f"the process that the environments step in ended ({how})")
 
 
 def serve() -> None:
@@ -149,5 +149,5 @@ def _picklable(error: Exception) -> Exception:
         pickle.loads(pickle.dumps(error))
     # An exception of somebody's own class can fail in any way on its way through pickle, and must not end the answers.
     except Exception:
-        return EnvError(f"an environment failed: {type(error).__name__}: {error}")
+        return EnvFailed(f"an environment failed: {type(error).__name__}: {error}")
     return error

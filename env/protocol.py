@@ -16,6 +16,10 @@ class EnvError(ValueError):
     """An environment that does not exist or does not follow the protocol."""
 
 
+class EnvFailed(EnvError):
+    """An environment that follows the protocol, and could not go on: as it is, another try may do better."""
+
+
 class GoalEnv(Protocol):
     """What train.py needs of an environment.
 

@@ -306,6 +306,45 @@ def test_an_environments_own_error_comes_with_its_traceback_and_where_the_run_co
     assert ended.stderr.splitlines()[-1] == last_good
 
 
+FAILURES = {
+    "raise OSError('the gripper is not plugged in')": "OSError: the gripper is not plugged in; ",
+    "os.kill(os.getpid(), 9)": "the process that the environments step in ended (signal 9, Killed); ",
+}
+
+
+@pytest.mark.parametrize(("failure", "told"), FAILURES.items(), ids=["OSError", "killed"])
+def test_an_environment_that_could_not_go_on_is_worth_another_start(failure, told, tmp_path):
+    shutil.copy(Path(__file__).parent / "point_env.py", tmp_path / "point_env.py")
+    fails_once = f"""
+        import glob, os, sys
+        from point_env import PointEnv
+
+        class FailsOnce(PointEnv):
+            def step(self, action):
+                saved = glob.glob("runs/fails_once-FailsOnce-0/checkpoints/step_*/manifest.json")
+                if saved and sys.argv[0] == "-c" and not os.path.exists("failed"):
+                    open("failed", "x").close()
+                    {failure}
+                return super().step(action)
+    """
+    (tmp_path / "fails_once.py").write_text(textwrap.dedent(fails_once))
+    command = [sys.executable, ROOT / "train.py", *SMALL, "--env", "fails_once:FailsOnce", "--steps", "2000"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start():
+        line = [*command, "--checkpoint.every", "100"]
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    failed = start()
+    assert failed.returncode == 1, failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert told in failed.stderr
+    assert "the last good checkpoint is of step" in failed.stderr
+    again = start()
+    assert again.returncode == 0, again.stderr
+    assert "done: 2,000 steps" in again.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_leaves_and_the_same_line_goes_on(number, tmp_path):
     # Three seconds of training at least, of which the signal finds the middle.
