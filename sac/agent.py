@@ -44,7 +44,7 @@ class SACConfig:
     """Temperature at the start; it is learnt from there."""
     target_entropy: float | None = None
     """Entropy (nats) that the temperature steers the policy to.
-    None is -(action dimensions) / 2; pick-place trains with -6."""
+    None is -(action dimensions) / 2; push and pick-place train with -6."""
     backup_entropy: bool = False
     """Include the entropy bonus in the critics' target, as in the paper.
     Without it Q is the plain return, which can be clipped to its possible range."""

@@ -124,7 +124,7 @@ class TrainConfig:
     updates_per_step: float | None = None
     """Gradient updates per environment step after the warm-up. Default: push and pick-place 0.4, others 0.25."""
     video: bool = True
-    """Record a video of the trained policy at the end."""
+    """Record a video of the trained policy at the end, and a few frames of it at evaluations (TensorBoard's images)."""
     watchdog: float | None = None
     """Seconds without a step after which the run shows where it hangs and ends, for a supervisor to start it again
     (docs/unattended.md)."""
