@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--slope", type=share, default=TaskConfig.action_slope, help="--task.action-slope")
     arguments = parser.parse_args()
     config = TaskConfig(goal=arguments.goal, action_slope=arguments.slope)
-    task = make_envs("pick-place", 1, config, "sparse", gamma=0.98)[0]
+    task = make_envs("pick-place", 1, config, "sparse")[0]
     ik = InverseKinematics(task.sim.model)
     seeds = range(arguments.seed, arguments.seed + arguments.episodes)
     print(f"{'noise':>8}{'entropy':>10}{'pinched':>10}{'goal met':>10}   of {arguments.episodes} episodes")

@@ -35,8 +35,8 @@ class PickPlace(CubeTask):
     threshold = 0.03
     stages = ("reached", "touched", "pinched", "lifted", "carried", "placed")
 
-    def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward, gamma: float):
-        super().__init__(model, config, reward, gamma)
+    def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward):
+        super().__init__(model, config, reward)
         self._goal_in_air = False
         """Whether the mixture chose a goal in the air for this episode."""
         self._missed: np.ndarray | None = None

@@ -24,11 +24,9 @@ _ROOT = Path(__file__).parents[1]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
-def make_vector(
-    name: str, count: int, task: TaskConfig, reward: Reward | None, gamma: float, spec: EnvSpec
-) -> VectorEnv:
+def make_vector(name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec) -> VectorEnv:
     """What make_envs makes, side by side. Raises EnvError."""
-    return VectorEnv(make_envs(name, count, task, reward, gamma), spec)
+    return VectorEnv(make_envs(name, count, task, reward), spec)
 
 
 class VectorEnvProcess:

@@ -29,12 +29,14 @@ class GoalEnv(Protocol):
     info["metrics"] of numbers, each an episode's mean, or its largest where the name ends in _max; info["stages"] of
     bools, what an episode goes through on its way to success, each counting where it happened at any step.
 
+    Actions are (action_dim,) in [-1, 1].
+
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
     `render` (no videos), `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
     `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
-    `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range()` (None: lowest and highest
-    possible discounted return), `fingerprint` (None: a string that is another where the simulated model is another; a
-    run is not continued with it).
+    `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range(gamma)` (None: lowest and
+    highest possible return with that discount), `fingerprint` (None: a string that is another where the simulated
+    model is another; a run is not continued with it).
     """
 
     obs_dim: int
@@ -136,8 +138,22 @@ def _probe(env: GoalEnv, name: str) -> EnvSpec:
     require(np.shape(reward) == () and bool(np.isfinite(reward)), f"the reward must be a finite number, not {reward!r}")
     require("is_success" in info, 'info must hold "is_success"')
 
+    for group in (info, info.get("metrics", {}), info.get("stages", {})):
+        for name in group:
+            require(isinstance(name, str) and "|" not in name, f"info's {name!r}: names are strings without |")
+    space = getattr(env, "action_space", None)
+    for limit, bound in (("low", -1.0), ("high", 1.0)):
+        ends = getattr(space, limit, bound)
+        require(
+            bool(np.all(np.asarray(ends) == bound)),
+            f"actions are in [-1, 1], and its action_space.{limit} is {np.unique(ends)}; rescale them in a wrapper",
+        )
+
     arrays = info_arrays(info)
-    pair = {key: np.stack([value, value]) for key, value in arrays.items()}
+    for key, value in arrays.items():
+        require(value.dtype.kind in "biuf", f"info's array {key!r} must hold numbers, and is of type {value.dtype}")
+    # As the buffer will keep it: a function that needs whole numbers or bools for an index must make them.
+    pair = {key: np.stack([value, value]).astype(np.float32) for key, value in arrays.items()}
     goals = [np.stack([obs[key]] * 2).astype(np.float32) for key in ("achieved_goal", "desired_goal")]
     batch = np.asarray(env.compute_reward(*goals, pair))
     require(batch.shape == (2,), f"compute_reward of 2 transitions must return shape (2,), and returned {batch.shape}")
@@ -153,17 +169,16 @@ def _probe(env: GoalEnv, name: str) -> EnvSpec:
             except TypeError as error:
                 require(False, f"{optional} must take (achieved_goal, desired_goal, info): {error}")
             require(shape == (2,), f"{optional} of 2 transitions must return shape (2,), and returned {shape}")
-    for key, value in arrays.items():
-        require(value.dtype.kind in "biuf", f"info's array {key!r} must hold numbers, and is of type {value.dtype}")
     goal_scale = getattr(env, "goal_scale", 1.0)
     require(
         np.shape(goal_scale) == () and np.isfinite(goal_scale) and goal_scale > 0,
         f"goal_scale must be a positive number, and is {goal_scale!r}",
     )
-    if hasattr(env, "return_range") and (bounds := env.return_range()) is not None:
+    if hasattr(env, "return_range"):
+        bounds = env.return_range(0.98)
         require(
-            np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1],
-            f"return_range() must be None or two finite numbers, the lower first, and is {bounds!r}",
+            bounds is None or (np.shape(bounds) == (2,) and bool(np.isfinite(bounds).all()) and bounds[0] < bounds[1]),
+            f"return_range(gamma) must be None or two finite numbers, the lower first, and is {bounds!r:.80}",
         )
     fingerprint = getattr(env, "fingerprint", None)
     require(

@@ -19,11 +19,11 @@ def is_custom(name: str) -> bool:
     return ":" in name
 
 
-def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: float) -> list[GoalEnv]:
+def make_envs(name: str, count: int, task: TaskConfig, reward: Reward) -> list[GoalEnv]:
     """`count` environments; those of a built-in task share one MjModel. Raises EnvError.
 
-    name: a built-in task, or MODULE:CALLABLE, called once for each environment; `task`, `reward` and `gamma` belong to
-    the built-in tasks.
+    name: a built-in task, or MODULE:CALLABLE, called once for each environment; `task` and `reward` belong to the
+    built-in tasks.
     """
     if is_custom(name):
         factory = load_factory(name)
@@ -39,7 +39,7 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, gamma: fl
     kind = TASKS[name]
     model = ArmModel.load(kind.has_cube)
     try:
-        envs = [kind(model, task, reward, gamma) for _ in range(count)]
+        envs = [kind(model, task, reward) for _ in range(count)]
     except ValueError as error:
         raise EnvError(f"--env {name}: {error}") from error
     if task.scripted_starts:

@@ -101,7 +101,6 @@ class ArmTask(ABC):
         model: shared by all environments of a process.
         config: what the user chose.
         reward: which reward.
-        gamma: the learner's discount, which bounds the return.
     """
 
     has_cube: ClassVar[bool]
@@ -122,14 +121,13 @@ class ArmTask(ABC):
     goal_scale: ClassVar[float] = 10.0
     """Networks see goals in decimetres: a tenth of a metre is what a goal is typically away."""
 
-    def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward, gamma: float):
+    def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward):
         goal = self.training_goal if config.goal is None else config.goal
         if goal not in self.goal_kinds:
             raise ValueError(f"this task has no '{goal}' goals; there are: {', '.join(self.goal_kinds)}")
         self.config = config
         self.goal_kind = goal
         self.reward = reward
-        self.gamma = gamma
         self.max_episode_steps = self.episode_steps if config.max_episode_steps is None else config.max_episode_steps
         if self.max_episode_steps < 1:
             raise ValueError(f"an episode needs at least 1 step, not {self.max_episode_steps}")
@@ -211,11 +209,11 @@ class ArmTask(ABC):
         """Whether `achieved_goal` (B, 3) meets `desired_goal` (B, 3) in the state that `info` (B, …) tells of; (B,)."""
         return self._met(goal_distance(achieved_goal, desired_goal), desired_goal, info)
 
-    def return_range(self) -> tuple[float, float] | None:
-        """Lowest and highest discounted return that the reward allows, or None where it has no useful bound."""
+    def return_range(self, gamma: float) -> tuple[float, float] | None:
+        """Lowest and highest return that the reward allows with discount `gamma`, or None: it has no useful bound."""
         if self.reward == "staged":
             return None
-        worst = -1 / (1 - self.gamma)
+        worst = -1 / (1 - gamma)
         if self.reward == "sparse":
             return worst, 0.0
         lowest = self._lowest_potential()

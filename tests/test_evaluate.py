@@ -85,7 +85,7 @@ def test_a_checkpoint_can_be_named_itself(runs, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["policy.mp4", "policy.gif"])
 def test_a_video_shows_the_episodes(name, runs, tmp_path, monkeypatch):
-    (env,) = make_envs("pick-place", 1, TaskConfig(), "sparse", 0.98)
+    (env,) = make_envs("pick-place", 1, TaskConfig(), "sparse")
     env.reset(seed=0)
     try:
         env.render()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from checkpoints import Manifest
@@ -20,7 +21,7 @@ def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
 def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:
     """The environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
     make = VectorEnvProcess if config.overlap else make_vector
-    return make(config.env, config.num_envs, config.task, config.reward, config.sac.gamma, spec)
+    return make(config.env, config.num_envs, config.task, config.reward, spec)
 
 
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
@@ -30,7 +31,7 @@ def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind | No
 
 
 def _make(config: TrainConfig, count: int, task: TaskConfig) -> tuple[list[GoalEnv], EnvSpec]:
-    envs = make_envs(config.env, count, task, config.reward, config.sac.gamma)
+    envs = make_envs(config.env, count, task, config.reward)
     return envs, probe(envs[0], config.env)
 
 
@@ -39,14 +40,24 @@ def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:
     return asked or (TASKS[env].goal_kinds[0] if env in TASKS else None)
 
 
-def return_range(env: GoalEnv) -> tuple[float, float] | None:
-    """Lowest and highest return that the environment's reward allows; None where it does not say."""
-    return env.return_range() if hasattr(env, "return_range") else None
+def return_range(env: GoalEnv, gamma: float) -> tuple[float, float] | None:
+    """Lowest and highest return that the environment's reward allows with discount `gamma`; None where it does not say.
+
+    Raises ConfigError where what it says cannot be.
+    """
+    bounds = env.return_range(gamma) if hasattr(env, "return_range") else None
+    if bounds is not None and not (np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1]):
+        raise ConfigError(
+            f"return_range({gamma}) must be None or two finite numbers, the lower first, and is {bounds!r:.80}"
+        )
+    return bounds
 
 
 def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
     """An untrained agent that fits the environment. Raises ConfigError where its networks do not fit into memory."""
     try:
-        return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range(env), device, seed)
+        return SAC(
+            spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range(env, config.sac.gamma), device, seed
+        )
     except RuntimeError as error:  # what PyTorch raises when an allocation fails
         raise ConfigError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error

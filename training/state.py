@@ -47,6 +47,25 @@ def _check_env_state(env: GoalEnv, name: str) -> None:
         ) from error
 
 
+def _check_run(config: TrainConfig, spec: EnvSpec) -> None:
+    """Raises ConfigError for a run that would learn nothing, or not from all of its environments."""
+    n, rows = config.num_envs, spec.max_episode_steps + 1
+    if config.her.capacity < (n + 1) * rows:
+        # Episodes that end together are stored one after another; what is left over at the ring's end is one more.
+        raise ConfigError(
+            f"--her.capacity {config.her.capacity}: the episodes of {n} environments, {rows} rows each, end together "
+            f"and would overwrite each other; give {(n + 1) * rows} or more"
+        )
+    first_end = n * spec.max_episode_steps
+    last = (config.steps - 1) // n * n  # what is learnt at a step has been stored before it
+    if (last - max(config.warmup, first_end - n)) * config.updates_per_step < 1:
+        raise ConfigError(
+            f"--steps {config.steps}: ends before the first update; they begin after {config.warmup} random steps and "
+            f"the first episodes of {n} environments, which take {first_end}, with {config.updates_per_step} a step; "
+            "give more --steps"
+        )
+
+
 def _check_progress(progress: dict[str, Any]) -> None:
     """Raises ValueError, KeyError where a run cannot have come so far."""
     steps, since = progress["env_steps"], progress["learning_since"]
@@ -88,11 +107,7 @@ class TrainingState:
         n = config.num_envs
         (judge,), spec = evaluation_environments(config, 1, None)
         first_end = n * spec.max_episode_steps
-        if config.steps < first_end:
-            raise ConfigError(
-                f"--steps {config.steps}: the first episodes of {n} environments end after {first_end} steps, and "
-                "nothing is learnt before; give more --steps or fewer --num-envs"
-            )
+        _check_run(config, spec)
         _check_env_state(judge, config.env)
         envs = training_environments(config, spec)
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
@@ -108,7 +123,7 @@ class TrainingState:
             update_metrics=UpdateMeter(),
             doctor=Doctor(
                 # Not target_bounds: where nothing clips targets, Q can leave it. An entropy bonus is no part of it.
-                None if config.sac.backup_entropy else return_range(judge),
+                None if config.sac.backup_entropy else return_range(judge, config.sac.gamma),
                 agent.target_entropy,
                 first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
                 hindsight=config.her.strategy != "none",

@@ -117,7 +117,7 @@ def describe_start(task: ArmTask) -> str:
 
 
 def make_task(env: str, goal: GoalKind | None) -> ArmTask:
-    return make_envs(env, 1, TaskConfig(goal=goal), DEFAULT_REWARD, gamma=0.98)[0]
+    return make_envs(env, 1, TaskConfig(goal=goal), DEFAULT_REWARD)[0]
 
 
 def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:

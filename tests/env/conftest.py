@@ -29,7 +29,7 @@ def make_task():
 
     def make(name, reward="sparse", **config):
         kind = TASKS[name]
-        return kind(load_model(kind.has_cube), TaskConfig(**config), reward, GAMMA)
+        return kind(load_model(kind.has_cube), TaskConfig(**config), reward)
 
     return make
 

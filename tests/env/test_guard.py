@@ -111,4 +111,4 @@ def test_each_call_makes_an_environment(tmp_path, monkeypatch):
     (tmp_path / "one_for_all.py").write_text("ONE = object()\ndef make():\n    return ONE\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EnvError, match="returned the same object twice"):
-        make_envs("one_for_all:make", 2, TaskConfig(), "sparse", 0.98)
+        make_envs("one_for_all:make", 2, TaskConfig(), "sparse")

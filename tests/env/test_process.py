@@ -43,7 +43,7 @@ class Env:
 
 def arguments(name="pick-place", count=3, **task):
     config, reward = TaskConfig(**task), None if ":" in name else "sparse-reach"
-    return name, count, config, reward, 0.98, probe(make_envs(name, 1, config, reward, 0.98)[0], name)
+    return name, count, config, reward, probe(make_envs(name, 1, config, reward)[0], name)
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def make_loaded(given, state):
 
 
 def test_what_cannot_be_built_is_refused_as_it_is_here(start):
-    name, count, _, reward, gamma, spec = arguments("reach")
+    name, count, _, reward, spec = arguments("reach")
     with pytest.raises(EnvError, match=r"^--task.scripted-starts 0.5: reach has no cube to be grasped$"):
-        start(name, count, TaskConfig(scripted_starts=0.5), reward, gamma, spec)
+        start(name, count, TaskConfig(scripted_starts=0.5), reward, spec)
 
 
 def test_an_error_of_an_environment_is_raised_here_with_its_own_traceback(trouble):

@@ -147,18 +147,18 @@ def test_an_error_inside_their_module_is_shown_as_it_is(write_module):
 
 def test_each_environment_of_a_custom_factory_is_its_own(write_module):
     write_module("their_env_class", "class Env:\n    pass\n")
-    envs = make_envs("their_env_class:Env", 3, TaskConfig(), DEFAULT_REWARD, 0.98)
+    envs = make_envs("their_env_class:Env", 3, TaskConfig(), DEFAULT_REWARD)
     assert len({id(env) for env in envs}) == 3
 
 
 def test_an_unknown_task_is_named_with_those_that_exist():
     with pytest.raises(EnvError, match="--env stack: no such task; there are reach, push, pick-place, or MODULE:CALL"):
-        make_envs("stack", 1, TaskConfig(), DEFAULT_REWARD, 0.98)
+        make_envs("stack", 1, TaskConfig(), DEFAULT_REWARD)
 
 
 def test_a_goal_kind_that_a_task_has_not_is_named_with_those_that_it_has():
     with pytest.raises(EnvError, match="--env push: this task has no 'air' goals; there are: table"):
-        make_envs("push", 1, TaskConfig(goal="air"), DEFAULT_REWARD, 0.98)
+        make_envs("push", 1, TaskConfig(goal="air"), DEFAULT_REWARD)
 
 
 def test_a_colon_makes_a_name_custom():

@@ -17,7 +17,7 @@ from env.rendering import FRAME, FRAME_COLOR, INSET, MARGIN, PATH_OPACITY, add_p
 ROOT = Path(__file__).parents[2]
 DRAW = """
 from env import TaskConfig, make_envs
-task = make_envs("reach", 1, TaskConfig(), "sparse", 0.98)[0]
+task = make_envs("reach", 1, TaskConfig(), "sparse")[0]
 task.reset(seed=0)
 task.step([0.0] * 6)
 print("stepped")

@@ -784,7 +784,7 @@ def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes
     """What progress adds to a return is at most the way from there to 0, and at least the way back."""
     task = make_task(name, "sparse-reach", reach_per_finger=per_finger, pinch_weight=pinch)
     task.reset(seed=0)
-    low_return, high = task.return_range()
+    low_return, high = task.return_range(GAMMA)
     assert low_return == pytest.approx(-1 / (1 - GAMMA) - high)
     rng = np.random.default_rng(0)
     low, top = task.sim.model.control_range.T
@@ -805,7 +805,7 @@ def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes
 @pytest.mark.parametrize("terminate", [True, False])
 def test_return_range_holds_every_return_that_the_reward_allows(make_task, name, reward, terminate):
     task = make_task(name, reward, terminate_on_success=terminate)
-    bounds = task.return_range()
+    bounds = task.return_range(GAMMA)
     assert (bounds is None) == (reward == "staged")
     if bounds is None:
         return
@@ -858,7 +858,7 @@ def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_e
     """In endless episodes, as far as can be told: after 1000 steps a reward counts 2e-9 of itself."""
     task = make_task(name, "sparse-reach", **WEIGHTS)
     lowest, steps, rng = LOWEST[name], 1000, np.random.default_rng(0)
-    low, high = task.return_range()
+    low, high = task.return_range(GAMMA)
 
     def returns(potentials, met):
         return rewards_of(task, potentials, met) @ GAMMA ** np.arange(steps)

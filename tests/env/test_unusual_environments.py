@@ -84,8 +84,8 @@ def test_an_observation_that_changes_its_shape_is_named(point_env):
     [
         ({"goal_scale": float("nan")}, "goal_scale must be a positive number"),
         ({"goal_scale": np.ones(2)}, "goal_scale must be a positive number"),
-        ({"return_range": lambda self: (1.0, -1.0)}, "the lower first"),
-        ({"return_range": lambda self: (-np.inf, 0.0)}, "two finite numbers"),
+        ({"return_range": lambda self, gamma: (1.0, -1.0)}, "the lower first"),
+        ({"return_range": lambda self, gamma: (-np.inf, 0.0)}, "two finite numbers"),
         ({"return_range": (-1.0, 0.0)}, "trying it failed: TypeError"),
         ({"reset": lambda self: ({}, {})}, "trying it failed: TypeError"),
     ],

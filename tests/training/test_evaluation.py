@@ -82,7 +82,7 @@ def test_the_largest_of_negative_values_is_negative_and_an_episode_cut_short_has
 
 
 def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed(monkeypatch):
-    (env,) = make_envs("pick-place", 1, TaskConfig(max_episode_steps=5), "sparse", 0.98)
+    (env,) = make_envs("pick-place", 1, TaskConfig(max_episode_steps=5), "sparse")
     step = env.step
 
     def failing(action):
@@ -102,14 +102,14 @@ def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed(monk
 
 
 def test_run_episodes_tells_the_stages_and_the_largest_of_each_episode():
-    envs = make_envs("pick-place", 2, TaskConfig(max_episode_steps=5), "sparse", 0.98)
+    envs = make_envs("pick-place", 2, TaskConfig(max_episode_steps=5), "sparse")
     for episode in run_episodes(envs, drift, 10.0, 3, seed=0):
         assert tuple(episode.stages) == envs[0].stages
         assert episode.largest == {"penetration_mm": 0.0}
 
 
 def test_an_episode_depends_on_its_own_seed_alone():
-    envs = make_envs("reach", 4, TaskConfig(max_episode_steps=12), "sparse-reach", 0.98)
+    envs = make_envs("reach", 4, TaskConfig(max_episode_steps=12), "sparse-reach")
     together = list(run_episodes(envs, drift, 10.0, 6, seed=100))
     alone = [next(run_episodes(envs[:1], drift, 10.0, 1, seed=100 + i)) for i in range(6)]
     assert together == alone
@@ -117,7 +117,7 @@ def test_an_episode_depends_on_its_own_seed_alone():
 
 
 def test_recorded_episodes_are_the_evaluated_ones(monkeypatch):
-    (env,) = make_envs("reach", 1, TaskConfig(max_episode_steps=5), "sparse", 0.98)
+    (env,) = make_envs("reach", 1, TaskConfig(max_episode_steps=5), "sparse")
     points = []
     monkeypatch.setattr(env, "render", lambda: points.append(env.sim.grasp_point.copy()))
     assert len(list(record_episodes(env, drift, 10.0, 2, seed=7))) == 12

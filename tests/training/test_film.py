@@ -12,7 +12,7 @@ from training.stopping import Stopped
 
 
 def task():
-    return make_envs("reach", 1, TaskConfig(), "sparse", 0.98)[0]
+    return make_envs("reach", 1, TaskConfig(), "sparse")[0]
 
 
 def still(obs: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def open_window(monkeypatch):
 
 
 def built_in(name, **config):
-    return make_envs(name, 1, TaskConfig(**config), "sparse", 0.98)[0]
+    return make_envs(name, 1, TaskConfig(**config), "sparse")[0]
 
 
 def still(inputs):

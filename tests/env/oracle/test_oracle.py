@@ -74,7 +74,7 @@ def test_it_acts_within_the_agents_limits(env):
 
 @pytest.mark.parametrize("slope", [1.0, 0.5, 0.1])
 def test_the_servos_targets_go_where_the_script_says_whatever_an_action_is_worth(slope):
-    task = make_envs("pick-place", 1, TaskConfig(goal="fixed", action_slope=slope), "sparse", 0.98)[0]
+    task = make_envs("pick-place", 1, TaskConfig(goal="fixed", action_slope=slope), "sparse")[0]
     task.reset(seed=0)
     ik = InverseKinematics(task.sim.model)
     script, target = plan(task, ik), task.sim.servo_target.copy()
@@ -192,7 +192,7 @@ def slippery(task):
 
 
 def test_without_friction_nothing_is_lifted_and_the_funnel_says_so():
-    task = make_envs("pick-place", 1, TaskConfig(goal="fixed"), "sparse", 0.98)[0]
+    task = make_envs("pick-place", 1, TaskConfig(goal="fixed"), "sparse")[0]
     slippery(task)
     failed = [attempt(task, InverseKinematics(task.sim.model), seed) for seed in range(4)]
     result = figures("pick-place", "fixed", failed)
@@ -203,7 +203,7 @@ def test_without_friction_nothing_is_lifted_and_the_funnel_says_so():
 
 def test_with_mujocos_default_contacts_the_deep_overlap_is_told():
     """Ten times as deep as with the scene's own: whatever it lifts is no grasp, and none of it counts as success."""
-    task = make_envs("pick-place", 1, TaskConfig(goal="fixed"), "sparse", 0.98)[0]
+    task = make_envs("pick-place", 1, TaskConfig(goal="fixed"), "sparse")[0]
     model = task.sim.model.mj
     model.geom_solref[:], model.geom_solimp[:] = [0.02, 1], [0.9, 0.95, 0.001, 0.5, 2]
     result = figures(

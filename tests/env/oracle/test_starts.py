@@ -110,7 +110,7 @@ def test_it_is_the_steps_of_all_episodes_that_count(begun):
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_steps_by_which_it_ends_are_those_of_all_environments_together(count):
     config = TaskConfig(scripted_starts=0.6, scripted_until=1000)
-    for env in make_envs("pick-place", count, config, "sparse-reach", 0.98):
+    for env in make_envs("pick-place", count, config, "sparse-reach"):
         each = 1000 / count
         shares = [env.starts.share(part * each) for part in (0, 0.5, 0.75, 1)]
         assert shares == pytest.approx([0.6, 0.6, 0.3, 0.0])
@@ -118,7 +118,7 @@ def test_the_steps_by_which_it_ends_are_those_of_all_environments_together(count
 
 @pytest.mark.parametrize(("name", "until"), [("push", 100_000), ("pick-place", 200_000)])
 def test_each_task_has_its_own_end_of_it(name, until):
-    (env,) = make_envs(name, 1, TaskConfig(scripted_starts=0.6), "sparse-reach", 0.98)
+    (env,) = make_envs(name, 1, TaskConfig(scripted_starts=0.6), "sparse-reach")
     assert [env.starts.share(steps) for steps in (until / 2, until)] == pytest.approx([0.6, 0.0])
 
 
