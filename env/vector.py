@@ -13,8 +13,8 @@ class VectorStep(NamedTuple):
     """One step of N environments; next_obs is what the step led to, before any reset.
 
     next_obs: {"observation": (N, O), "achieved_goal": (N, G), "desired_goal": (N, G)} float32; reward (N,) float32;
-    terminated, truncated, success, diverged (N,) bool; info: stored arrays (N, …); metrics: {name: (N,)};
-    stages: {name: (N,) bool}.
+    terminated, truncated, success, diverged (N,) bool; info: stored arrays (N, …); metrics: {name: (N,)},
+    NaN where an environment reported none; stages: {name: (N,) bool}.
     """
 
     next_obs: dict[str, np.ndarray]
@@ -86,23 +86,25 @@ class VectorEnv:
             for key, value in arrays.items():
                 info[key][i] = value
             for key, value in step_info.get("metrics", {}).items():
-                metrics.setdefault(key, np.zeros(n))[i] = float(value)
+                metrics.setdefault(key, np.full(n, np.nan))[i] = float(value)
+                self._check_finite({key: metrics[key][i : i + 1]}, i)
             for key, value in step_info.get("stages", {}).items():
                 stages.setdefault(key, np.zeros(n, bool))[i] = bool(value)
             ended = terminated[i] or truncated[i]
             self._put(self.obs, i, env.reset()[0] if ended else obs)
-        self._check_finite({**next_obs, "reward": reward, **info, **metrics})
+        self._check_finite({**next_obs, "reward": reward, **info})
         if (terminated | truncated | diverged).any():
             self._check_finite(self.obs)
         return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics, stages)
 
     @staticmethod
-    def _check_finite(arrays: dict[str, np.ndarray]) -> None:
-        """One NaN in the buffer would spread over every network: nothing that is not finite gets there."""
+    def _check_finite(arrays: dict[str, np.ndarray], first: int = 0) -> None:
+        """One NaN in the buffer would spread over every network: nothing that is not finite gets there. The arrays'
+        rows are of the environments from `first` on."""
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
-                raise EnvError(f"{name} of environment {bad[0]} is not finite; nothing of this step was stored")
+                raise EnvError(f"{name} of environment {first + bad[0]} is not finite; nothing of this step was stored")
 
     def _checked_info(self, i: int, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays to store: at every step the same, or compute_reward would be handed what was never there."""

@@ -16,7 +16,7 @@ MOVED = 0.1
 
 
 def per_step_values(step: VectorStep) -> dict[str, np.ndarray]:
-    """The task's numbers by the curve that they feed, each (N,)."""
+    """The task's numbers by the curve that they feed, each (N,), NaN where an environment reported none."""
     metrics = {f"env/{name}": value for name, value in step.metrics.items()}
     return metrics | funnel_curves("funnel", {name: value.astype(float) for name, value in step.stages.items()})
 
@@ -50,18 +50,21 @@ class RolloutMeter:
         self.running["return"] += step.reward
         self.running["length"] += 1
         for name, value in per_step_values(step).items():
-            total = self.running.setdefault(name, np.zeros(len(value)))
+            total, count = (self.running.setdefault(key, np.zeros(len(value))) for key in (name, f"{name}, steps"))
+            told = ~np.isnan(value)
+            count += told
             if takes_largest(name):
-                total[:] = np.where(self.running["length"] == 1, value, np.maximum(total, value))
+                total[told] = np.where(count == 1, value, np.maximum(total, value))[told]
             else:
-                total += value
+                total[told] += value[told]
         for env in np.flatnonzero(step.terminated | step.truncated):
             length = self.running["length"][env]
             self._push("rollout/ep_rew_mean", self.running["return"][env])
             self._push("rollout/ep_len_mean", length)
             self._push("rollout/success_rate", float(step.success[env]))
             for name in per_step_values(step):
-                self._push(name, self.running[name][env] / (1 if takes_largest(name) else length))
+                if count := self.running[f"{name}, steps"][env]:
+                    self._push(name, self.running[name][env] / (1 if takes_largest(name) else count))
             if step.stages:
                 self._push(f"funnel/{len(step.stages) + 1}_held", float(step.success[env]))
             self.episodes += 1

@@ -74,6 +74,18 @@ def test_a_maximum_may_be_negative():
     assert meter.values()["env/height_max"] == pytest.approx((-2.0 - 4.0 - 6.0) / 3)
 
 
+def test_a_metric_is_that_of_the_steps_and_environments_that_report_it():
+    meter = RolloutMeter(2, 10.0)
+    meter.add(step([0, 0], GOES_ON, height=(np.nan, -5.0)))
+    meter.add(step([0, 0], ENDS, height=(np.nan, np.nan)))
+    assert meter.values()["env/height"] == meter.values()["env/height_max"] == -5.0
+    meter.add(step([0, 0], GOES_ON, height=(-1.0, np.nan)))
+    meter.add(step([0, 0], ENDS, height=(-3.0, np.nan)))
+    assert meter.values()["env/height"] == (-5.0 - 2.0) / 2
+    assert meter.values()["env/height_max"] == (-5.0 - 1.0) / 2
+    assert meter.values()["rollout/ep_len_mean"] == 2
+
+
 def test_a_stage_counts_where_it_happened_at_any_step_of_the_episode():
     meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, height=(2.0, 0.0)))  # lifted here, and let fall again
