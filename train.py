@@ -22,7 +22,7 @@ from env import EnvError, EnvFailed, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
 from sac import SAC, CompilerUnavailable, DeviceError, choose_products, describe_device
-from training.batches import draw, to_batches, transition_of
+from training.batches import UPDATES_AT_ONCE, draw, to_batches, transition_of
 from training.config import ConfigError, TrainConfig
 from training.curves import Curves
 from training.device_choice import choose_device, compile_update
@@ -36,14 +36,13 @@ from training.saving import SaveFailed, Saver, TrainingDiverged, restore
 from training.setup import evaluation_environments, evaluation_goal
 from training.state import TrainingState
 from training.stopping import Stopped, StopRequest, interruptible
+from training.unread import unread
 from training.verify_resume import VerificationFailed, verify_resume
 from training.watchdog import Watchdog, WatchdogError
 
 EVAL_ENVS = 20
 """Evaluation episodes that share a forward pass of the policy."""
 VIDEO_EPISODES = 3
-UPDATES_AT_ONCE = 16
-"""Updates whose batches are drawn, relabelled and handed over together, at most."""
 REFUSED = 2
 """Exit status of what no restart can cure: an impossible option, another run's directory, a diverged run."""
 
@@ -291,11 +290,14 @@ def leave(status: int, sentence: object) -> NoReturn:
 
 def main() -> None:
     try:
-        config = tyro.cli(TrainConfig, prog="train.py").resolved()
+        given = tyro.cli(TrainConfig, prog="train.py")
+        config = given.resolved()
         if config.verify_resume:
             for number in StopRequest.SIGNALS:
                 signal.signal(number, lambda number, _: sys.exit(128 + number))  # its two runs must not outlive it
             sys.exit(0 if verify_resume(config, sys.argv[1:]) else 1)
+        for sentence in unread(given, config):
+            say(sentence)
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog:
             train(config, stop, watchdog)
     except EnvFailed as error:

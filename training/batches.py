@@ -8,6 +8,9 @@ from env import EnvError, GoalEnv, VectorStep
 from sac import Batch
 from training.config import TrainConfig
 
+UPDATES_AT_ONCE = 16
+"""Updates whose batches are drawn, relabelled and handed over together, at most."""
+
 
 def transition_of(obs: dict[str, np.ndarray], action: np.ndarray, step: VectorStep) -> her.Transition:
     """What the buffer stores of a `step` of N environments that acted on `obs` (N, …) with `action` (N, A)."""

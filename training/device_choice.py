@@ -7,6 +7,7 @@ import torch
 
 from env import EnvSpec, GoalEnv
 from sac import SAC, Batch, CompilerUnavailable, choose_products, select_device
+from training.batches import UPDATES_AT_ONCE
 from training.config import TrainConfig
 from training.setup import evaluation_environments, make_agent
 
@@ -38,7 +39,7 @@ def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device:
     if config.compile and device.type == "cpu":
         with suppress(CompilerUnavailable):  # the run will say so
             compile_update(agent, config.sac.batch_size)
-    count = max(1, int(config.num_envs * config.updates_per_step))
+    count = min(max(1, int(config.num_envs * config.updates_per_step)), UPDATES_AT_ONCE)
     shape, obs = (count, config.sac.batch_size), spec.obs_dim + spec.goal_dim
     batch = Batch(
         torch.zeros(*shape, obs),
