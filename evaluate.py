@@ -63,6 +63,8 @@ def evaluate(config: EvaluateConfig) -> None:
         raise EvaluationError(
             f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up"
         )
+    if config.viewer and (config.video or config.json):
+        raise EvaluationError("--viewer: is for watching, without --video and --json")
     if config.video is not None:
         check_video_path(config.video)
     device = select_device(config.device)
@@ -78,6 +80,8 @@ def evaluate(config: EvaluateConfig) -> None:
     policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
     print(describe_device(device))
+    if manifest.fingerprint != spec.fingerprint:
+        print("trained on another model of the environment: the files that it is read from have changed since")
 
     if config.viewer:
         watch(envs[0], policy, spec.goal_scale, config.seed)

@@ -41,7 +41,7 @@ LEFT_OUT = {
     "less-hindsight-late": ["--her.late-ratio", "0.8"],
     "four-step-targets": ["--sac.n-step", "1"],
     "clipped-targets": ["--sac.no-clip-target"],
-    "no-entropy-in-target": ["--sac.backup-entropy"],
+    "no-entropy-in-target": ["--sac.backup-entropy", "--sac.n-step", "1"],
     "layer-norm": ["--sac.no-layer-norm"],
     "quiet-exploration": ["--sac.target-entropy", "-3"],
     "averaged-actor": ["--sac.average-tau", "1"],

@@ -37,7 +37,8 @@ class SACConfig:
     """Share of the online critics that moves into the target critics at each update."""
     average_tau: float = 1e-3
     """Share of the actor that moves into its running average at each update.
-    The average is what is evaluated and kept as the policy; 1 is the actor itself."""
+    The average is what is evaluated and kept as the policy. Of the untrained actor a share of about
+    exp(-average_tau * updates) is left in it. 1 is the actor itself."""
     batch_size: int = 256
     """Transitions per update."""
     init_alpha: float = 0.05
@@ -47,7 +48,7 @@ class SACConfig:
     None is -(action dimensions) / 2; push and pick-place train with -6."""
     backup_entropy: bool = False
     """Include the entropy bonus in the critics' target, as in the paper.
-    Without it Q is the plain return, which can be clipped to its possible range."""
+    Without it Q is the plain return, which can be clipped to its possible range. Needs n_step 1."""
     clip_target: bool = True
     """Clip the critics' target to the range of the return, where the environment states one."""
 

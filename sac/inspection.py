@@ -11,6 +11,8 @@ from sac import losses
 from sac.agent import SAC
 from sac.update import Batch, Moments, Parameters, last_adam_step
 
+MOST_SORTED = 2**24
+"""Numbers of which PyTorch finds a quantile, at most."""
 SATURATED = 0.99
 """An action whose mean lies beyond this, of 1, is at its limit: tanh has hardly a gradient there."""
 
@@ -64,7 +66,7 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
             "policy/spread_over_states": limited.std(0, correction=0).mean(),
             "policy/dead_units": dead_units(agent.actor.net, batch.obs),
             "policy/target_entropy": torch.tensor(agent.target_entropy),
-            "policy/observation_p99": batch.obs.abs().flatten().quantile(0.99),
+            "policy/observation_p99": quantile(batch.obs.abs(), torch.tensor(0.99)),
             "grad/critic": norm(critic_gradients),
             "grad/actor": norm(actor_gradients),
             "weight/critic": norm(agent.critic.parameters()),
@@ -84,8 +86,13 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
 
 def quantiles(name: str, values: Tensor) -> dict[str, Tensor]:
     """The 5 %, 50 % and 95 % quantiles of `values` (…), by names that end in them."""
-    shares = torch.tensor([0.05, 0.5, 0.95], device=values.device)
-    return dict(zip((f"{name}_{p}" for p in ("p05", "p50", "p95")), values.flatten().quantile(shares), strict=True))
+    shares = torch.tensor([0.05, 0.5, 0.95])
+    return dict(zip((f"{name}_{p}" for p in ("p05", "p50", "p95")), quantile(values, shares), strict=True))
+
+
+def quantile(values: Tensor, shares: Tensor) -> Tensor:
+    """The quantiles (…) of `values` (…): of the first of them, where they are more than PyTorch sorts for this."""
+    return values.flatten()[:MOST_SORTED].quantile(shares.to(values.device))
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:

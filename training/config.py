@@ -184,8 +184,10 @@ class TrainConfig:
                 raise ConfigError(sentence)
 
         for name, value, most in (
+            ("--steps", self.steps, 10**12),
             ("--num-envs", self.num_envs, 4_096),
             ("--updates-per-step", self.updates_per_step, 100),
+            ("--num-envs times --updates-per-step", self.num_envs * self.updates_per_step, 10_000),
             ("--sac.batch-size", self.sac.batch_size, 2**20),
             ("--sac.n-step", self.sac.n_step, 10_000),
             ("--sac.hidden", max(self.sac.hidden, default=0), 2**16),
@@ -210,12 +212,6 @@ class TrainConfig:
             self.steps > self.warmup,
             f"--steps {self.steps}: the first {self.warmup} steps are random warm-up, so a run of {self.steps} would "
             "learn nothing; give more --steps or a smaller --warmup",
-        )
-        updates = (self.steps - self.warmup) * self.updates_per_step
-        require(
-            not 0 < updates < 1,
-            f"--updates-per-step {self.updates_per_step}: that makes no update in the {self.steps - self.warmup} steps "
-            "after the warm-up; give more --steps",
         )
         for name, value in flatten(asdict(self)).items():
             require(not isinstance(value, float) or math.isfinite(value), f"--{name} {value}: must be a finite number")
@@ -243,6 +239,11 @@ class TrainConfig:
         after = self.sac.lr_decay_after
         require(after is None or after >= 1, f"--sac.lr-decay-after {after}: must be at least 1")
         require(self.sac.n_step >= 1, f"--sac.n-step {self.sac.n_step}: must be at least 1")
+        require(
+            self.sac.n_step == 1 or not self.sac.backup_entropy,
+            f"--sac.backup-entropy --sac.n-step {self.sac.n_step}: the entropy of the steps in between would be left "
+            "out; give --sac.n-step 1",
+        )
         slope = self.task.action_slope
         require(0 < slope <= 1, f"--task.action-slope {slope}: must lie between 0 and 1")
         require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")
