@@ -282,13 +282,28 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def defining_options(tree: dict[str, Any]) -> dict[str, Any]:
     """The options, by name, that make a run what it is: what a resumed run may be told anew is left out."""
-    return flatten({key: value for key, value in tree.items() if key not in MAY_CHANGE})
+    return _said(tree, flatten({key: value for key, value in tree.items() if key not in MAY_CHANGE}))
 
 
 def evaluated_options(tree: dict[str, Any]) -> dict[str, Any]:
     """The options of EVALUATED, by name; None where older code did not know one."""
     given = flatten({"eval": tree.get("eval", {})})
-    return {name: given.get(name) for name in EVALUATED}
+    return _said(tree, {name: given.get(name) for name in EVALUATED})
+
+
+def _said(tree: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with what the task decides where they are None: it is no other run that says so."""
+    name = tree.get("env")
+    if not isinstance(name, str) or name not in TASKS:
+        return options
+    task = TASKS[name]
+    decided = {
+        "task.goal": task.training_goal,
+        "task.max-episode-steps": task.episode_steps,
+        "sac.target-entropy": -task.action_dim / 2,
+        "eval.goal": task.goal_kinds[0],
+    }
+    return options | {name: value for name, value in decided.items() if name in options and options[name] is None}
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -12,7 +12,6 @@ from tensorboard.compat.proto.event_pb2 import SessionLog
 
 from training.config import defining_options, evaluated_options
 from training.run_directory import RunDirectory
-from training.setup import evaluation_goal
 
 
 class NotComparable(ValueError):
@@ -128,7 +127,6 @@ def _options(run: Run, tag: str) -> dict[str, Any]:
     options = defining_options(run.config)
     if tag.startswith(("eval/", "eval_funnel/")):
         options |= evaluated_options(run.config)
-        options["eval.goal"] = evaluation_goal(run.config["env"], options["eval.goal"])
     return options
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from env import TaskConfig
+from env import TaskConfig, make_envs
 from her import HERConfig
 from sac import SACConfig
 from training.config import ConfigError, TrainConfig, config_from_dict, differences
@@ -124,3 +124,20 @@ def test_differences_name_what_would_make_it_another_run_and_nothing_else():
     assert differences(old.to_dict(), allowed.to_dict()) == []
     other = replace(old, num_envs=8, sac=replace(old.sac, lr=0.1))
     assert differences(old.to_dict(), other.to_dict()) == ["--num-envs: 16, now 8", "--sac.lr: 0.0005, now 0.1"]
+
+
+@pytest.mark.parametrize(
+    ("env", "goal", "evaluated", "length"), [("reach", "air", "air", 50), ("pick-place", "mix", "fixed", 100)]
+)
+def test_to_say_what_the_task_decides_makes_no_other_run(env, goal, evaluated, length):
+    unsaid = TrainConfig(env=env).resolved()
+    entropy = make_envs(env, 1, unsaid.task, "sparse")[0].action_dim / -2 if env == "reach" else -6.0
+    said = replace(
+        unsaid,
+        task=replace(unsaid.task, goal=goal, max_episode_steps=length),
+        sac=replace(unsaid.sac, target_entropy=entropy),
+        eval=replace(unsaid.eval, goal=evaluated),
+    )
+    assert differences(unsaid.to_dict(), said.to_dict()) == differences(said.to_dict(), unsaid.to_dict()) == []
+    (told,) = differences(unsaid.to_dict(), replace(said, eval=replace(said.eval, goal="table")).to_dict())
+    assert told == f"--eval.goal: {evaluated}, now table"
