@@ -15,6 +15,7 @@ import checkpoints
 import evaluate
 import train
 from env import RenderingUnavailable, TaskConfig, make_envs
+from env.model import ArmModel
 
 SMALL = ["--no-video", "--no-compile", "--no-overlap", "--sac.hidden", "32", "32", "--num-envs", "4", "--warmup", "100",
          "--eval.episodes", "2", "--steps", "200"]  # fmt: skip
@@ -104,6 +105,7 @@ def test_a_video_shows_the_episodes(name, runs, tmp_path, monkeypatch):
         (["{run}", "--episodes", "0"], "--episodes 0"),
         (["{run}", "--video", "film.avi"], "must end in .mp4 or .gif"),
         (["{parent}"], "is no checkpoint: it has no manifest.json"),
+        (["{run}", "--viewer", "--json", "r.json"], "--viewer: is for watching, without --video and --json"),
         (["{run}", "--json", "{parent}"], "cannot be written ({parent}: Is a directory); name another file"),
         (["{run}", "--json", "{run}/config.json/result.json"], "cannot be written ({run}/config.json: File exists)"),
         (["{run}", "--json", "/proc/r.json"], "--json /proc/r.json: cannot be written (/proc"),
@@ -202,6 +204,16 @@ def test_a_policy_of_older_code_gets_one_sentence(runs, tmp_path, monkeypatch):
     message = run(monkeypatch, saved)
     assert message.endswith("holds no averaged policy: older code wrote it; train it again")
     assert message.count("\n") == 0
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_policy_of_another_model_is_evaluated_and_said_to_be(changed, runs, monkeypatch, capsys):
+    if changed:
+        monkeypatch.setattr(ArmModel, "fingerprint", "0" * 64)
+    assert run(monkeypatch, runs / "r", "--episodes", 1) is None
+    output = capsys.readouterr().out
+    assert ("trained on another model of the environment" in output) == changed
+    assert "success" in output
 
 
 def test_a_policy_that_does_not_fit_gets_one_sentence(runs, point_run, tmp_path, monkeypatch):

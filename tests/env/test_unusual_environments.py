@@ -1,5 +1,7 @@
 """Environments that people bring: what is legal works, and what is not is named in a sentence."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -88,11 +90,43 @@ def test_an_observation_that_changes_its_shape_is_named(point_env):
         ({"return_range": lambda self, gamma: (-np.inf, 0.0)}, "two finite numbers"),
         ({"return_range": (-1.0, 0.0)}, "trying it failed: TypeError"),
         ({"reset": lambda self: ({}, {})}, "trying it failed: TypeError"),
+        ({"action_space": SimpleNamespace(low=np.zeros(2), high=np.ones(2))}, r"action_space.low is \[0.\]; rescale"),
+        ({"action_space": SimpleNamespace(low=-1, high=2)}, r"action_space.high is \[2\]; rescale"),
     ],
 )
 def test_optional_parts_that_make_no_sense_are_named(point_env, attributes, sentence):
     with pytest.raises(EnvError, match=sentence):
         probe(type("Odd", (point_env.PointEnv,), attributes)(), "mine:Env")
+
+
+@pytest.mark.parametrize("extra", [{"a|b": np.zeros(1)}, {"metrics": {"a|b": 1.0}}, {"stages": {"a|b": True}}])
+def test_a_name_that_no_checkpoint_can_hold_is_found_at_once(point_env, extra):
+    class Named(point_env.PointEnv):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | extra
+
+    with pytest.raises(EnvError, match=r"info's 'a\|b': names are strings without \|"):
+        probe(Named(), "mine:Env")
+
+
+def test_goal_functions_are_tried_with_the_numbers_that_the_buffer_keeps(point_env):
+    class ByKind(point_env.PointEnv):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | {"kind": np.array(1)}
+
+        def is_success(self, achieved_goal, desired_goal, info):
+            return np.array([False, True])[info["kind"]]
+
+    with pytest.raises(EnvError, match="trying it failed: IndexError"):
+        probe(ByKind(), "mine:Env")
+
+    class OfWholeNumbers(ByKind):
+        def is_success(self, achieved_goal, desired_goal, info):
+            return np.array([False, True])[info["kind"].astype(int)]
+
+    assert probe(OfWholeNumbers(), "mine:Env").info_shapes == {"kind": ()}
 
 
 def test_an_evaluation_counts_a_diverged_episode_as_failed(point_env):

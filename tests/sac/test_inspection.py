@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sac import SAC, SACConfig, inspect, losses
+from sac.inspection import quantile
 from sac.update import BETA1, BETA2, EPS, Moments, last_adam_step
 
 OBS, ACTION, SIZE = 5, 3, 64
@@ -118,3 +119,9 @@ def test_adams_step_by_the_papers_formula_and_none_before_the_first():
     moments.exp_avg_sq["w"] += torch.tensor([0.04, 1.0])
     mean, square = np.array([0.5, -2.0]) / (1 - BETA1**3), np.array([0.04, 1.0]) / (1 - BETA2**3)
     np.testing.assert_allclose(last_adam_step(moments, 0.1)["w"], 0.1 * mean / (np.sqrt(square) + EPS), rtol=1e-5)
+
+
+def test_a_quantile_is_that_of_as_many_numbers_as_pytorch_takes():
+    values = torch.arange(2**24 + 10, dtype=torch.float32)
+    values[-10:] = 1e9
+    assert quantile(values, torch.tensor([0.5, 1.0])).tolist() == [(2**24 - 1) / 2, 2**24 - 1]
