@@ -1,12 +1,14 @@
 """Pick-place with each ingredient of docs/recipe.md left out alone: which matters how much.
 
 python benchmarks/ablation.py --seeds 0 1 --jobs 2 --reduced-precision    runs/ablation/…; typed again, it goes on
-python -m training.compare runs/ablation/*/ --out ablation.png            the curves
+python benchmarks/ablation.py … --out ablation.png                        draws the curves as well (the extra "plots")
 
-Each run's last policy is evaluated on episodes that nothing else sees; the table at the end says how many it held.
+Each run's last policy is evaluated on episodes that nothing else sees; the table at the end says how many it held, and
+after how many steps the run first held half of its evaluation episodes, which are on the fixed target.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,7 +19,9 @@ from pathlib import Path
 import tyro
 from command_line import count, seed_number
 
+from env.outputs import OutputError, check_writable
 from training.config import ConfigError, TrainConfig
+from training.recorded import read_curve
 
 ROOT = Path(__file__).parents[1]
 SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000", "--her.late-from", "120000"]
@@ -25,6 +29,8 @@ SCHEDULE += ["--sac.lr-decay-after", "30000"]
 """Everything that changes with time comes early enough to act in runs as short as these."""
 EPISODES, EVALUATION_SEED = 100, 130_000
 GOALS = ("fixed", "air")
+COLUMNS = 5
+"""Of panels in the picture."""
 LEFT_OUT = {
     "nothing": [],
     "scripted-starts": ["--task.scripted-starts", "0"],
@@ -84,8 +90,44 @@ def report(run: Path, goal: str) -> Path:
     return Path(f"{run}-{goal}.json")
 
 
-def held(run: Path, goal: str) -> str:
-    return f"{json.loads(report(run, goal).read_text())['success']['rate']:.0%}"
+def row(name: str, seed: int, run: Path) -> tuple[str, ...]:
+    curve = read_curve(run, "eval/success_rate")
+    half = curve.steps[curve.values >= 0.5]
+    held = (json.loads(report(run, goal).read_text())["success"]["rate"] for goal in GOALS)
+    return name, str(seed), f"{half[0]:,}" if len(half) else "never", *(f"{rate:.0%}" for rate in held)
+
+
+def check_picture(path: Path) -> None:
+    """Raises OutputError where the picture could not be drawn after all the runs."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise OutputError("--out needs matplotlib, which is not installed: pip install -e '.[plots]'")
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"--out {path}: the picture is a .png")
+    check_writable("--out", path)
+
+
+def draw(runs: dict[tuple[str, int], Path], path: Path) -> None:
+    """A panel for each ingredient: success of the runs without it, over those that leave out nothing in grey."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in dict.fromkeys(name for name, _ in runs) if name != "nothing"]
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(2.1 * COLUMNS, 1.6 * rows + 0.3), dpi=110, layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat
+    for name, panel in zip(names, panels, strict=False):  # in this order: zip takes from the first before it ends
+        for (left_out, _), run in runs.items():
+            if left_out in ("nothing", name):
+                curve = read_curve(run, "eval/success_rate")
+                look = {"color": "C0", "zorder": 3} if left_out == name else {"color": "0.7"}
+                panel.plot(curve.steps / 1000, curve.values, linewidth=1.4, **look)
+        panel.set_title(name, fontsize="small")
+        panel.set(ylim=(-0.02, 1.02), xlim=(0, None))
+        panel.grid(alpha=0.25)
+    for panel in list(panels):
+        panel.axis("off")
+    figure.supxlabel("environment steps (thousands)", fontsize="small")
+    figure.supylabel("success", fontsize="small")
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -98,10 +140,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=seed_number, nargs="+", default=[0, 1])
     parser.add_argument("--jobs", type=count, default=2, help="runs side by side")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
+    parser.add_argument("--out", type=Path, help="draw the curves to this .png")
     arguments, options = parser.parse_known_args()
     try:
         tyro.cli(TrainConfig, args=options).resolved()
-    except ConfigError as error:
+        if arguments.out is not None:
+            check_picture(arguments.out)
+    except (ConfigError, OutputError) as error:
         parser.error(str(error))
     runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
     table = []
@@ -112,14 +157,17 @@ def main() -> None:
                 status = job.result()
                 print(f"{run}: {f'exit status {status}, see {run}.log' if status else 'done'}", flush=True)
                 if not status:
-                    table.append((name, str(seed), *(held(run, goal) for goal in GOALS)))
+                    table.append(row(name, seed, run))
         except KeyboardInterrupt:
             # It has reached the runs, too, which save and leave; the others are not to begin.
             pool.shutdown(cancel_futures=True)
             sys.exit(130)
-    for row in [("left out", "seed", *GOALS), *sorted(table)]:
-        print("".join(f"{cell:<26}" if column == 0 else f"{cell:>8}" for column, cell in enumerate(row)))
-    sys.exit(0 if len(table) == len(runs) else 1)
+    for name, *cells in [("left out", "seed", "half held", *GOALS), *sorted(table)]:
+        print(f"{name:<24}" + "".join(f"{cell:>11}" for cell in cells))
+    if len(table) < len(runs):
+        sys.exit(1)
+    if arguments.out is not None:
+        draw(runs, arguments.out)
 
 
 if __name__ == "__main__":
