@@ -1,14 +1,17 @@
 """What runs have left in their directories, and which of them are the same but for the seed."""
 
 import json
+import struct
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-from tensorboard.compat.proto.event_pb2 import SessionLog
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from training.config import defining_options, evaluated_options
 from training.run_directory import RunDirectory
@@ -74,7 +77,7 @@ def read_curve(path: Path, tag: str) -> Curve:
     # By name a resumed run's files are in order, and what lies beyond the start of a later one is void.
     for file in sorted(path.glob("events.out.tfevents.*")):
         began = None
-        for event in LegacyEventFileLoader(str(file)).Load():
+        for event in _read_events(file):
             if event.session_log.status == SessionLog.START:
                 values = {step: value for step, value in values.items() if step < event.step}
                 seconds = {step: second for step, second in seconds.items() if step < event.step}
@@ -101,6 +104,28 @@ def read_curve(path: Path, tag: str) -> Curve:
     if not np.isfinite(curve.values).all():
         raise NotComparable(f"{path}: {tag} holds a number that is not finite; leave it out")
     return curve
+
+
+def _read_events(file: Path) -> Iterator[Event]:
+    """Every event of a file, but for a last one that is not whole: still being written, or cut off by a crash.
+
+    Raises NotComparable where one is damaged; TensorBoard's reader takes that for the file's end.
+    """
+    end = 0
+    for record in RawEventFileLoader(str(file)).Load():
+        end += 16 + len(record)  # its length, and a checksum of each
+        yield Event.FromString(record)
+    with open(file, "rb") as opened:
+        opened.seek(end)
+        rest = opened.read()
+    if len(rest) < 12 or not any(rest):
+        return
+    length, checksum = struct.unpack("<QI", rest[:12])
+    damaged = masked_crc32c(rest[:8]) != checksum
+    if not damaged and len(rest) >= 16 + length:
+        damaged = struct.pack("<I", masked_crc32c(rest[12 : 12 + length])) != rest[12 + length : 16 + length]
+    if damaged:
+        raise NotComparable(f"{file} is damaged from byte {end:,} on; leave the run out")
 
 
 def group_runs(runs: list[Run], tag: str) -> list[Group]:

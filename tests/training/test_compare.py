@@ -1,12 +1,14 @@
 """Runs side by side: which belong together, what their event files hold, the statistics, the command line."""
 
 import json
+import struct
 import sys
 from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from her import HERConfig
 from sac import SACConfig
@@ -314,6 +316,33 @@ def test_a_directory_without_a_run_is_a_sentence(break_run, tmp_path, run):
     elif break_run == "foreign config":
         (path / "config.json").write_text("[]")
     assert run(path) == f"training.compare: {expected[break_run]}"
+
+
+@pytest.mark.parametrize("damage", ["length", "content"])
+def test_a_damaged_curve_is_no_shorter_one(damage, tmp_path, run):
+    path = write_run(tmp_path / "r", REACH, dict.fromkeys(range(10), 0.5))
+    (file,) = path.glob("events.*")
+    content = bytearray(file.read_bytes())
+    records = [at for at in range(len(content) - 12) if is_record(content, at)]
+    at = records[-4]
+    content[at + (0 if damage == "length" else 14)] ^= 1
+    file.write_bytes(content)
+    assert run(path) == f"training.compare: {file} is damaged from byte {at:,} on; leave the run out"
+
+
+def is_record(content, at):
+    return struct.pack("<I", masked_crc32c(bytes(content[at : at + 8]))) == content[at + 8 : at + 12]
+
+
+@pytest.mark.parametrize("tail", ["cut", "zeros"])
+def test_what_a_crash_leaves_at_the_end_is_left_out(tail, tmp_path):
+    path = write_run(tmp_path / "r", REACH, dict.fromkeys(range(10), 0.5))
+    (file,) = path.glob("events.*")
+    content = file.read_bytes()
+    expected = 9 if tail == "cut" else 10
+    for rest in range(1, 40, 3):
+        file.write_bytes(content[:-rest] if tail == "cut" else content + bytes(rest))
+        assert len(read_curve(path, TAG).steps) == expected
 
 
 def test_a_curve_that_is_not_there_is_a_sentence(three_seeds, run, capsys):
