@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> None:
     policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
     print(describe_device(device))
-    if manifest.fingerprint != spec.fingerprint:
+    if None not in (manifest.fingerprint, spec.fingerprint) and manifest.fingerprint != spec.fingerprint:
         print("trained on another model of the environment: the files that it is read from have changed since")
 
     if config.viewer:

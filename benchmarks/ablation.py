@@ -97,8 +97,10 @@ def row(name: str, seed: int, run: Path) -> tuple[str, ...]:
     return name, str(seed), f"{half[0]:,}" if len(half) else "never", *(f"{rate:.0%}" for rate in held)
 
 
-def check_picture(path: Path) -> None:
+def check_picture(path: Path, names: list[str]) -> None:
     """Raises OutputError where the picture could not be drawn after all the runs."""
+    if set(names) <= {"nothing"}:
+        raise OutputError("--out has a panel for each ingredient, and none is left out")
     if importlib.util.find_spec("matplotlib") is None:
         raise OutputError("--out needs matplotlib, which is not installed: pip install -e '.[plots]'")
     if path.suffix.lower() != ".png":
@@ -143,9 +145,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="draw the curves to this .png")
     arguments, options = parser.parse_known_args()
     try:
-        tyro.cli(TrainConfig, args=options).resolved()
+        for name in arguments.only:
+            tyro.cli(TrainConfig, args=train_options(name, 0, options)).resolved()
         if arguments.out is not None:
-            check_picture(arguments.out)
+            check_picture(arguments.out, arguments.only)
     except (ConfigError, OutputError) as error:
         parser.error(str(error))
     runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}

@@ -4,8 +4,9 @@ from env.rendering import RenderingUnavailable, choose_backend
 
 choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next lines do
 
+from env.probe import probe  # noqa: E402
 from env.process import VectorEnvProcess, make_vector  # noqa: E402
-from env.protocol import EnvError, EnvFailed, EnvSpec, GoalEnv, probe  # noqa: E402
+from env.protocol import EnvError, EnvFailed, EnvSpec, GoalEnv  # noqa: E402
 from env.registry import DEFAULT_REWARD, TASKS, is_custom, make_envs  # noqa: E402
 from env.simulation import SimulationDiverged  # noqa: E402
 from env.task import GoalKind, Reward, TaskConfig  # noqa: E402

@@ -19,7 +19,7 @@ class Guarded:
     but an OSError of its own would be taken for a failure of our output, and is an EnvFailed instead.
 
     Args:
-        env: follows the protocol, as probe() found (env/protocol.py).
+        env: follows the protocol, as probe() found (env/probe.py).
         name: what --env says.
     """
 

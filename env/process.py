@@ -95,7 +95,7 @@ class VectorEnvProcess:
     def _receive(self) -> Any:
         try:
             result, obs, error = pickle.load(self._process.stdout)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # before an answer, or in the middle of one
             raise self._gone() from None
         if error is not None:
             raise error

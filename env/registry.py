@@ -6,7 +6,8 @@ from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import OPEN, WIDEST
 from env.oracle.starts import ScriptedStarts
 from env.pick_place import PickPlace
-from env.protocol import EnvError, GoalEnv, load_factory
+from env.probe import load_factory
+from env.protocol import EnvError, EnvFailed, GoalEnv
 from env.push import Push
 from env.reach import Reach
 from env.task import ArmTask, Reward, TaskConfig
@@ -30,7 +31,8 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward) -> list[G
         try:
             envs = [factory() for _ in range(count)]
         except Exception as error:  # other people's code fails in its own ways; the sentence says in which
-            raise EnvError(f"--env {name}: calling it failed: {type(error).__name__}: {error}") from error
+            kind = EnvFailed if isinstance(error, OSError) else EnvError
+            raise kind(f"--env {name}: calling it failed: {type(error).__name__}: {error}") from error
         if len(set(map(id, envs))) < count:
             raise EnvError(f"--env {name}: it returned the same object twice; each call must make an environment")
         return [Guarded(env, name) for env in envs]

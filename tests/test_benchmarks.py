@@ -59,3 +59,11 @@ def test_a_number_that_cannot_be_is_refused_in_a_sentence(name, options):
     assert ended.returncode == 2, ended.stderr
     assert f"error: argument {options[-2]}: " in sentence
     assert "Traceback" not in ended.stderr
+
+
+def test_the_environments_speed_is_measured():
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS.parent)}
+    command = [sys.executable, BENCHMARKS / "env_steps.py", "--seconds", "0.01", "--repeats", "1"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "pick-place" in ended.stdout

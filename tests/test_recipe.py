@@ -1,6 +1,8 @@
 """The recipe says how to leave each ingredient out: by options that exist, and that the ablation leaves out too."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,3 +56,21 @@ def test_the_ablation_leaves_out_each_ingredient_of_the_recipe_and_hindsight():
     left_out = [options for name, options in LEFT_OUT.items() if name not in ("nothing", "hindsight")]
     assert sorted(left_out) == sorted(DOCUMENTED)
     assert resolved(LEFT_OUT["hindsight"])["her"]["strategy"] == "none"
+
+
+def test_the_ablation_checks_the_runs_that_it_will_start(tmp_path):
+    """Options that one arm cannot take, or reach could not: before the first run."""
+    command = [sys.executable, ROOT / "benchmarks" / "ablation.py", "--runs", tmp_path / "runs"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def ends_with(*options):
+        ended = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
+        return ended.returncode, ended.stderr.strip().splitlines()[-1]
+
+    status, sentence = ends_with("--sac.backup-entropy", "--only", "strays")
+    assert (status, "--sac.backup-entropy --sac.n-step 4" in sentence) == (2, True)
+    status, sentence = ends_with("--warmup", "200000")
+    assert (status, "--steps 150000: the first 200000 steps are random" in sentence) == (2, True)
+    status, sentence = ends_with("--only", "nothing", "--out", str(tmp_path / "a.png"))
+    assert (status, "--out has a panel for each ingredient" in sentence) == (2, True)
+    assert list(tmp_path.iterdir()) == []

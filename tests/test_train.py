@@ -228,9 +228,10 @@ def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, run):
         (["--num-envs", "100000", "--steps", "100000000"], "--num-envs 100000: is more than 4,096"),
         (
             ["--num-envs", "4096", "--updates-per-step", "9"],
-            "--num-envs times --updates-per-step 36864.0: is",
+            "36,864 updates between",
         ),
         (["--steps", "9" * 400], "is more than 1,000,000,000,000"),
+        (["--num-envs", "9" * 400], "is more than 4,096"),
         (["--sac.backup-entropy"], "--sac.backup-entropy --sac.n-step 4: the entropy"),
         (["--sac.batch-size", "1000000000"], "--sac.batch-size 1000000000: is more than 1,048,576"),
         (["--sac.n-step", "10000000"], "--sac.n-step 10000000: is more than 10,000"),

@@ -176,18 +176,28 @@ class TrainConfig:
             eval=replace(self.eval, every=given_or(self.eval.every, EVAL_EVERY, 5_000)),
         )
         config._check()
+        config._check_training()
         return config
 
-    def _check(self) -> None:
-        def require(condition: bool, sentence: str) -> None:
-            if not condition:
-                raise ConfigError(sentence)
+    def _check_training(self) -> None:
+        """What a policy may have been trained with, by older code, and none is any more."""
+        require(self.steps <= 10**12, f"--steps {self.steps}: is more than {10**12:,}")
+        updates = self.num_envs * self.updates_per_step
+        require(
+            updates <= 10_000,
+            f"--num-envs {self.num_envs} --updates-per-step {self.updates_per_step}: {updates:,.0f} updates between "
+            "two steps, in which nobody is answered, are more than 10,000",
+        )
+        require(
+            self.sac.n_step == 1 or not self.sac.backup_entropy,
+            f"--sac.backup-entropy --sac.n-step {self.sac.n_step}: the entropy of the steps in between would be left "
+            "out; give --sac.n-step 1",
+        )
 
+    def _check(self) -> None:
         for name, value, most in (
-            ("--steps", self.steps, 10**12),
             ("--num-envs", self.num_envs, 4_096),
             ("--updates-per-step", self.updates_per_step, 100),
-            ("--num-envs times --updates-per-step", self.num_envs * self.updates_per_step, 10_000),
             ("--sac.batch-size", self.sac.batch_size, 2**20),
             ("--sac.n-step", self.sac.n_step, 10_000),
             ("--sac.hidden", max(self.sac.hidden, default=0), 2**16),
@@ -196,7 +206,8 @@ class TrainConfig:
             ("--task.opening-weight", self.task.opening_weight, 1e6),
         ):
             # What is far beyond use ends in a machine without memory, or in a run that answers nobody.
-            require(value <= most or not math.isfinite(value), f"{name} {value}: is more than {most:,.0f}")
+            unusable = isinstance(value, float) and not math.isfinite(value)  # which is said below
+            require(value <= most or unusable, f"{name} {value}: is more than {most:,.0f}")
         for name, value in (
             ("--num-envs", self.num_envs),
             ("--sac.batch-size", self.sac.batch_size),
@@ -239,11 +250,6 @@ class TrainConfig:
         after = self.sac.lr_decay_after
         require(after is None or after >= 1, f"--sac.lr-decay-after {after}: must be at least 1")
         require(self.sac.n_step >= 1, f"--sac.n-step {self.sac.n_step}: must be at least 1")
-        require(
-            self.sac.n_step == 1 or not self.sac.backup_entropy,
-            f"--sac.backup-entropy --sac.n-step {self.sac.n_step}: the entropy of the steps in between would be left "
-            "out; give --sac.n-step 1",
-        )
         slope = self.task.action_slope
         require(0 < slope <= 1, f"--task.action-slope {slope}: must lie between 0 and 1")
         require(self.sac.lr > 0, f"--sac.lr {self.sac.lr}: must be positive")
@@ -258,6 +264,11 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ConfigError(sentence)
 
 
 def config_from_dict(content: dict[str, Any], source: Path) -> TrainConfig:
@@ -286,7 +297,7 @@ def defining_options(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluated_options(tree: dict[str, Any]) -> dict[str, Any]:
-    """The options of EVALUATED, by name; None where older code did not know one."""
+    """The options of EVALUATED, by name; None where older code did not know one, or the task has no say."""
     given = flatten({"eval": tree.get("eval", {})})
     return _said(tree, {name: given.get(name) for name in EVALUATED})
 

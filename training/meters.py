@@ -11,6 +11,8 @@ from env import VectorStep
 
 WINDOW = 100
 """Episodes over which the rollout curves average, as in Stable-Baselines3."""
+COUNT = ", steps"
+"""What ends the name of the count of the steps that reported a number."""
 MOVED = 0.1
 """How far an achieved goal must get to count as moved, as the networks see goals: 1 cm for the built-in tasks."""
 
@@ -50,7 +52,7 @@ class RolloutMeter:
         self.running["return"] += step.reward
         self.running["length"] += 1
         for name, value in per_step_values(step).items():
-            total, count = (self.running.setdefault(key, np.zeros(len(value))) for key in (name, f"{name}, steps"))
+            total, count = (self.running.setdefault(key, np.zeros(len(value))) for key in (name, name + COUNT))
             told = ~np.isnan(value)
             count += told
             if takes_largest(name):
@@ -62,14 +64,18 @@ class RolloutMeter:
             self._push("rollout/ep_rew_mean", self.running["return"][env])
             self._push("rollout/ep_len_mean", length)
             self._push("rollout/success_rate", float(step.success[env]))
-            for name in per_step_values(step):
-                if count := self.running[f"{name}, steps"][env]:
-                    self._push(name, self.running[name][env] / (1 if takes_largest(name) else count))
+            for name, count in self._reported(env).items():
+                self._push(name, self.running[name][env] / (1 if takes_largest(name) else count))
             if step.stages:
                 self._push(f"funnel/{len(step.stages) + 1}_held", float(step.success[env]))
             self.episodes += 1
         self.diverged += int(step.diverged.sum())
         self.forget(step.terminated | step.truncated | step.diverged)
+
+    def _reported(self, env: int) -> dict[str, float]:
+        """In how many steps of its episode the environment reported each of the task's numbers, where in any."""
+        counts = {name.removesuffix(COUNT): total[env] for name, total in self.running.items() if name.endswith(COUNT)}
+        return {name: count for name, count in counts.items() if count}
 
     def add_displacement(self, distance: float) -> None:
         """How far the achieved goal of a stored episode moved, in the goals' own unit."""
@@ -111,6 +117,9 @@ class RolloutMeter:
         counts = ("episodes", "episodes_moved", "diverged")
         _require_counts({name: state[name] for name in counts})
         self.running = {name: np.array(total) for name, total in state["running"].items()}
+        for name in [name for name in self.running if "/" in name and not name.endswith(COUNT)]:
+            # Older code counted none: there each was reported at every step.
+            self.running.setdefault(name + COUNT, self.running["length"].copy())
         self.windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
         for name in counts:
             setattr(self, name, state[name])

@@ -107,9 +107,10 @@ def read_curve(path: Path, tag: str) -> Curve:
 
 
 def _read_events(file: Path) -> Iterator[Event]:
-    """Every event of a file, but for a last one that is not whole: still being written, or cut off by a crash.
+    """Every event of a file, but for a last one that is not whole: still being written, or cut off by a crash, after
+    which there may be zeros.
 
-    Raises NotComparable where one is damaged; TensorBoard's reader takes that for the file's end.
+    Raises NotComparable where one is damaged, and others follow; TensorBoard's reader takes that for the file's end.
     """
     end = 0
     for record in RawEventFileLoader(str(file)).Load():
@@ -118,13 +119,13 @@ def _read_events(file: Path) -> Iterator[Event]:
     with open(file, "rb") as opened:
         opened.seek(end)
         rest = opened.read()
-    if len(rest) < 12 or not any(rest):
+    if len(rest) < 12:
         return
     length, checksum = struct.unpack("<QI", rest[:12])
-    damaged = masked_crc32c(rest[:8]) != checksum
-    if not damaged and len(rest) >= 16 + length:
-        damaged = struct.pack("<I", masked_crc32c(rest[12 : 12 + length])) != rest[12 + length : 16 + length]
-    if damaged:
+    whole = masked_crc32c(rest[:8]) == checksum
+    if whole and rest[12 + length : 16 + length] == struct.pack("<I", masked_crc32c(rest[12 : 12 + length])):
+        return  # written since
+    if any(rest[16 + length if whole else 12 :]):
         raise NotComparable(f"{file} is damaged from byte {end:,} on; leave the run out")
 
 

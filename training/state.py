@@ -48,15 +48,17 @@ def _check_env_state(env: GoalEnv, name: str) -> None:
 
 
 def _check_run(config: TrainConfig, spec: EnvSpec) -> None:
-    """Raises ConfigError for a run that would learn nothing, or not from all of its environments."""
-    n, rows = config.num_envs, spec.max_episode_steps + 1
-    if config.her.capacity < (n + 1) * rows:
+    """Raises ConfigError for a run that would learn nothing, or not from all of its environments. How soon episodes of
+    somebody's own environment end is not known: of those it refuses what is certain."""
+    n = config.num_envs
+    longest = spec.max_episode_steps if config.env in TASKS else 1
+    if config.her.capacity < (least := (n + 1) * (longest + 1)):
         # Episodes that end together are stored one after another; what is left over at the ring's end is one more.
         raise ConfigError(
-            f"--her.capacity {config.her.capacity}: the episodes of {n} environments, {rows} rows each, end together "
-            f"and would overwrite each other; give {(n + 1) * rows} or more"
+            f"--her.capacity {config.her.capacity}: the episodes of {n} environments, {longest + 1} rows each, end "
+            f"together and would overwrite each other; give {least} or more"
         )
-    first_end = n * spec.max_episode_steps
+    first_end = n * longest
     last = (config.steps - 1) // n * n  # what is learnt at a step has been stored before it
     if (last - max(config.warmup, first_end - n)) * config.updates_per_step < 1:
         raise ConfigError(

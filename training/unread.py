@@ -36,10 +36,12 @@ def _unread(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield from each(HINDSIGHT, "--her.strategy none")
     if her.ratio is not None:
         yield "her.k", "--her.ratio"
-    if her.late_ratio is None:
+    if her.late_ratio in (None, her.first_share):
         yield "her.late-from", "a share of hindsight that stays as it is"
     if sac.backup_entropy:
         yield "sac.clip-target", "--sac.backup-entropy"
+    if config.reward == "staged":
+        yield "sac.clip-target", "--reward staged"
     if config.reward is None:  # an environment of somebody's own takes none of the following
         return
     if not task.scripted_starts:

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from env import DEFAULT_REWARD, TASKS, EnvError, TaskConfig, is_custom, make_envs, probe
-from env.protocol import load_factory
+from env import DEFAULT_REWARD, TASKS, EnvError, EnvFailed, TaskConfig, is_custom, make_envs, probe
+from env.probe import load_factory
 
 
 @pytest.mark.parametrize("reward", ["sparse", "sparse-reach", "staged"])
@@ -99,7 +99,7 @@ def test_a_function_that_is_not_vectorised_is_named(point_env, function):
 def test_a_function_that_does_not_take_the_info_is_named_with_what_it_must_take(point_env, function):
     env = point_env.PointEnv()
     setattr(env, function, lambda achieved, desired: np.zeros(len(achieved), bool))
-    sentence = rf"--env point: {function} must take \(achieved_goal, desired_goal, info\): .*3 were given"
+    sentence = rf"--env point: {function}\(achieved_goal, desired_goal, info\) of 2 .*3 were given"
     with pytest.raises(EnvError, match=sentence):
         probe(env, "point")
 
@@ -149,6 +149,18 @@ def test_each_environment_of_a_custom_factory_is_its_own(write_module):
     write_module("their_env_class", "class Env:\n    pass\n")
     envs = make_envs("their_env_class:Env", 3, TaskConfig(), DEFAULT_REWARD)
     assert len({id(env) for env in envs}) == 3
+
+
+def test_what_is_not_plugged_in_may_be_later(write_module):
+    fails = "    def {}(self, seed=None):\n        raise OSError('the gripper is not plugged in')\n"
+    write_module("their_env_unplugged", "class Env:\n" + fails.format("__init__"))
+    with pytest.raises(EnvFailed, match="--env their_env_unplugged:Env: calling it failed: OSError: the gripper"):
+        make_envs("their_env_unplugged:Env", 1, TaskConfig(), DEFAULT_REWARD)
+    sizes = "    obs_dim = goal_dim = action_dim = max_episode_steps = 1\n"
+    write_module("their_env_unplugged_later", "class Env:\n" + sizes + fails.format("reset"))
+    (env,) = make_envs("their_env_unplugged_later:Env", 1, TaskConfig(), DEFAULT_REWARD)
+    with pytest.raises(EnvFailed, match="--env mine:Env: trying it failed: OSError: the gripper"):
+        probe(env, "mine:Env")
 
 
 def test_an_unknown_task_is_named_with_those_that_exist():

@@ -34,6 +34,8 @@ def notes(*options: str) -> list[str]:
         ("--env push --reward sparse --task.reach-weight 9", ["task.reach-weight"], "--reward sparse"),
         ("--env push --reward staged --task.staged.lift 7", ["task.staged.lift"], "--env push"),
         ("--env push --task.staged.reach 7", ["task.staged.reach"], "--reward sparse-reach"),
+        ("--env pick-place --reward staged --sac.no-clip-target", ["sac.clip-target"], "--reward staged"),
+        ("--env pick-place --her.ratio 0.3 --her.late-from 9", ["her.late-from"], "a share of hindsight that stays"),
         ("--sac.backup-entropy --sac.n-step 1 --sac.no-clip-target", ["sac.clip-target"], "--sac.backup-entropy"),
     ],
 )
