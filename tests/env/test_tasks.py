@@ -1002,7 +1002,7 @@ def test_staged_out_of_reach_is_lost(pick_place, scenes, beyond, lost):
 def test_a_cube_below_the_table_is_lost(name):
     model = ArmModel.load()
     model.mj.geom_contype[model.floor_geom] = model.mj.geom_conaffinity[model.floor_geom] = 0  # it falls through
-    task = TASKS[name](model, TaskConfig(), "staged", GAMMA)
+    task = TASKS[name](model, TaskConfig(), "staged")
     task.reset(seed=0)
     lost, heights = [], []
     for _ in range(5):

@@ -116,7 +116,7 @@ def test_other_names_among_the_checkpoints_are_nobodys_checkpoint(name, tmp_path
         assert checkpoint_to_resume(config(run.path, resume=resume)) == (newest, [])
 
 
-@pytest.mark.parametrize(("change", "told"), [({"goal": "air"}, "--eval.goal: None, now air"),
+@pytest.mark.parametrize(("change", "told"), [({"goal": "air"}, "--eval.goal: fixed, now air"),
                                               ({"episodes": 3}, "--eval.episodes: 40, now 3"),
                                               ({"seed": 5}, "--eval.seed: 1000000, now 5")])  # fmt: skip
 def test_a_resumed_run_keeps_its_measure_and_may_take_it_more_often(change, told, tmp_path):
