@@ -11,9 +11,10 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
-from training.config import TrainConfig, defining_options
+from training.config import TrainConfig
 from training.events import EventFile, truncate
 from training.meters import funnel_curves
+from training.options import defining_options
 from training.progress import say
 
 LAYOUT = {

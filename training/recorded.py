@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from training.config import defining_options, evaluated_options
+from training.options import defining_options, evaluated_options
 from training.run_directory import RunDirectory
 
 

@@ -16,7 +16,8 @@ except ImportError:  # Windows: a run there goes without its lock
     fcntl = None
 
 import checkpoints
-from training.config import ConfigError, TrainConfig, differences
+from training.config import ConfigError, TrainConfig
+from training.options import differences
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
 """What a file system says that knows no locks, or (the last) none of directories: no reason not to train there."""

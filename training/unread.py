@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from training.config import TrainConfig, flatten
+from training.config import TrainConfig
+from training.options import flatten
 
 HINDSIGHT = ("her.k", "her.ratio", "her.late-ratio", "her.late-from", "her.skip-met-at-start")
 SCRIPT = ("task.scripted-until", "task.scripted-opening", "task.scripted-astray")
