@@ -16,7 +16,7 @@ import checkpoints
 from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, is_custom
 from env.cube_task import CubeTask
 from env.grasp_watch import GraspWatch
-from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence, write_json
+from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
 from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
 from training.config import ConfigError
@@ -174,7 +174,7 @@ def print_summary(summary: dict) -> None:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for ·
+    open_output()
     config = tyro.cli(EvaluateConfig, prog="evaluate.py")
     try:
         evaluate(config)

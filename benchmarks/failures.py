@@ -15,7 +15,7 @@ from command_line import count, seed_number
 
 import checkpoints
 from env import TASKS, EnvError, GoalKind
-from env.outputs import leave_quietly
+from env.outputs import leave_quietly, open_output
 from env.rewards import goal_distance
 from env.task import ArmTask
 from env.workspace import PAN_AXIS
@@ -104,7 +104,7 @@ def report(name: str, asked: GoalKind | None, episodes: int, seed: int) -> None:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for ·
+    open_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a run directory, one of its checkpoints, or a pretrained policy's name")
     parser.add_argument("--goal", help="kind of goals: fixed, table, air, mix (default: the task's own)")

@@ -25,6 +25,8 @@ def main() -> int:
     export.add_argument("target", type=Path, help="the directory to write, e.g. checkpoints/pretrained/reach")
     export.add_argument("--made-by", required=True, help="the command that trained it; stored with it")
     arguments = parser.parse_args()
+    if sys.stdout is None:  # closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the end
     sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for –
     try:
         code = _run(arguments)

@@ -53,6 +53,13 @@ def os_error_sentence(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error).partition("\n")[0]
 
 
+def open_output() -> None:
+    """Makes standard output take anything: a terminal of ASCII shows ? for what it has not, a closed one nothing."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the end
+    sys.stdout.reconfigure(errors="replace")
+
+
 def leave_quietly() -> NoReturn:
     """Whoever read the output has left (| head): no reason to complain, not at the interpreter's last flush either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -268,3 +268,17 @@ def test_a_reader_that_leaves_is_no_error(runs):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such shell")
+@pytest.mark.parametrize(
+    "program",
+    ["evaluate.py {run} --episodes 1", "benchmarks/failures.py {run} --episodes 1", "-m checkpoints list {run}",
+     "-m env.oracle --episodes 1", "docs/examples/episode.py {run}"],
+)  # fmt: skip
+def test_what_nobody_can_read_is_not_printed(program, runs):
+    root = Path(evaluate.__file__).parent
+    command = f"exec {sys.executable} {program.format(run=runs / 'r')} >&-"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    ended = subprocess.run(["sh", "-c", command], cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

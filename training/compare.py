@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence, write_json
+from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
 from training.recorded import NotComparable, Run, group_runs, read_run
 
 THRESHOLD = 0.95
@@ -143,7 +143,7 @@ def print_aligned(rows: list[list[str]]) -> None:
 
 
 def main() -> None:
-    sys.stdout.reconfigure(errors="replace")  # a path may hold what a terminal of ASCII cannot show
+    open_output()
     config = tyro.cli(CompareConfig, prog="python -m training.compare")
     try:
         compare(config)

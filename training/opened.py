@@ -12,7 +12,7 @@ import torch
 import checkpoints
 import her
 from env import EnvError, EnvSpec, GoalEnv
-from env.outputs import leave_quietly
+from env.outputs import leave_quietly, open_output
 from sac import SAC, Batch
 from training.batches import draw, to_batches
 from training.config import ConfigError, TrainConfig
@@ -84,7 +84,7 @@ def show(numbers: np.ndarray) -> str:
 
 def run_example(main: Callable[..., None]) -> None:
     """`main` with the arguments of the command line. What is wrong with them, or with the run, is one sentence."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for π
+    open_output()
     script = Path(sys.argv[0]).name
     try:
         inspect.signature(main).bind(*sys.argv[1:])

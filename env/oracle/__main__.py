@@ -18,7 +18,7 @@ import tyro
 
 from env.oracle.report import figures, print_failures, print_table
 from env.oracle.rollout import all_attempts, make_task, record
-from env.outputs import OutputError, check_writable, leave_quietly, os_error_sentence, write_json
+from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
 from env.protocol import EnvError
 from env.registry import TASKS
 from env.rendering import RenderingUnavailable
@@ -91,6 +91,7 @@ def check_outputs(config: OracleConfig, task: ArmTask) -> None:
 
 
 def main() -> None:
+    open_output()
     config = tyro.cli(OracleConfig, prog="python -m env.oracle")
     # As an exception, it takes the worker processes down as well.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
