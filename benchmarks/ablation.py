@@ -124,6 +124,7 @@ def draw(runs: dict[tuple[str, int], Path], path: Path) -> None:
                 panel.plot(curve.steps / 1000, curve.values, linewidth=1.4, **look)
         panel.set_title(name, fontsize="small")
         panel.set(ylim=(-0.02, 1.02), xlim=(0, None))
+        panel.tick_params(labelbottom=name in names[-COLUMNS:])  # where no panel is below
         panel.grid(alpha=0.25)
     for panel in list(panels):
         panel.axis("off")
