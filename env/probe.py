@@ -77,12 +77,7 @@ def _try(env: GoalEnv) -> EnvSpec:
     _require(
         fingerprint is None or isinstance(fingerprint, str), f"fingerprint must be a string, and is {fingerprint!r:.80}"
     )
-    if hasattr(env, "return_range"):
-        bounds = _call("return_range(gamma)", env.return_range, 0.98)
-        _require(
-            bounds is None or (np.shape(bounds) == (2,) and bool(np.isfinite(bounds).all()) and bounds[0] < bounds[1]),
-            f"return_range(gamma) must be None or two finite numbers, the lower first, and is {bounds!r:.80}",
-        )
+    _return_range(env, 0.98)
     return EnvSpec(
         obs_dim=int(env.obs_dim),
         goal_dim=int(env.goal_dim),
@@ -92,6 +87,28 @@ def _try(env: GoalEnv) -> EnvSpec:
         goal_scale=float(goal_scale),
         fingerprint=fingerprint,
     )
+
+
+def return_range(env: GoalEnv, gamma: float) -> tuple[float, float] | None:
+    """Lowest and highest return that the environment's reward allows with discount `gamma`; None where it does not say.
+
+    Raises EnvError where what it says cannot be.
+    """
+    try:
+        return _return_range(env, gamma)
+    except _Wrong as wrong:
+        raise EnvError(str(wrong)) from None
+
+
+def _return_range(env: GoalEnv, gamma: float) -> tuple[float, float] | None:
+    if not hasattr(env, "return_range"):
+        return None
+    bounds = _call("return_range(gamma)", env.return_range, gamma)
+    _require(
+        bounds is None or (np.shape(bounds) == (2,) and bool(np.isfinite(bounds).all()) and bounds[0] < bounds[1]),
+        f"return_range(gamma) must be None or two finite numbers, the lower first; with {gamma} it is {bounds!r:.80}",
+    )
+    return bounds
 
 
 def _check_actions(env: GoalEnv) -> None:

@@ -1,5 +1,6 @@
 """N environments side by side, stepped in turn, each starting a new episode when one ends."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -86,8 +87,10 @@ class VectorEnv:
             for key, value in arrays.items():
                 info[key][i] = value
             for key, value in step_info.get("metrics", {}).items():
-                metrics.setdefault(key, np.full(n, np.nan))[i] = float(value)
-                self._check_finite({key: metrics[key][i : i + 1]}, i)
+                number = float(value)
+                if not math.isfinite(number):
+                    raise _not_finite(key, i)
+                metrics.setdefault(key, np.full(n, np.nan))[i] = number
             for key, value in step_info.get("stages", {}).items():
                 stages.setdefault(key, np.zeros(n, bool))[i] = bool(value)
             ended = terminated[i] or truncated[i]
@@ -98,13 +101,12 @@ class VectorEnv:
         return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics, stages)
 
     @staticmethod
-    def _check_finite(arrays: dict[str, np.ndarray], first: int = 0) -> None:
-        """One NaN in the buffer would spread over every network: nothing that is not finite gets there. The arrays'
-        rows are of the environments from `first` on."""
+    def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+        """One NaN in the buffer would spread over every network: nothing that is not finite gets there."""
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
-                raise EnvError(f"{name} of environment {first + bad[0]} is not finite; nothing of this step was stored")
+                raise _not_finite(name, bad[0])
 
     def _checked_info(self, i: int, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays to store: at every step the same, or compute_reward would be handed what was never there."""
@@ -142,3 +144,7 @@ class VectorEnv:
                 self._put(self.obs, i, env.reset(seed=fresh_seeds[i])[0])
                 fresh.append(i)
         return fresh
+
+
+def _not_finite(name: str, env: int) -> EnvError:
+    return EnvError(f"{name} of environment {env} is not finite; nothing of this step was stored")

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from checkpoints import Manifest
 from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, VectorEnv, VectorEnvProcess, make_envs, make_vector, probe
+from env.probe import return_range
 from env.registry import TASKS
 from sac import SAC
 from training.config import ConfigError, TrainConfig, config_from_dict
@@ -40,21 +40,9 @@ def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:
     return asked or (TASKS[env].goal_kinds[0] if env in TASKS else None)
 
 
-def return_range(env: GoalEnv, gamma: float) -> tuple[float, float] | None:
-    """Lowest and highest return that the environment's reward allows with discount `gamma`; None where it does not say.
-
-    Raises ConfigError where what it says cannot be.
-    """
-    bounds = env.return_range(gamma) if hasattr(env, "return_range") else None
-    if bounds is not None and not (np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1]):
-        raise ConfigError(
-            f"return_range({gamma}) must be None or two finite numbers, the lower first, and is {bounds!r:.80}"
-        )
-    return bounds
-
-
 def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
-    """An untrained agent that fits the environment. Raises ConfigError where its networks do not fit into memory."""
+    """An untrained agent that fits the environment. Raises ConfigError where its networks do not fit into memory,
+    EnvError."""
     try:
         return SAC(
             spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range(env, config.sac.gamma), device, seed

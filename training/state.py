@@ -8,12 +8,13 @@ import torch
 
 from checkpoints import check_like, check_savable
 from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess
+from env.probe import return_range
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
 from training.diagnosis import Advice, Doctor
 from training.meters import RolloutMeter, UpdateMeter
-from training.setup import evaluation_environments, make_agent, return_range, training_environments
+from training.setup import evaluation_environments, make_agent, training_environments
 
 
 def new_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> ReplayBuffer:
