@@ -8,7 +8,6 @@ after how many steps the run first held half of its evaluation episodes, which a
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -19,7 +18,8 @@ from pathlib import Path
 import tyro
 from command_line import count, seed_number
 
-from env.outputs import OutputError, check_writable
+from env.outputs import OutputError
+from training.compare import CompareError, check_picture
 from training.config import ConfigError, TrainConfig
 from training.recorded import read_curve
 
@@ -97,17 +97,6 @@ def row(name: str, seed: int, run: Path) -> tuple[str, ...]:
     return name, str(seed), f"{half[0]:,}" if len(half) else "never", *(f"{rate:.0%}" for rate in held)
 
 
-def check_picture(path: Path, names: list[str]) -> None:
-    """Raises OutputError where the picture could not be drawn after all the runs."""
-    if set(names) <= {"nothing"}:
-        raise OutputError("--out has a panel for each ingredient, and none is left out")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise OutputError("--out needs matplotlib, which is not installed: pip install -e '.[plots]'")
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"--out {path}: the picture is a .png")
-    check_writable("--out", path)
-
-
 def draw(runs: dict[tuple[str, int], Path], path: Path) -> None:
     """A panel for each ingredient: success of the runs without it, over those that leave out nothing in grey."""
     from matplotlib.figure import Figure
@@ -149,8 +138,10 @@ def main() -> None:
         for name in arguments.only:
             tyro.cli(TrainConfig, args=train_options(name, 0, options)).resolved()
         if arguments.out is not None:
-            check_picture(arguments.out, arguments.only)
-    except (ConfigError, OutputError) as error:
+            if set(arguments.only) <= {"nothing"}:
+                raise CompareError("--out has a panel for each ingredient, and none is left out")
+            check_picture(arguments.out)
+    except (ConfigError, CompareError, OutputError) as error:
         parser.error(str(error))
     runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
     table = []

@@ -76,15 +76,25 @@ def check_options(config: CompareConfig) -> None:
     """Raises CompareError, OutputError."""
     if not config.runs:
         raise CompareError("which runs? name one directory or more, such as runs/reach-sparse-reach-0")
-    needed = {"scipy": "the statistics need"} | ({"matplotlib": "--out needs"} if config.out is not None else {})
-    for package, needs in needed.items():
-        if importlib.util.find_spec(package) is None:
-            raise CompareError(f"{needs} {package}, which is not installed: pip install -e '.[plots]'")
-    if config.out is not None and config.out.suffix.lower() != ".png":
-        raise CompareError(f"--out {config.out}: the picture is a .png")
-    for option, path in (("--json", config.json), ("--out", config.out)):
-        if path is not None:
-            check_writable(option, path)
+    check_installed("scipy", "the statistics need")
+    if config.out is not None:
+        check_picture(config.out)
+    if config.json is not None:
+        check_writable("--json", config.json)
+
+
+def check_picture(path: Path) -> None:
+    """Raises CompareError, OutputError where --out could draw none to `path` after all the work."""
+    check_installed("matplotlib", "--out needs")
+    if path.suffix.lower() != ".png":
+        raise CompareError(f"--out {path}: the picture is a .png")
+    check_writable("--out", path)
+
+
+def check_installed(package: str, needs: str) -> None:
+    """Raises CompareError."""
+    if importlib.util.find_spec(package) is None:
+        raise CompareError(f"{needs} {package}, which is not installed: pip install -e '.[plots]'")
 
 
 def check_range(runs: list[Run], tag: str, at: int) -> None:
