@@ -6,7 +6,7 @@ python evaluate.py reach --video reach.mp4            a policy that came with th
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,8 @@ from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
 from training.config import ConfigError
 from training.evaluation import Policy, record_episodes, run_episodes, summarise
-from training.setup import evaluation_environments, evaluation_goal, make_agent, trained_with
+from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
+from training.unread import unsaid
 from training.viewer import ViewerError, watch
 
 ENVS = 20
@@ -80,6 +81,9 @@ def evaluate(config: EvaluateConfig) -> None:
     policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
     print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
     print(describe_device(device))
+    evaluated = replace(training, task=evaluated_task(training.task, goal))
+    if missing := unsaid(manifest.config, evaluated):
+        print(f"older code trained it, without {', '.join(missing)}: as by default now, which may be another task")
     if None not in (manifest.fingerprint, spec.fingerprint) and manifest.fingerprint != spec.fingerprint:
         print("trained on another model of the environment: the files that it is read from have changed since")
 

@@ -206,6 +206,19 @@ def test_a_policy_of_older_code_gets_one_sentence(runs, tmp_path, monkeypatch):
     assert message.count("\n") == 0
 
 
+def test_a_policy_of_older_code_is_evaluated_with_what_that_code_did_not_say(runs, tmp_path, monkeypatch, capsys):
+    (saved,) = checkpoints.list_checkpoints(runs / "r" / "checkpoints")
+    state, manifest = checkpoints.load(saved)
+    config = manifest.config | {"task": dict(manifest.config["task"])}
+    for name in ("action_slope", "retry_missed", "scripted_astray", "observation"):
+        del config["task"][name]
+    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 200, state, checkpoints.About(config, manifest.versions))
+    assert run(monkeypatch, saved, "--episodes", 1) is None
+    assert "older code trained it, without --task.action-slope, --task.observation: " in capsys.readouterr().out
+    assert run(monkeypatch, runs / "r", "--episodes", 1) is None
+    assert "older code" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_policy_of_another_model_is_evaluated_and_said_to_be(changed, runs, monkeypatch, capsys):
     if changed:

@@ -27,12 +27,13 @@ def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | Vec
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
     """`count` environments of the run's task with goals of kind `goal`, and their sizes: episodes begin in the task's
     own start state, whatever training does. Raises EnvError."""
-    return _make(config, count, replace(config.task, goal=goal, scripted_starts=None))
-
-
-def _make(config: TrainConfig, count: int, task: TaskConfig) -> tuple[list[GoalEnv], EnvSpec]:
-    envs = make_envs(config.env, count, task, config.reward)
+    envs = make_envs(config.env, count, evaluated_task(config.task, goal), config.reward)
     return envs, probe(envs[0], config.env)
+
+
+def evaluated_task(task: TaskConfig, goal: GoalKind | None) -> TaskConfig:
+    """What evaluations make of the task that is trained on."""
+    return replace(task, goal=goal, scripted_starts=None)
 
 
 def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:

@@ -1,8 +1,10 @@
-"""Options that a run does not read: who gives one should hear of it."""
+"""Options that a run does not read: who gives one should hear of it. And those that it reads and were never given."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
+from env import TASKS
 from training.config import TrainConfig
 from training.options import flatten
 
@@ -26,6 +28,15 @@ def unread(given: TrainConfig, config: TrainConfig) -> list[str]:
         reasons.setdefault(name, reason)
     told = (name for name in reasons if values[name] != usual[name])
     return [f"--{name} has no effect with {reasons[name]}" for name in told]
+
+
+def unsaid(said: dict[str, Any], config: TrainConfig) -> list[str]:
+    """The built-in task's options that have an effect in `config`, and that the same configuration as older code wrote
+    it, `said`, does not know: they are as they are today by default."""
+    if config.env not in TASKS:
+        return []
+    missing = flatten(config.to_dict()).keys() - flatten(said).keys() - dict(_unread(config)).keys()
+    return sorted(f"--{name}" for name in missing if name.startswith("task."))
 
 
 def _unread(config: TrainConfig) -> Iterator[tuple[str, str]]:
