@@ -14,16 +14,16 @@ import tyro
 
 import checkpoints
 from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, is_custom
-from env.cube_task import CubeTask
-from env.grasp_watch import GraspWatch
 from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
+from env.tasks.cube import CubeTask
+from env.tasks.grasp_watch import GraspWatch
 from env.video import VideoError, check_frame, check_video_path, write_video
 from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
 from training.config import ConfigError
-from training.evaluation import Policy, record_episodes, run_episodes, summarise
+from training.evaluation.rollout import Policy, record_episodes, run_episodes, summarise
+from training.evaluation.viewer import ViewerError, watch
+from training.ignored_options import unsaid
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
-from training.unread import unsaid
-from training.viewer import ViewerError, watch
 
 ENVS = 20
 """Episodes that share a forward pass of the policy."""

@@ -22,22 +22,22 @@ from env import EnvError, EnvFailed, GoalEnv, RenderingUnavailable, VectorStep
 from env.outputs import leave_quietly
 from env.video import write_video
 from sac import SAC, CompilerUnavailable, DeviceError, choose_products, describe_device
+from training.analysis.verify_resume import VerificationFailed, verify_resume
 from training.batches import UPDATES_AT_ONCE, draw, to_batches, transition_of
 from training.config import ConfigError, TrainConfig
-from training.curves import Curves
+from training.curves.look_inside import draw_goals, look_inside
+from training.curves.pictures import as_png
+from training.curves.tensorboard import Curves
 from training.device_choice import choose_device, compile_update
-from training.evaluation import Policy, record_episodes, run_episodes, summarise
-from training.film import Film
-from training.inside import draw_goals, look_inside
-from training.pictures import as_png
+from training.evaluation.film import Film
+from training.evaluation.rollout import Policy, record_episodes, run_episodes, summarise
+from training.ignored_options import unread
 from training.progress import Progress, say
-from training.run_directory import RunDirectory, RunInUse, choose_start, refuse_impossible
-from training.saving import SaveFailed, Saver, TrainingDiverged, restore
+from training.resume.run_directory import RunDirectory, RunInUse, choose_start, refuse_impossible
+from training.resume.saving import SaveFailed, Saver, TrainingDiverged, restore
 from training.setup import evaluation_environments, evaluation_goal
 from training.state import TrainingState
 from training.stopping import Stopped, StopRequest, interruptible
-from training.unread import unread
-from training.verify_resume import VerificationFailed, verify_resume
 from training.watchdog import Watchdog, WatchdogError
 
 EVAL_ENVS = 20

@@ -19,9 +19,9 @@ import tyro
 from command_line import count, seed_number
 
 from env.outputs import OutputError
-from training.compare import CompareError, check_picture
+from training.analysis.compare import CompareError, check_picture
+from training.analysis.read_runs import read_curve
 from training.config import ConfigError, TrainConfig
-from training.recorded import read_curve
 
 ROOT = Path(__file__).parents[1]
 SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000", "--her.late-from", "120000"]

@@ -23,7 +23,7 @@ from env.oracle import InverseKinematics, plan
 from evaluate import EvaluationError, find_checkpoint, load_policy
 from sac import SAC, choose_products
 from training.config import ConfigError
-from training.evaluation import Policy
+from training.evaluation.rollout import Policy
 from training.setup import evaluation_environments, make_agent, trained_with
 
 SCRIPT_STEPS = (0, 8, 16, 20, 24, 28, 32, 36, 44, 52)

@@ -20,9 +20,9 @@ import her
 import train
 from sac import choose_products, describe_device, select_device
 from training.config import CheckpointConfig, TrainConfig
-from training.curves import Curves
-from training.run_directory import RunDirectory
-from training.saving import Saver, restore
+from training.curves.tensorboard import Curves
+from training.resume.run_directory import RunDirectory
+from training.resume.saving import Saver, restore
 from training.state import TrainingState
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-SCENE = Path(__file__).parents[1] / "env/assets/scene.xml"
+SCENE = Path(__file__).parents[1] / "env/so101/assets/scene.xml"
 CONTROL_STEP = 0.02
 MAX_TARGET_CHANGE = 0.07  # rad in a control step: no action moves a servo's target faster
 PINCHED, SHUT = 0.045, -0.17  # the gripper around the cube, and told to shut

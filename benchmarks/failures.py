@@ -16,13 +16,13 @@ from command_line import count, seed_number
 import checkpoints
 from env import TASKS, EnvError, GoalKind
 from env.outputs import leave_quietly, open_output
-from env.rewards import goal_distance
-from env.task import ArmTask
-from env.workspace import PAN_AXIS
+from env.so101.workspace import PAN_AXIS
+from env.tasks.base import ArmTask
+from env.tasks.rewards import goal_distance
 from evaluate import ENVS, EvaluationError, find_checkpoint, load_policy
 from sac import choose_products
 from training.config import ConfigError
-from training.evaluation import Episode, Policy, run_episodes, wilson_interval
+from training.evaluation.rollout import Episode, Policy, run_episodes, wilson_interval
 from training.setup import evaluation_environments, evaluation_goal, make_agent, trained_with
 
 

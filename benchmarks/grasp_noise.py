@@ -15,9 +15,9 @@ from command_line import count, seed_number, share
 
 from env import TaskConfig, make_envs
 from env.oracle import InverseKinematics, plan
-from env.pick_place import PickPlace
-from env.simulation import MAX_TARGET_CHANGE
-from env.task import ArmTask
+from env.so101.simulation import MAX_TARGET_CHANGE
+from env.tasks.base import ArmTask
+from env.tasks.pick_place import PickPlace
 
 NOISES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.1, 0.15, 0.25)
 

@@ -14,9 +14,9 @@ from command_line import count
 from throughput import Loop
 
 import train
-from training.curves import Curves
-from training.inside import draw_goals
-from training.pictures import as_png
+from training.curves.look_inside import draw_goals
+from training.curves.pictures import as_png
+from training.curves.tensorboard import Curves
 
 
 def seconds(work) -> float:

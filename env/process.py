@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from env.make import make_envs
 from env.protocol import EnvError, EnvFailed, EnvSpec
-from env.registry import make_envs
-from env.task import Reward, TaskConfig
+from env.tasks.base import Reward, TaskConfig
 from env.vector import VectorEnv, VectorStep
 
 _ROOT = Path(__file__).parents[1]

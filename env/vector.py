@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, info_arrays
-from env.simulation import SimulationDiverged
+from env.so101.simulation import SimulationDiverged
 
 
 class VectorStep(NamedTuple):

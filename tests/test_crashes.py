@@ -38,7 +38,7 @@ import checkpoints
 import checkpoints.segments
 import checkpoints.writer
 import train
-from training.verify_resume import compare
+from training.analysis.verify_resume import compare
 
 ROOT = Path(train.__file__).parent
 NUM_ENVS = 4

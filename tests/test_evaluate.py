@@ -15,7 +15,7 @@ import checkpoints
 import evaluate
 import train
 from env import RenderingUnavailable, TaskConfig, make_envs
-from env.model import ArmModel
+from env.so101.model import ArmModel
 
 SMALL = ["--no-video", "--no-compile", "--no-overlap", "--sac.hidden", "32", "32", "--num-envs", "4", "--warmup", "100",
          "--eval.episodes", "2", "--steps", "200"]  # fmt: skip

@@ -14,8 +14,8 @@ import pytest
 
 import checkpoints
 import train
-from env.pick_place import FIXED_GOAL
-from training.opened import open_run
+from env.tasks.pick_place import FIXED_GOAL
+from training.analysis.open_run import open_run
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"

@@ -9,7 +9,7 @@ import pytest
 
 import checkpoints
 from env import TASKS, TaskConfig, make_envs
-from training.evaluation import Episode, run_episodes
+from training.evaluation.rollout import Episode, run_episodes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import failures

@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import checkpoints
 import train
-from env.cube_task import CubeTask
-from training.verify_resume import compare, scalars
+from env.tasks.cube import CubeTask
+from training.analysis.verify_resume import compare, scalars
 
 ROOT = Path(train.__file__).parent
 SMALL = ["--no-video", "--no-compile", "--sac.hidden", "32", "32", "--sac.batch-size", "32",

@@ -10,7 +10,7 @@ import cattrs
 from cattrs.errors import ClassValidationError
 
 from env import DEFAULT_REWARD, TASKS, GoalKind, Reward, TaskConfig, is_custom
-from env.task import ArmTask
+from env.tasks.base import ArmTask
 from her import HERConfig
 from sac import DeviceName, SACConfig
 from training.options import flatten

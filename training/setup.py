@@ -7,8 +7,8 @@ import torch
 
 from checkpoints import Manifest
 from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, VectorEnv, VectorEnvProcess, make_envs, make_vector, probe
+from env.make import TASKS
 from env.probe import return_range
-from env.registry import TASKS
 from sac import SAC
 from training.config import ConfigError, TrainConfig, config_from_dict
 

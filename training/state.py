@@ -12,8 +12,8 @@ from env.probe import return_range
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.config import ConfigError, TrainConfig
-from training.diagnosis import Advice, Doctor
-from training.meters import RolloutMeter, UpdateMeter
+from training.curves.diagnosis import Advice, Doctor
+from training.curves.meters import RolloutMeter, UpdateMeter
 from training.setup import evaluation_environments, make_agent, training_environments
 
 

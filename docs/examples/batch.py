@@ -6,7 +6,7 @@ python docs/examples/batch.py runs/reach-sparse-reach-0
 import numpy as np
 
 import her
-from training.opened import open_run, run_example, show
+from training.analysis.open_run import open_run, run_example, show
 
 SIZE, SHOWN = 256, 3
 

@@ -8,7 +8,7 @@ import numpy as np
 import her
 from env import EnvError
 from her.relabel import holds_from_the_start, is_met_where_reached
-from training.opened import open_run, run_example, show
+from training.analysis.open_run import open_run, run_example, show
 
 
 def main(path: str) -> None:

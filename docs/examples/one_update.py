@@ -7,7 +7,7 @@ import torch
 
 from sac import losses
 from sac.update import BETA1, BETA2, EPS
-from training.opened import open_run, run_example
+from training.analysis.open_run import open_run, run_example
 
 
 @torch.no_grad()

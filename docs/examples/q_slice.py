@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from training.opened import open_run, run_example
+from training.analysis.open_run import open_run, run_example
 
 POINTS = 21
 

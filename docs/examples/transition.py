@@ -10,8 +10,8 @@ import numpy as np
 import her
 from env import VectorEnv
 from her.relabel import holds_from_the_start, is_met_where_reached, n_step_return, stored_info
+from training.analysis.open_run import OpenedRun, open_run, run_example, show
 from training.batches import transition_of
-from training.opened import OpenedRun, open_run, run_example, show
 from training.state import new_buffer
 
 STEP = 12

@@ -16,13 +16,13 @@ from typing import Literal
 
 import tyro
 
+from env.make import TASKS
 from env.oracle.report import figures, print_failures, print_table
 from env.oracle.rollout import all_attempts, make_task, record
 from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
 from env.protocol import EnvError
-from env.registry import TASKS
-from env.rendering import RenderingUnavailable
-from env.task import ArmTask, GoalKind
+from env.so101.rendering import RenderingUnavailable
+from env.tasks.base import ArmTask, GoalKind
 from env.video import VideoError, check_video_path, write_video
 
 VIDEO_EPISODES = 5

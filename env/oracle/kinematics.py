@@ -5,7 +5,7 @@ import math
 import mujoco
 import numpy as np
 
-from env.model import ArmModel
+from env.so101.model import ArmModel
 
 AXIS_WEIGHT = 0.1
 """Metres that an error of 1 in a direction's component counts as much as: 1e-4 m is then as good as 1e-3 rad."""

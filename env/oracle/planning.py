@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
-from env.cube_task import AIR_GOAL
-from env.model import CUBE_HALF
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.script import Script, Waypoint
-from env.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
-from env.task import ArmTask
-from env.workspace import PAN_AXIS
+from env.so101.model import CUBE_HALF
+from env.so101.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
+from env.so101.workspace import PAN_AXIS
+from env.tasks.base import ArmTask
+from env.tasks.cube import AIR_GOAL
 
 CARRY_PHASE = "carry"
 OPEN, SHUT = 0.22, -0.17

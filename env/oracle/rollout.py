@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from env.contacts import arm_overlap
-from env.grasp_watch import cube_in_gripper
+from env.make import DEFAULT_REWARD, make_envs
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import CARRY_PHASE, Unreachable, plan
 from env.oracle.script import Script
-from env.registry import DEFAULT_REWARD, make_envs
-from env.simulation import CONTROL_STEP, SimulationDiverged
-from env.task import ArmTask, GoalKind, TaskConfig
+from env.so101.contacts import arm_overlap
+from env.so101.simulation import CONTROL_STEP, SimulationDiverged
+from env.tasks.base import ArmTask, GoalKind, TaskConfig
+from env.tasks.grasp_watch import cube_in_gripper
 
 HOLD_SECONDS = 3.0
 """How long a cube that is in the grip at the end of its episode is held on, to see whether it slips."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from env.simulation import MAX_TARGET_CHANGE
+from env.so101.simulation import MAX_TARGET_CHANGE
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import OPEN, Unreachable, plan
-from env.task import ArmTask
+from env.tasks.base import ArmTask
 
 SPARE_STEPS = 10
 """Control steps that a policy gets beyond what the script would still need."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from env import TASKS, TaskConfig
-from env.model import ArmModel
-from env.simulation import Simulation
+from env.so101.model import ArmModel
+from env.so101.simulation import Simulation
 
 GAMMA = 0.98
 load_model = cache(ArmModel.load)

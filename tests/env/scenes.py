@@ -3,8 +3,8 @@
 import mujoco
 import numpy as np
 
-from env.model import CUBE_HALF
-from env.simulation import MAX_TARGET_CHANGE
+from env.so101.model import CUBE_HALF
+from env.so101.simulation import MAX_TARGET_CHANGE
 
 HOME = np.zeros(5)  # the fingers level, 24 cm up
 GRASP_ON_TABLE = np.array([0.2632, 0.8885, -0.5476, 0.4620, -1.5221])  # grasp point at the cube's start, 11 mm up

@@ -7,9 +7,9 @@ import pytest
 
 from env import EnvError, SimulationDiverged
 from env.guard import Guarded
-from env.registry import make_envs
-from env.task import TaskConfig
-from training.evaluation import run_episodes
+from env.make import make_envs
+from env.tasks.base import TaskConfig
+from training.evaluation.rollout import run_episodes
 
 STILL = np.zeros(2, np.float32)
 NAN = np.array([0.0, np.nan], np.float32)

@@ -131,7 +131,7 @@ def test_goal_functions_are_tried_with_the_numbers_that_the_buffer_keeps(point_e
 
 
 def test_an_evaluation_counts_a_diverged_episode_as_failed(point_env):
-    from training.evaluation import record_episodes, run_episodes
+    from training.evaluation.rollout import record_episodes, run_episodes
 
     class Exploding(point_env.PointEnv):
         def step(self, action):

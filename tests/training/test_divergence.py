@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from env import TaskConfig
-from env.simulation import Simulation
+from env.so101.simulation import Simulation
 from training.config import TrainConfig
 from training.state import TrainingState
 

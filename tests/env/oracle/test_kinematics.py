@@ -4,8 +4,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from env.model import ArmModel
 from env.oracle.kinematics import TOLERANCE, InverseKinematics
+from env.so101.model import ArmModel
 
 ROLLED = -np.pi / 2  # the wrist, so that the gripper closes horizontally
 

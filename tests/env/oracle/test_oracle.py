@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 
 from env import TASKS, TaskConfig, make_envs
-from env.cube_task import AIR_GOAL
-from env.model import CUBE_HALF
 from env.oracle import InverseKinematics, Unreachable, plan
 from env.oracle.__main__ import OracleConfig, main, run
 from env.oracle.planning import WIDEST, _pose, plan_grasp
@@ -29,7 +27,9 @@ from env.oracle.rollout import (
     make_task,
     slip_while_held,
 )
-from env.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
+from env.so101.model import CUBE_HALF
+from env.so101.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
+from env.tasks.cube import AIR_GOAL
 
 PICK_PLACE = ("reached", "touched", "pinched", "lifted", "carried", "placed", "held")
 EVERY_GOAL = pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_of_all_slants_that_reach_a_place_the_arm_takes_the_one_that_it_has(degr
 
 
 def test_a_cube_out_of_reach_is_told_before_anything_moves(monkeypatch):
-    monkeypatch.setattr("env.cube_task.SPAWN", np.array([0.60, 0.0, 0.01]))
+    monkeypatch.setattr("env.tasks.cube.SPAWN", np.array([0.60, 0.0, 0.01]))
     [failed] = attempts_from("pick-place", "fixed", range(1))
     assert not failed.success
     assert failed.why.startswith("no slant of the gripper reaches the cube at (0.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from env.oracle.script import Script, Waypoint, ease
-from env.simulation import MAX_TARGET_CHANGE
+from env.so101.simulation import MAX_TARGET_CHANGE
 
 ARM = np.array([0.3, -0.6, 0.1, 0.0, 0.2])
 

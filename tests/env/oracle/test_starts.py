@@ -8,14 +8,14 @@ import torch
 
 import train
 from env import TASKS, EnvError, TaskConfig, make_envs
-from env.contacts import Hold
-from env.cube_task import SPAWN, SPAWN_SPREAD
-from env.model import CUBE_HALF
 from env.oracle import InverseKinematics, plan
 from env.oracle.planning import OPEN
 from env.oracle.rollout import make_task as oracles_task
 from env.oracle.script import Script, Waypoint
 from env.oracle.starts import SPARE_STEPS, ScriptedStarts
+from env.so101.contacts import Hold
+from env.so101.model import CUBE_HALF
+from env.tasks.cube import SPAWN, SPAWN_SPREAD
 from sac import SACConfig
 from training.config import TrainConfig
 from training.setup import evaluation_environments, training_environments
@@ -376,7 +376,7 @@ def test_a_simulation_that_diverges_in_the_script_leaves_a_start_state(begun, mo
 
 def test_where_the_script_has_no_pose_the_episode_begins_in_the_start_state(begun, make_task, monkeypatch):
     task, plain = begun(goal="fixed"), make_task("pick-place", "sparse-reach", goal="fixed")
-    monkeypatch.setattr("env.cube_task.SPAWN", np.array([0.60, 0.0, CUBE_HALF]))
+    monkeypatch.setattr("env.tasks.cube.SPAWN", np.array([0.60, 0.0, CUBE_HALF]))
     for seed in range(3):
         np.testing.assert_equal(task.reset(seed=seed), plain.reset(seed=seed))
         np.testing.assert_array_equal(task.sim.state(), plain.sim.state())

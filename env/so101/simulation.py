@@ -1,0 +1,122 @@
+"""One simulation of the arm: control steps, state, and the few quantities that tasks are made of."""
+
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+
+from env.so101.contacts import CubeContacts, Hold, corner_speed, cube_contacts, cube_hold
+from env.so101.model import ArmModel
+
+CONTROL_STEP = 0.02
+"""Seconds between two actions."""
+MAX_TARGET_CHANGE = 0.07
+"""Radians by which an action of 1 moves a servo's target in one control step: 3.5 rad/s (docs/environments.md)."""
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+# All of MuJoCo's warnings but the renderer's: a state with too many contacts is no better than one with a NaN.
+_FATAL = [int(warning) for name, warning in mujoco.mjtWarning.__members__.items() if name.startswith("mjWARN")]
+_FATAL = [number for number in _FATAL if number != int(getattr(mujoco.mjtWarning, "mjWARN_VGEOMFULL", -1))]
+
+
+class SimulationDiverged(RuntimeError):
+    """MuJoCo met a NaN or an absurd number; the state is worthless, and the episode must be dropped."""
+
+
+class Simulation:
+    """An MjData over a shared ArmModel, advanced in control steps of 20 ms.
+
+    MuJoCo's step is split so that positions, velocities and contacts are those of the current state whenever Python
+    looks: each control step begins with the second half of a physics step (forces, integration) and ends with the
+    first half (kinematics, collision, velocities) of the next. That costs nothing extra and saves a mj_forward.
+    """
+
+    def __init__(self, model: ArmModel):
+        substeps = CONTROL_STEP / model.mj.opt.timestep
+        if abs(substeps - round(substeps)) > 1e-6:
+            raise ValueError(
+                f"the model's timestep {model.mj.opt.timestep} s does not divide a control step of {CONTROL_STEP} s"
+            )
+        self.model = model
+        self.data = mujoco.MjData(model.mj)
+        self.substeps = round(substeps)
+        self._control_low, self._control_high = model.control_range.T
+        self._state_size = mujoco.mj_stateSize(model.mj, STATE)
+        self.after_physics_step: Callable[[], None] | None = None
+        """Called after each physics step of 2 ms but a control step's last, by whoever wants to see more than its end.
+        The contacts are then those that the physics step began with."""
+        data = self.data
+        # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
+        self._warnings = data.warning.number
+        self.joint_position = _view(data.qpos, model.joint_qpos)
+        self.joint_velocity = _view(data.qvel, model.joint_dof)
+        self.servo_target = data.ctrl
+        self.grasp_point = data.site_xpos[model.grasp_site]
+        self.gripper_axes = data.xmat[model.gripper_body].reshape(3, 3)
+        if model.has_cube:
+            self.cube_position = data.qpos[model.cube_qpos : model.cube_qpos + 3]
+            self.cube_axes = data.xmat[model.cube_body].reshape(3, 3)
+            self.pad_positions = data.geom_xpos[model.jaw_pads[0]], data.geom_xpos[model.jaw_pads[1]]
+            self.cube_velocity = data.qvel[model.cube_dof : model.cube_dof + 6]
+        self.reset()
+
+    def reset(self, cube: np.ndarray | None = None) -> None:
+        """Every joint at 0 and at rest, servo targets at 0; the cube, if there is one, flat at position `cube` (3,)."""
+        mujoco.mj_resetData(self.model.mj, self.data)
+        if cube is not None:
+            start = self.model.cube_qpos
+            self.data.qpos[start : start + 7] = (*cube, 1, 0, 0, 0)
+        mujoco.mj_step1(self.model.mj, self.data)
+
+    def show_target(self, position: np.ndarray) -> None:
+        """Moves the drawn target, (3,) m. It is a ghost: nothing collides with it."""
+        self.data.mocap_pos[self.model.target_mocap] = position
+
+    def step(self, action: np.ndarray) -> None:
+        """One control step: moves each servo's target by MAX_TARGET_CHANGE times the action (6,), within its range.
+
+        Raises SimulationDiverged.
+        """
+        low, high = self._control_low, self._control_high
+        target = self.servo_target + MAX_TARGET_CHANGE * action
+        self.servo_target[:] = np.minimum(np.maximum(target, low), high)
+        model, data = self.model.mj, self.data
+        mujoco.mj_step2(model, data)
+        if self.after_physics_step is None:
+            mujoco.mj_step(model, data, self.substeps - 1)
+        else:
+            for _ in range(self.substeps - 1):
+                mujoco.mj_step(model, data)
+                self.after_physics_step()
+        mujoco.mj_step1(model, data)
+        if self._warnings[_FATAL].any():
+            raise SimulationDiverged(f"the simulation diverged {data.time:.2f} s into the episode, which is dropped")
+
+    def cube_contacts(self) -> CubeContacts:
+        return cube_contacts(self.model, self.data)
+
+    def cube_hold(self, contacts: CubeContacts) -> Hold:
+        """What holds the cube now, given its contacts."""
+        uprightness = [abs(cosine) for cosine in self.cube_axes[2].tolist()]
+        return cube_hold(contacts, float(self.cube_position[2]), uprightness, corner_speed(self.cube_velocity))
+
+    def state(self) -> np.ndarray:
+        """Everything that MuJoCo's next step depends on (mjSTATE_INTEGRATION, warm start included), (S,) float64."""
+        state = np.empty(self._state_size)
+        mujoco.mj_getState(self.model.mj, self.data, state, STATE)
+        return state
+
+    def load_state(self, state: np.ndarray) -> None:
+        if state.shape != (self._state_size,):
+            raise ValueError(f"a simulation state of {state.shape} does not fit this model's ({self._state_size},)")
+        mujoco.mj_resetData(self.model.mj, self.data)
+        mujoco.mj_setState(self.model.mj, self.data, state, STATE)
+        # The first half of a physics step, which is where step() leaves off and goes on.
+        mujoco.mj_step1(self.model.mj, self.data)
+
+
+def _view(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The part of `array` at `indices`, which must follow each other, without a copy."""
+    first, last = int(indices[0]), int(indices[-1])
+    if last - first != len(indices) - 1:
+        raise ValueError("the arm's joints must follow each other in the model")
+    return array[first : last + 1]

@@ -1,0 +1,181 @@
+"""What the tasks with a cube share: its place in the observation, when a goal is met, the rewards and the stages."""
+
+import math
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from env.so101.contacts import CLEARANCE, CubeContacts, Hold
+from env.so101.model import CUBE_HALF
+from env.so101.workspace import PAN_AXIS
+from env.tasks import rewards
+from env.tasks.base import ARM_FIELDS, ArmTask, ObservationField
+
+SPAWN = np.array([0.40, -0.10, CUBE_HALF])
+SPAWN_SPREAD = 0.03
+"""The cube starts anywhere in SPAWN ± SPAWN_SPREAD in x and y, m."""
+AIR_GOAL = CUBE_HALF + CLEARANCE
+"""A goal higher than this, m, lies in the air: a cube on the table does not meet it, however near it comes, and one in
+the air meets no goal on the table."""
+REACHED = 0.03
+"""Metres between grasp point and cube from which the gripper counts as being there."""
+LIFT_HEIGHT = 0.02
+"""Metres above its rest from which a pinched cube counts as lifted."""
+PINCHING = np.array([[-0.0125, 0.0, 0.0], [0.0125, 0.0, 0.0]])
+"""Where the centres of the fixed and the moving pad are from the centre of a cube that they pinch, m in the gripper's
+frame, whose x axis is the direction in which it closes: half a cube and half a pad away."""
+PAD_THICKNESS = 0.005
+"""m."""
+OPEN_ENOUGH = 0.03
+"""Metres between the pads: the cube, and 5 mm on either side of it."""
+PAD_OFFSET_SCALE = 0.02
+"""Metres. Millimetres decide a grasp, which networks would not see on the scale of a table."""
+LOST_RADIUS = 0.45
+"""Metres from the pan axis beyond which the arm cannot follow the cube."""
+
+
+class CubeState(NamedTuple):
+    """What a step's reward, stages and curves are judged by, beyond the goals."""
+
+    contacts: CubeContacts
+    hold: Hold
+    height: float
+    """Of the cube above its rest, m."""
+    to_grasp_point: float
+    """m."""
+    potential: float
+    """What the progress term of sparse-reach compares."""
+    lost: bool
+    """Out of the arm's reach or off the table."""
+
+    @property
+    def lifted(self) -> bool:
+        return self.contacts.pinched and self.height > LIFT_HEIGHT
+
+
+class CubeTask(ArmTask):
+    """The cube's centre is to get to the goal."""
+
+    has_cube = True
+    fields = (
+        *ARM_FIELDS,
+        ObservationField("cube minus grasp point", 3, "m", 10.0),
+        ObservationField("tanh of fixed pad from its side of the cube, gripper's frame, per 2 cm", 3, "1", 1.0, False),
+        ObservationField("tanh of moving pad from its side of the cube, gripper's frame, per 2 cm", 3, "1", 1.0, False),
+        ObservationField("cube position", 3, "m", 5.0),
+        ObservationField("cube's x axis", 3, "1", 1.0, in_reference=False),
+        ObservationField("cube's y axis", 3, "1", 1.0, in_reference=False),
+        ObservationField("cube's linear velocity", 3, "m/s", 2.0, in_reference=False),
+        ObservationField("cube's angular velocity (in its own frame)", 3, "rad/s", 0.1, in_reference=False),
+    )
+
+    def _reset_scene(self) -> None:
+        spread = SPAWN_SPREAD * self.rng.uniform(-1, 1, 2)
+        cube = SPAWN + np.array([*spread, 0.0])
+        self.sim.reset(cube)
+        self.goal = self._draw_goal(cube)
+
+    @abstractmethod
+    def _draw_goal(self, cube: np.ndarray) -> np.ndarray:
+        """A goal (3,) for an episode in which the cube starts at `cube` (3,)."""
+
+    def _achieved_goal(self) -> np.ndarray:
+        return self.sim.cube_position.copy()
+
+    def _measure(self):
+        sim = self.sim
+        return (
+            *self._measure_arm(),
+            sim.cube_position - sim.grasp_point,
+            *np.tanh(self._pad_offsets() / PAD_OFFSET_SCALE),
+            sim.cube_position,
+            sim.cube_axes[:, 0],
+            sim.cube_axes[:, 1],
+            sim.cube_velocity[:3],
+            sim.cube_velocity[3:],
+        )
+
+    def _examine(self) -> CubeState:
+        sim = self.sim
+        contacts = sim.cube_contacts()
+        x, y, z = cube = sim.cube_position.tolist()
+        return CubeState(
+            contacts=contacts,
+            hold=sim.cube_hold(contacts),
+            height=z - CUBE_HALF,
+            to_grasp_point=math.dist(sim.grasp_point.tolist(), cube),
+            potential=self._potential(contacts.pinched) if self.reward == "sparse-reach" else 0.0,
+            lost=math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0,
+        )
+
+    def _met(self, distance, desired, info):
+        """Near the goal and held there: on the table lying still or pinched, in the air pinched clear of the table."""
+        in_air = desired[..., 2] > AIR_GOAL
+        return (distance <= self.threshold) & (info["cube_hold"] == Hold.TABLE + in_air)
+
+    def _pad_offsets(self) -> np.ndarray:
+        """Where the centres of the fixed and the moving pad are from where they pinch the cube, each on its own side
+        of it along the direction in which the gripper closes; (2, 3) m in the gripper's frame."""
+        return (self.sim.pad_positions - self.sim.cube_position) @ self.sim.gripper_axes - PINCHING
+
+    def _potential(self, pinched: bool) -> float:
+        """Of the fingers' distance from the cube, of being open for it, and of pinching it.
+
+        Per finger, what counts is how far each pad is from its own side of the cube, axis by axis, on average: then
+        fingers that are shut next to the cube are worse than open ones around it. Being open counts from afar, too: a
+        policy that has first learnt to carry has learnt to shut its fingers, and comes to the cube with a fist.
+        """
+        config = self.config
+        if config.reach_per_finger:
+            distance = np.abs(self._pad_offsets()).sum() / 2
+        else:
+            distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
+        reach = rewards.reach_potential(distance, config.reach_weight, config.reach_scale)
+        if pinched:
+            return float(reach)
+        clear = math.dist(*(pad.tolist() for pad in self.sim.pad_positions)) - PAD_THICKNESS
+        return float(reach) + rewards.opening_potential(clear, OPEN_ENOUGH, config.opening_weight) - config.pinch_weight
+
+    def _reward_info(self, before, after):
+        info = {"cube_hold": np.array(after.hold, np.float32)}
+        if self.reward == "sparse-reach":
+            info["potentials"] = np.array((before.potential, after.potential), np.float32)
+        elif self.reward == "staged":
+            info |= {
+                "reach_distance": np.array(after.to_grasp_point, np.float32),
+                "pinched": np.array(after.contacts.pinched, np.float32),
+                "cube_height": np.array(after.height, np.float32),
+                "cube_lost": np.array(after.lost, np.float32),
+            }
+        return info
+
+    def _lowest_potential(self):
+        return super()._lowest_potential() - self.config.opening_weight - self.config.pinch_weight
+
+    def _metrics(self, after):
+        return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}
+
+    def _terms(self, distance, success, desired, info):
+        if self.reward == "staged":
+            return self._staged_terms(distance, success, desired, info)
+        terms = {"sparse": rewards.sparse(success)}
+        if self.reward == "sparse-reach":
+            potentials = info["potentials"]
+            terms["progress"] = rewards.progress(potentials[..., 0], potentials[..., 1])
+        return terms
+
+    def _staged_terms(
+        self, distance: np.ndarray, success: np.ndarray, desired: np.ndarray, info: rewards.Info
+    ) -> dict[str, np.ndarray]:
+        return rewards.staged(
+            info["reach_distance"],
+            info["pinched"],
+            info["cube_height"],
+            desired[..., 2] - CUBE_HALF,
+            distance,
+            success,
+            info["cube_lost"],
+            LIFT_HEIGHT,
+            self.config.staged,
+        )

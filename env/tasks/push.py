@@ -1,0 +1,39 @@
+"""Push: bring the cube to a random point of the table."""
+
+from env.so101.contacts import RESTING_SPEED, corner_speed
+from env.so101.model import CUBE_HALF
+from env.so101.workspace import Sector, polar_point
+from env.tasks.cube import REACHED, CubeState, CubeTask
+
+TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
+"""Where on the table goals lie: metres and ± radians about the pan axis; the spawn area is part of it."""
+
+
+class Push(CubeTask):
+    """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
+
+    goal_kinds = ("table",)
+    training_goal = "table"
+    goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, CUBE_HALF))
+    episode_steps = 100
+    scripted_until = 100_000
+    threshold = 0.03
+    stages = ("reached", "touched", "moved", "placed")
+
+    def _draw_goal(self, cube):
+        return self._draw_away_from(cube, lambda: polar_point(self.rng, *self.goal_sector))
+
+    def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
+        touched = after.contacts.touched
+        moved = touched and corner_speed(self.sim.cube_velocity) > RESTING_SPEED
+        return after.to_grasp_point <= REACHED, touched, moved, success
+
+    def _staged_terms(self, distance, success, desired, info):
+        # Here nothing is paid for a grasp and a lift: the cube's way to the target counts from the start.
+        weights = self.config.staged
+        return {
+            "reach": -weights.reach * info["reach_distance"],
+            "place": -weights.place * distance,
+            "success": weights.success * success,
+            "lost": -weights.lost * info["cube_lost"],
+        }

@@ -1,0 +1,59 @@
+"""Reach: bring the grasp point, between the fingertips, to a random point of the workspace."""
+
+import numpy as np
+
+from env.so101.workspace import Sector, polar_point
+from env.tasks import rewards
+from env.tasks.base import ARM_FIELDS, ArmTask
+from env.tasks.rewards import goal_distance
+
+APPROACHED = 0.05
+"""Metres from the goal that count as on the way to it."""
+
+
+class Reach(ArmTask):
+    """Success within 2 cm. The scene has no cube; observation: ARM_FIELDS."""
+
+    has_cube = False
+    fields = ARM_FIELDS
+    goal_kinds = ("air",)
+    training_goal = "air"
+    goal_sector = Sector(radius=(0.16, 0.34), angle=1.0, height=(0.05, 0.30))
+    episode_steps = 50
+    threshold = 0.02
+    stages = ("approached", "reached")
+
+    def _reset_scene(self) -> None:
+        self.sim.reset()
+        self.goal = self._draw_away_from(self.sim.grasp_point, lambda: polar_point(self.rng, *self.goal_sector))
+
+    def _achieved_goal(self) -> np.ndarray:
+        return self.sim.grasp_point.copy()
+
+    def _measure(self):
+        return self._measure_arm()
+
+    def _examine(self) -> np.ndarray:
+        return self.sim.grasp_point.astype(np.float32)
+
+    def _reward_info(self, before, after):
+        return {"grasp_point_before": before} if self.reward == "sparse-reach" else {}
+
+    def _met(self, distance, desired, info):
+        return distance <= self.threshold
+
+    def _stages(self, after: np.ndarray, success: bool) -> tuple[bool, ...]:
+        return bool(goal_distance(self.sim.grasp_point, self.goal) <= APPROACHED), success
+
+    def _terms(self, distance, success, desired, info):
+        if self.reward == "staged":
+            # Nothing to grasp or lift: of the five stages, the first and the last are left.
+            weights = self.config.staged
+            return {"reach": -weights.reach * distance, "success": weights.success * success}
+        terms = {"sparse": rewards.sparse(success)}
+        if self.reward == "sparse-reach":
+            weight, scale = self.config.reach_weight, self.config.reach_scale
+            before = goal_distance(info["grasp_point_before"], desired)
+            phi, next_phi = (rewards.reach_potential(d, weight, scale) for d in (before, distance))
+            terms["progress"] = rewards.progress(phi, next_phi)
+        return terms

@@ -1,0 +1,145 @@
+"""Reward terms by hand, and what progress adds up to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from env.tasks.rewards import StagedConfig, goal_distance, opening_potential, progress, reach_potential, sparse, staged
+
+
+def test_goal_distance_is_euclidean_over_the_last_axis():
+    achieved = np.array([[[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]])
+    desired = np.array([[[3.0, 4.0, 0.0], [1.0, 2.0, 3.0]]])
+    np.testing.assert_allclose(goal_distance(achieved, desired), [[5.0, 0.0]])
+
+
+def test_sparse_reward_is_0_where_the_goal_is_met_and_minus_1_elsewhere():
+    reward = sparse(np.array([[True, False], [False, True]]))
+    np.testing.assert_array_equal(reward, [[0, -1], [-1, 0]])
+    assert reward.dtype == np.float32
+    assert [sparse(np.bool_(met)) for met in (True, False)] == [0, -1]
+
+
+def test_progress_by_hand():
+    assert progress(-0.5, -0.3) == pytest.approx(0.2)
+    np.testing.assert_allclose(progress(np.array([-2.0, 0.0]), np.array([-2.0, -3.0])), [0.0, -3.0])
+
+
+def test_reach_potential_by_hand():
+    potential = reach_potential(np.array([0.0, 0.1, 0.9, 1.0]), weight=2.0, scale=0.1)
+    np.testing.assert_allclose(potential, [0.0, -2 * np.log(2), -2 * np.log(10), -2 * np.log(11)])
+
+
+def test_opening_potential_by_hand():
+    assert [opening_potential(clear, 0.03, weight=6.0) for clear in (0.0, 0.01, 0.03, 0.1)] == pytest.approx(
+        [-6.0, -4.0, 0.0, 0.0]
+    )
+
+
+def test_the_reach_potential_falls_all_the_way_and_is_level_beyond_a_metre():
+    potential = reach_potential(np.linspace(0, 1, 1000), weight=2.0, scale=0.05)
+    assert (np.diff(potential) < 0).all()
+    assert (np.diff(potential, 2) > 0).all()  # the nearer, the steeper
+    np.testing.assert_array_equal(reach_potential(np.array([1.0, 1.001, 1e3, np.inf]), 2.0, 0.05), potential[-1])
+
+
+LOWEST = -10.0
+
+
+def discounted_progress(potential, gamma):
+    """Of each row of potentials, (…, T + 1) to (…)."""
+    terms = progress(potential[..., :-1], potential[..., 1:])
+    return (gamma ** np.arange(terms.shape[-1]) * terms).sum(-1)
+
+
+def test_progress_adds_up_to_the_last_potential_less_the_first():
+    potential = np.random.default_rng(0).uniform(LOWEST, 0, (20, 101))
+    np.testing.assert_allclose(discounted_progress(potential, gamma=1.0), potential[:, -1] - potential[:, 0])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.9, 0.98, 1.0])
+def test_discounted_progress_never_exceeds_the_way_between_the_lowest_potential_and_0(gamma):
+    rng = np.random.default_rng(0)
+    anywhere = rng.uniform(LOWEST, 0, (500, 101))
+    from_end_to_end = rng.choice([LOWEST, 0.0], (500, 101))
+    potentials = np.concatenate([anywhere, from_end_to_end])
+    for length in (100, 40, 1):  # however soon the goal ends it
+        total = discounted_progress(potentials[:, : length + 1], gamma)
+        assert total.min() >= LOWEST - 1e-9
+        assert total.max() <= -LOWEST + 1e-9
+    rise, fall = np.array([LOWEST] + 100 * [0.0]), np.array([0.0] + 100 * [LOWEST])
+    assert discounted_progress(rise, gamma) == -LOWEST
+    assert discounted_progress(fall, gamma) == LOWEST
+
+
+@pytest.mark.parametrize("gamma", [0.9, 0.98])
+def test_standing_where_the_potential_is_low_costs_its_share_of_it_at_each_step(gamma):
+    """What tells progress from the shaping that changes no optimal policy, gamma Phi(s') - Phi(s), which telescopes."""
+    potential = np.random.default_rng(0).uniform(LOWEST, 0, 101)
+    discount = gamma ** np.arange(100)
+    telescoped = gamma**100 * potential[-1] - potential[0]
+    standing = np.sum(discount * (1 - gamma) * potential[1:])
+    assert standing < 0.4 * LOWEST
+    assert discounted_progress(potential, gamma) == pytest.approx(telescoped + standing)
+
+
+WEIGHTS = StagedConfig(reach=1, grasp=2, lift=4, height=8, place=16, success=32, lost=64)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        # grasped, height, success, lost
+        ((0, 0.00, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.00, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.02, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.03, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.03, "place": -16 * 0.2, "success": 0, "lost": 0}),
+        ((1, 0.05, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.04, "place": -16 * 0.2, "success": 0, "lost": 0}),
+        ((0, 0.05, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.05, 1, 0), {"grasp": 2, "lift": 4 + 8 * 0.04, "place": -16 * 0.2, "success": 32, "lost": 0}),
+        ((0, 0.00, 0, 1), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": -64}),
+    ],
+    ids=["nothing", "pinched", "at the lift height", "lifted", "above the goal", "thrown", "placed", "lost"],
+)
+def test_staged_terms(state, expected):
+    grasped, height, success, lost = (np.array([value], float) for value in state)
+    terms = staged(np.array([0.3]), grasped, height, np.array([0.04]), np.array([0.2]), success, lost, 0.02, WEIGHTS)
+    assert {name: term[0] for name, term in terms.items()} == pytest.approx({"reach": -0.3} | expected)
+
+
+def test_the_references_height_is_paid_for_without_end():
+    weights = replace(WEIGHTS, height_up_to_goal=False)
+    one, zero = np.ones(1), np.zeros(1)
+    terms = staged(zero, one, 0.5 * one, 0.04 * one, 0.4 * one, zero, zero, 0.02, weights)
+    assert terms["lift"][0] == 4 + 8 * 0.5
+
+
+def test_no_place_is_worth_as_much_as_the_goal_by_default():
+    """Of all heights at which a cube is held over it, the nearest is worth most; with the reference's, the highest."""
+    heights, one = np.linspace(0.021, 0.4, 50), np.ones(50)
+    away = np.abs(heights - 0.03)
+
+    def total(weights: StagedConfig) -> np.ndarray:
+        held = (away <= 0.03).astype(float)
+        return sum(staged(0 * one, one, heights, 0.03 * one, away, held, 0 * one, 0.02, weights).values())
+
+    ours, references = total(StagedConfig()), total(StagedConfig(height_up_to_goal=False))
+    missed = away > 0.03
+    assert ours[missed].max() < 0.3 * ours[~missed].min()
+    assert ours[missed].argmax() == 0
+    assert references[missed].argmax() == missed.sum() - 1
+
+
+def test_each_stage_is_worth_more_than_the_one_before_by_default():
+    def total(grasped, height, distance, success):
+        ones = np.ones(1)
+        terms = staged(
+            0.0 * ones, grasped * ones, height * ones, 0.03 * ones, distance * ones, success * ones, 0 * ones, 0.02, d
+        )
+        return sum(terms.values())[0]
+
+    d = StagedConfig()
+    totals = [total(0, 0, 0.3, 0), total(1, 0, 0.3, 0), total(1, 0.03, 0.3, 0), total(1, 0.03, 0.02, 1)]
+    assert totals == sorted(totals)
+    assert len(set(totals)) == 4

@@ -1,0 +1,1188 @@
+"""Every task under every reward: exact repetition, documented observations, honest rewards and goals."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from env import TASKS, TaskConfig
+from env.oracle import InverseKinematics, plan
+from env.so101.contacts import Hold
+from env.so101.model import CUBE_HALF, ArmModel
+from env.so101.workspace import PAN_AXIS
+from env.tasks.cube import LIFT_HEIGHT, LOST_RADIUS, SPAWN, SPAWN_SPREAD
+from env.tasks.pick_place import AIR_HEIGHT, FIXED_GOAL, MIX
+from env.tasks.push import TABLE_ANGLE, TABLE_RADIUS
+
+GAMMA = 0.98
+REWARDS = ("sparse", "sparse-reach", "staged")
+EVERY_TASK = pytest.mark.parametrize("name", TASKS)
+EVERY_REWARD = pytest.mark.parametrize("reward", REWARDS)
+
+
+def random_actions(steps, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, 6))
+
+
+def episode(task, actions):
+    """(obs, reward, terminated, truncated, info) of each step."""
+    return [task.step(action) for action in actions]
+
+
+def assert_same_steps(left, right):
+    for (obs, *flags, info), (other_obs, *other_flags, other_info) in zip(left, right, strict=True):
+        assert flags == other_flags
+        for key, value in obs.items():
+            np.testing.assert_array_equal(value, other_obs[key])
+        assert info.keys() == other_info.keys()
+        for key, value in info.items():
+            np.testing.assert_array_equal(value, other_info[key])
+
+
+def stored_info(steps):
+    """The info arrays of these steps, stacked as the buffer hands them back."""
+    keys = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
+    return {key: np.stack([step[4][key] for step in steps]) for key in keys}
+
+
+# The same bits again
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_same_seed_and_actions_give_the_same_bits(make_task, name, reward):
+    first, second = make_task(name, reward), make_task(name, reward)
+    second.reset(seed=9)
+    episode(second, random_actions(7, seed=1))  # what it did before must not matter
+    np.testing.assert_equal(first.reset(seed=3), second.reset(seed=3))
+    assert_same_steps(episode(first, random_actions(30)), episode(second, random_actions(30)))
+    np.testing.assert_equal(first.reset(), second.reset())  # the generator goes on alike
+
+
+@EVERY_TASK
+def test_another_seed_gives_another_goal(make_task, name):
+    task = make_task(name)
+    goals = [tuple(task.reset(seed=seed)[0]["desired_goal"]) for seed in range(20)]
+    assert len(set(goals)) > 10
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_restored_in_mid_episode_it_goes_on_bit_by_bit_in_another_instance(make_task, name, reward):
+    original, other = make_task(name, reward), make_task(name, reward)
+    original.reset(seed=3)
+    episode(original, random_actions(17))
+    other.reset(seed=8)
+    episode(other, random_actions(5, seed=1))
+    state = original.state_dict()
+    future = episode(original, random_actions(30, seed=2))  # before loading: the state must be a snapshot
+    next_reset = original.reset()
+    other.load_state_dict(state)
+    assert_same_steps(future, episode(other, random_actions(30, seed=2)))
+    np.testing.assert_equal(other.reset(), next_reset)
+
+
+@EVERY_TASK
+def test_interleaved_environments_on_one_model_are_what_they_are_alone(make_task, name):
+    alone = []
+    for seed in (0, 1):
+        task = make_task(name, "sparse-reach")
+        task.reset(seed=seed)
+        alone.append(episode(task, random_actions(20, seed)))
+    tasks = [make_task(name, "sparse-reach") for _ in range(2)]
+    assert tasks[0].sim.model.mj is tasks[1].sim.model.mj
+    for seed, task in enumerate(tasks):
+        task.reset(seed=seed)
+    together = [[], []]
+    for actions in zip(random_actions(20, 0), random_actions(20, 1), strict=True):
+        for task, action, steps in zip(tasks, actions, together, strict=True):
+            steps.append(task.step(action))
+    for left, right in zip(alone, together, strict=True):
+        assert_same_steps(left, right)
+
+
+@EVERY_TASK
+def test_an_episode_leaves_the_shared_model_as_it_was(make_task, name):
+    task = make_task(name)
+    buffer = np.empty(mujoco.mj_sizeModel(task.sim.model.mj), np.uint8)
+    mujoco.mj_saveModel(task.sim.model.mj, None, buffer)
+    before = buffer.copy()
+    task.reset(seed=0)
+    episode(task, random_actions(10))
+    mujoco.mj_saveModel(task.sim.model.mj, None, buffer)
+    np.testing.assert_array_equal(buffer, before)
+
+
+# Actions
+
+
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        (np.zeros(5), r"must have shape \(6,\), one number a servo, not \(5,\)"),
+        (np.zeros((1, 6)), r"must have shape \(6,\).* not \(1, 6\)"),
+        (0.0, r"must have shape \(6,\).* not \(\)"),
+        ([0, 0, np.nan, 0, 0, 0], "must be finite, not .*nan"),
+        ([0, 0, 0, 0, 0, -np.inf], "must be finite, not .*inf"),
+    ],
+)
+def test_a_bad_action_is_refused_and_changes_nothing(make_task, action, sentence):
+    task = make_task("pick-place")
+    task.reset(seed=0)
+    before = task.state_dict()
+    with pytest.raises(ValueError, match=sentence):
+        task.step(action)
+    np.testing.assert_equal(task.state_dict(), before)
+
+
+def test_an_action_out_of_range_is_the_nearest_one_in_range(make_task):
+    clipped, wild = make_task("reach"), make_task("reach")
+    for task in (clipped, wild):
+        task.reset(seed=0)
+    actions = 5 * random_actions(10)
+    assert_same_steps(episode(clipped, np.clip(actions, -1, 1)), episode(wild, actions))
+
+
+SLOPES = pytest.mark.parametrize("slope", [1.0, 0.5, 0.01])
+
+
+@SLOPES
+def test_action_for_and_target_change_are_each_others_inverse(make_task, slope):
+    task = make_task("reach", action_slope=slope)
+    shares = np.linspace(-1, 1, 1001)
+    np.testing.assert_allclose(task.target_change(task.action_for(shares)), shares, rtol=1e-12)
+    np.testing.assert_allclose(task.action_for(task.target_change(shares)), shares, rtol=1e-12)
+
+
+@SLOPES
+def test_what_an_action_is_worth_grows_with_it_and_alike_in_both_directions(make_task, slope):
+    task = make_task("reach", action_slope=slope)
+    shares = np.linspace(-1, 1, 1001)
+    for function in (task.target_change, task.action_for):
+        assert (np.diff(function(shares)) > 0).all()
+        np.testing.assert_array_equal(function(-shares), -function(shares))
+        np.testing.assert_array_equal(function(np.array([-1.0, 0.0, 1.0])), [-1.0, 0.0, 1.0])
+
+
+def test_with_a_slope_of_1_an_action_is_proportional(make_task):
+    task = make_task("reach", action_slope=1.0)
+    shares = np.linspace(-1, 1, 1001)
+    np.testing.assert_array_equal(task.target_change(shares), shares)
+    np.testing.assert_array_equal(task.action_for(shares), shares)
+
+
+@EVERY_TASK
+@pytest.mark.parametrize(
+    ("config", "moved"),
+    [({}, 0.07 * 0.3), ({"action_slope": 1.0}, 0.07 * 0.5), ({"action_slope": 0.5}, 0.07 * 0.375)],
+    ids=["default", "1", "0.5"],
+)
+def test_an_action_of_a_half_moves_a_servos_target_as_the_slope_says(make_task, name, config, moved):
+    task = make_task(name, **config)
+    task.reset(seed=0)
+    signs = np.array([1, -1, 1, -1, 1, -1])
+    for steps in (1, 2):
+        task.step(0.5 * signs)
+        np.testing.assert_allclose(task.sim.servo_target, steps * moved * signs, rtol=1e-12)
+
+
+# How episodes end
+
+
+@EVERY_TASK
+def test_the_time_limit_cuts_an_episode_off_and_nothing_ends_it(make_task, name):
+    task = make_task(name)
+    task.reset(seed=0)
+    steps = episode(task, random_actions(task.max_episode_steps))
+    assert [step[3] for step in steps] == [False] * (task.max_episode_steps - 1) + [True]
+    assert not any(step[2] for step in steps)
+    task.reset()
+    assert not task.step(np.zeros(6))[3]  # counted from the start again
+
+
+def test_the_time_limit_can_be_chosen(make_task):
+    task = make_task("reach", max_episode_steps=2)
+    task.reset(seed=0)
+    assert [step[3] for step in episode(task, random_actions(2))] == [False, True]
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_an_episode_without_steps_is_refused(make_task, steps):
+    with pytest.raises(ValueError, match="at least 1 step"):
+        make_task("reach", max_episode_steps=steps)
+
+
+def place_goal(task, success):
+    task.goal = task.observe()["achieved_goal"] + np.array([0, 0, 0.001 if success else 0.2])
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("terminate", [True, False])
+@pytest.mark.parametrize("success", [True, False])
+def test_success_terminates_only_where_asked(make_task, name, terminate, success):
+    task = make_task(name, terminate_on_success=terminate)
+    task.reset(seed=0)
+    place_goal(task, success)
+    obs, _, terminated, truncated, info = task.step(np.zeros(6))
+    assert info["is_success"] == success
+    assert terminated == (success and terminate)
+    assert not truncated
+    goals = obs["achieved_goal"][None], obs["desired_goal"][None]
+    stored = {key: value[None] for key, value in info.items() if isinstance(value, np.ndarray)}
+    assert task.compute_terminated(*goals, stored).tolist() == [terminated]
+    assert task.is_success(*goals, stored).tolist() == [success]
+
+
+@pytest.mark.parametrize("hold", [Hold.TABLE, Hold.GRIP])
+@pytest.mark.parametrize(("name", "threshold"), [("reach", 0.02), ("push", 0.03), ("pick-place", 0.03)])
+def test_success_is_being_within_the_documented_distance(make_task, name, threshold, hold):
+    task = make_task(name)
+    achieved, desired = np.zeros((2, 3, 3))
+    desired[:, 2] = achieved[:, 2] = 0.1 if hold == Hold.GRIP else CUBE_HALF
+    achieved[:, 1] = 0, 0.99 * threshold, 1.01 * threshold
+    info = {"cube_hold": np.full(3, hold, np.float32)}
+    assert task.is_success(achieved, desired, info).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place"])
+@pytest.mark.parametrize(
+    ("height", "needed"),
+    [(0.01, Hold.TABLE), (0.0149, Hold.TABLE), (0.0151, Hold.GRIP), (0.04, Hold.GRIP), (0.15, Hold.GRIP)],
+)
+def test_a_goal_on_the_table_takes_a_cube_on_the_table_and_one_in_the_air_a_grip_above_it(
+    make_task, name, height, needed
+):
+    goals = np.tile(np.array([0.3, 0.1, height], np.float32), (3, 1))
+    info = {"cube_hold": np.array(Hold, np.float32)}
+    task = make_task(name, terminate_on_success=True)
+    expected = [hold == needed for hold in Hold]
+    assert task.is_success(goals, goals, info).tolist() == expected
+    assert task.compute_terminated(goals, goals, info).tolist() == expected
+    assert task.compute_reward(goals, goals, info).tolist() == [0.0 if met else -1.0 for met in expected]
+    assert [bool(task.is_success(goals[0], goals[0], {"cube_hold": np.float32(hold)})) for hold in Hold] == expected
+
+
+def test_each_transition_of_a_batch_is_judged_by_its_own_hold_and_its_own_goal(make_task):
+    achieved = np.zeros((5, 3), np.float32)
+    desired = np.array([[0, 0, height] for height in (0.01, 0.025, 0.01, 0.025, 0.01)], np.float32)
+    info = {"cube_hold": np.array([Hold.TABLE, Hold.TABLE, Hold.NONE, Hold.GRIP, Hold.GRIP], np.float32)}
+    assert make_task("pick-place").is_success(achieved, desired, info).tolist() == [True, False, False, True, False]
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_what_a_step_stores_is_what_its_reward_needs(make_task, name, reward):
+    task = make_task(name, reward)
+    task.reset(seed=0)
+    info = task.step(np.zeros(6))[4]
+    stored = {key for key, value in info.items() if isinstance(value, np.ndarray)}
+    hold = {"cube_hold"} if task.has_cube else set()
+    before = "potentials" if task.has_cube else "grasp_point_before"
+    staged = {"reach_distance", "pinched", "cube_height", "cube_lost"} if task.has_cube else set()
+    assert stored == hold | {"sparse": set(), "sparse-reach": {before}, "staged": staged}[reward]
+    assert all(info[key].dtype == np.float32 for key in stored)
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_a_steps_hold_is_that_of_the_state_it_led_to(make_task, scenes, reward):
+    task = make_task("pick-place", reward)
+    task.reset(seed=0)
+    assert task.step(np.zeros(6))[4]["cube_hold"] == Hold.TABLE
+    scenes.put(task.sim, scenes.HOME, scenes.OPEN, (0.2, 0.2, 0.3))
+    assert task.step(np.zeros(6))[4]["cube_hold"] == Hold.NONE
+    scenes.put_between_pads(task.sim)
+    scenes.shut(task.sim)
+    assert task.step(np.zeros(6))[4]["cube_hold"] == Hold.GRIP
+
+
+# Stages
+
+
+@EVERY_TASK
+def test_every_step_tells_its_stages_in_their_order_and_the_last_is_success(make_task, name):
+    task = make_task(name)
+    task.reset(seed=0)
+    for met in (False, True):
+        place_goal(task, met)
+        info = task.step(np.zeros(6))[4]
+        assert tuple(info["stages"]) == task.stages
+        assert all(isinstance(value, (bool, np.bool_)) for value in info["stages"].values())
+        assert info["stages"][task.stages[-1]] == info["is_success"] == met
+
+
+def staged_so_far(task):
+    """The stages that the state is in after a step of doing nothing."""
+    stages = task.step(np.zeros(6))[4]["stages"]
+    return [name for name in task.stages if stages[name]]
+
+
+def test_stages_of_pick_place_one_by_one(make_task, scenes):
+    task = make_task("pick-place", goal="air")
+    task.reset(seed=0)
+    sim = task.sim
+    task.goal = np.array([0.2, 0.2, 0.15])
+    assert staged_so_far(task) == []
+    scenes.put_between_pads(sim, gripper=scenes.OPEN, shift=0.004)
+    assert staged_so_far(task) == ["reached"]
+    scenes.put_on_top_of_fingers(sim)
+    assert staged_so_far(task) == ["reached", "touched"]
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE)
+    scenes.shut(sim)
+    assert staged_so_far(task) == ["reached", "touched", "pinched"]
+    scenes.put_between_pads(sim)
+    scenes.shut(sim)
+    assert staged_so_far(task) == ["reached", "touched", "pinched", "lifted"]
+    task.goal = sim.cube_position + np.array([0, 0, 0.05])  # right below it
+    assert staged_so_far(task) == ["reached", "touched", "pinched", "lifted", "carried"]
+    task.goal = sim.cube_position + np.array([0, 0, 0.02])
+    assert staged_so_far(task) == list(task.stages)
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place"])
+@pytest.mark.parametrize(("away", "reached"), [(0.027, True), (0.033, False)])
+def test_a_cube_is_reached_within_three_centimetres(make_task, scenes, name, away, reached):
+    task = make_task(name)
+    task.reset(seed=0)
+    scenes.put_away(task.sim, scenes.HOME, scenes.OPEN)
+    scenes.place_cube(task.sim, task.sim.grasp_point - away * task.sim.gripper_axes[:, 2])  # ahead of the fingers
+    stages = task.step(np.zeros(6))[4]["stages"]
+    assert stages["reached"] == reached
+    assert not stages["touched"]
+
+
+@pytest.mark.parametrize(("aside", "carried"), [(0.027, True), (0.033, False), (0.055, False)])
+def test_a_lifted_cube_is_carried_within_three_centimetres_aside_of_the_goal(make_task, scenes, aside, carried):
+    task = make_task("pick-place", goal="air")
+    task.reset(seed=0)
+    scenes.put_between_pads(task.sim)
+    scenes.shut(task.sim)
+    task.goal = task.sim.cube_position + np.array([0, aside, -0.05])  # below it, which does not count
+    stages = task.step(np.zeros(6))[4]["stages"]
+    assert stages["lifted"]
+    assert stages["carried"] == carried
+
+
+def test_lying_on_the_goal_a_cube_is_placed_without_having_been_carried(make_task):
+    task = make_task("pick-place", goal="table")
+    task.reset(seed=0)
+    place_goal(task, True)
+    assert staged_so_far(task) == ["placed"]
+
+
+def test_stages_of_push_one_by_one(make_task, scenes):
+    task = make_task("push")
+    task.reset(seed=0)
+    sim = task.sim
+    assert staged_so_far(task) == []
+    scenes.place_cube(sim, sim.cube_position, velocity=(0.5, 0, 0, 0, 0, 0))
+    assert staged_so_far(task) == []  # it moves, but by itself
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE, scenes.OPEN, shift=0.004)
+    assert staged_so_far(task) == ["reached"]
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE)
+    scenes.shut(sim)
+    assert staged_so_far(task) == ["reached", "touched"]
+    for _ in range(5):
+        stages = task.step(scenes.moving(task, [0.02, 0, 0, 0, 0, 0]))[4]["stages"]
+    assert stages == {"reached": True, "touched": True, "moved": True, "placed": False}
+    task.goal = sim.cube_position.copy()
+    stages = task.step(np.zeros(6))[4]["stages"]
+    assert stages["placed"]
+
+
+@pytest.mark.parametrize(("away", "stages"), [(0.06, []), (0.04, ["approached"]), (0.01, ["approached", "reached"])])
+def test_stages_of_reach_one_by_one(make_task, away, stages):
+    task = make_task("reach")
+    task.reset(seed=0)
+    task.goal = task.sim.grasp_point + np.array([0, away, 0])
+    assert staged_so_far(task) == stages
+
+
+def test_penetration_is_the_overlap_of_arm_and_cube_in_millimetres(make_task, scenes):
+    task = make_task("pick-place")
+    task.reset(seed=0)
+    assert task.step(np.zeros(6))[4]["metrics"]["penetration_mm_max"] == 0
+    scenes.put_between_pads(task.sim)
+    scenes.shut(task.sim)
+    for _ in range(10):
+        metrics = task.step(np.zeros(6))[4]["metrics"]
+    assert metrics["penetration_mm_max"] == 1e3 * task.sim.cube_contacts().overlap
+    assert 0.01 < metrics["penetration_mm_max"] < 1
+
+
+# Observations
+
+
+def documented(task):
+    """The quantity behind each field's name, from a full mj_forward of the same state."""
+    model = task.sim.model.mj
+    data = mujoco.MjData(model)
+    mujoco.mj_setState(model, data, task.sim.state(), mujoco.mjtState.mjSTATE_INTEGRATION)
+    mujoco.mj_forward(model, data)
+    grasp, gripper = data.site("grasp_point").xpos, data.body("gripper").xmat.reshape(3, 3)
+    joints = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+    position = np.array([data.joint(name).qpos[0] for name in joints])
+    values = {
+        f"joint positions, {', '.join(joints)}": position,
+        "joint velocities": [data.joint(name).qvel[0] for name in joints],
+        "servo targets minus joint positions": [data.actuator(name).ctrl[0] for name in joints] - position,
+        "grasp point (between the fingertips)": grasp,
+        "gripper's closing direction (its x axis)": gripper @ [1, 0, 0],
+        "gripper's back (its z axis, away from the fingertips)": gripper @ [0, 0, 1],
+    }
+    if not task.has_cube:
+        return values, grasp
+    cube, velocity = data.body("cube"), np.zeros(6)
+    axes = cube.xmat.reshape(3, 3)
+    # A pinching pad's centre is half a cube and half a pad from the cube's, the fixed one on the side of smaller x.
+    sides = {"fixed": [-0.0125, 0, 0], "moving": [0.0125, 0, 0]}
+    pads = {name: gripper.T @ (data.geom(f"{name}_pad").xpos - cube.xpos) - side for name, side in sides.items()}
+    mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_XBODY, cube.id, velocity, 0)
+    values |= {
+        f"tanh of {name} pad from its side of the cube, gripper's frame, per 2 cm": np.tanh(pad / 0.02)
+        for name, pad in pads.items()
+    }
+    values |= {
+        "cube minus grasp point": cube.xpos - grasp,
+        "cube position": cube.xpos,
+        "cube's x axis": axes @ [1, 0, 0],
+        "cube's y axis": axes @ [0, 1, 0],
+        "cube's linear velocity": velocity[3:],
+        "cube's angular velocity (in its own frame)": axes.T @ velocity[:3],
+    }
+    return values, cube.xpos
+
+
+def assert_documented(task, obs):
+    values, achieved = documented(task)
+    pieces = np.split(obs["observation"], np.cumsum([field.size for field in task.observed])[:-1])
+    for field, piece in zip(task.observed, pieces, strict=True):
+        expected = np.asarray(values[field.name]) * field.scale
+        np.testing.assert_allclose(piece, expected, rtol=1e-5, atol=1e-6, err_msg=field.name)
+    np.testing.assert_allclose(obs["achieved_goal"], achieved, rtol=1e-6)
+    np.testing.assert_allclose(obs["desired_goal"], task.goal, rtol=1e-6)
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("observation", ["full", "reference"])
+def test_observation_holds_the_documented_quantities_times_their_scales(make_task, name, observation):
+    task = make_task(name, observation=observation)
+    assert_documented(task, task.reset(seed=0)[0])
+    for action in random_actions(25):
+        if task.has_cube and task.steps == 10:  # thrown up and spinning: at rest, most of its numbers are 0
+            task.sim.data.qpos[8] += 0.05
+            task.sim.data.qvel[6:] = [0.1, -0.2, 0.3, 5.0, -3.0, 2.0]
+        assert_documented(task, task.step(action)[0])
+
+
+UNSEEN_BY_THE_REFERENCE = {
+    "servo targets minus joint positions",
+    "tanh of fixed pad from its side of the cube, gripper's frame, per 2 cm",
+    "tanh of moving pad from its side of the cube, gripper's frame, per 2 cm",
+    "cube's x axis",
+    "cube's y axis",
+    "cube's linear velocity",
+    "cube's angular velocity (in its own frame)",
+}
+
+
+@EVERY_TASK
+def test_the_full_observation_holds_every_field_and_the_reference_one_what_the_reference_run_saw(make_task, name):
+    full, reference = make_task(name), make_task(name, observation="reference")
+    assert full.observed == list(full.fields)
+    assert full.obs_dim == {"reach": 27}.get(name, 51)
+    assert reference.observed == [field for field in full.fields if field.name not in UNSEEN_BY_THE_REFERENCE]
+    assert reference.obs_dim == {"reach": 21}.get(name, 27)
+
+
+@EVERY_TASK
+def test_what_is_observed_changes_nothing_else(make_task, name):
+    full, reference = make_task(name, "sparse-reach"), make_task(name, "sparse-reach", observation="reference")
+    kept = np.concatenate([np.full(field.size, field.name not in UNSEEN_BY_THE_REFERENCE) for field in full.fields])
+    for task in (full, reference):
+        task.reset(seed=4)
+    left, right = episode(full, random_actions(20)), episode(reference, random_actions(20))
+    for obs, *_ in left:
+        obs["observation"] = obs["observation"][kept]
+    assert_same_steps(left, right)
+
+
+def test_the_fields_of_the_pads_are_about_0_in_a_pinch_and_tell_the_fingers_apart(make_task, scenes):
+    task = make_task("pick-place")
+    task.reset(seed=0)
+
+    def pads():
+        fields = np.split(task.observe()["observation"], np.cumsum([field.size for field in task.fields])[:-1])
+        return [part for field, part in zip(task.fields, fields, strict=True) if "pad from its side" in field.name]
+
+    scenes.put_between_pads(task.sim)
+    for pad in pads():
+        # Along the closing direction; the pads are behind the fingertips, between which the grasp point is.
+        assert abs(pad[0]) < 0.1
+    scenes.put_between_pads(task.sim, gripper=scenes.OPEN, shift=0.004)
+    assert pads()[0][0] < -0.02  # the one finger is away to the one side, the other to the other
+    assert pads()[1][0] > 0.5
+
+
+@EVERY_TASK
+def test_observations_are_float32_and_about_one(make_task, name):
+    task = make_task(name)
+    obs, _ = task.reset(seed=0)
+    assert {key: value.shape for key, value in obs.items()} == {
+        "observation": (task.obs_dim,),
+        "achieved_goal": (3,),
+        "desired_goal": (3,),
+    }
+    assert {value.dtype for value in obs.values()} == {np.dtype(np.float32)}
+    seen = np.array([step[0]["observation"] for step in episode(task, random_actions(50))])
+    assert 0.1 < np.abs(seen).mean() < 2
+    assert np.abs(seen).max() < 10
+
+
+# Rewards
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_rewards_of_a_batch_are_those_of_its_steps(make_task, scenes, name, reward):
+    task = make_task(name, reward)
+    task.reset(seed=1)
+    steps = episode(task, random_actions(60))
+    steps += episode(task, np.zeros((10, 6)))  # until it comes to rest
+    if task.has_cube:
+        scenes.put_between_pads(task.sim)  # so that every term is met
+        steps += episode(task, np.zeros((10, 6)) - [0, 0, 0, 0, 0, 1])
+    task.goal = task._achieved_goal() + np.array([0, 0.01, 0])
+    steps += episode(task, np.zeros((10, 6)))
+    rewards = np.array([step[1] for step in steps], np.float32)
+    achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
+    info = stored_info(steps)
+    np.testing.assert_array_equal(task.compute_reward(achieved, desired, info), rewards)
+    assert task.compute_reward(achieved, desired, info).dtype == np.float32
+    success = [step[4]["is_success"] for step in steps]
+    assert {True, False} <= set(success)
+    np.testing.assert_array_equal(task.is_success(achieved, desired, info), success)
+
+
+@EVERY_TASK
+@EVERY_REWARD
+def test_reward_is_the_sum_of_its_named_terms(make_task, name, reward):
+    task = make_task(name, reward)
+    task.reset(seed=1)
+    for _, total, _, _, info in episode(task, random_actions(20)):
+        terms = {key: value for key, value in info["metrics"].items() if key.startswith("reward_")}
+        assert len(terms) == {"sparse": 1, "sparse-reach": 2, "staged": {"reach": 2, "push": 4}.get(name, 6)}[reward]
+        assert total == pytest.approx(sum(terms.values()), abs=1e-5)
+
+
+@EVERY_TASK
+def test_a_hindsight_goal_earns_what_reaching_it_would_have_earned(make_task, name):
+    """The same states with the goal really set there give the rewards that relabelling computes."""
+    task, relabelled = (make_task(name, "sparse-reach", reach_weight=2.0) for _ in range(2))
+    task.reset(seed=1)
+    steps = episode(task, random_actions(30))
+    hindsight = steps[-1][0]["achieved_goal"]
+    relabelled.reset(seed=1)
+    relabelled.goal = hindsight.astype(np.float64)
+    expected = [step[1] for step in episode(relabelled, random_actions(30))]
+    achieved = np.stack([step[0]["achieved_goal"] for step in steps])
+    np.testing.assert_array_equal(
+        task.compute_reward(achieved, np.tile(hindsight, (30, 1)), stored_info(steps)), np.array(expected, np.float32)
+    )
+    assert expected[-1] > -0.5  # there, success
+
+
+@EVERY_TASK
+def test_sparse_reward_is_0_exactly_on_success(make_task, name):
+    task = make_task(name)
+    for success in (True, False):
+        task.reset(seed=0)
+        place_goal(task, success)
+        _, reward, _, _, info = task.step(np.zeros(6))
+        assert (reward, info["is_success"]) == (0 if success else -1, success)
+
+
+def reach_distance(task, per_finger=True):
+    """What the reach potential is of, m, from MuJoCo's own numbers."""
+    data = task.sim.data
+    grasp = data.site("grasp_point").xpos
+    if not task.has_cube:
+        return np.linalg.norm(grasp - task.goal)
+    cube, gripper = data.body("cube").xpos, data.body("gripper").xmat.reshape(3, 3)
+    if not per_finger:
+        return np.linalg.norm(grasp - cube)
+    fixed, moving = (gripper.T @ (data.geom(f"{name}_pad").xpos - cube) for name in ("fixed", "moving"))
+    return 0.5 * (np.abs(fixed - [-0.0125, 0, 0]).sum() + np.abs(moving - [0.0125, 0, 0]).sum())
+
+
+def potential(task):
+    """By hand, with the task's weights."""
+    config = task.config
+    phi = -config.reach_weight * np.log(1 + reach_distance(task, config.reach_per_finger) / config.reach_scale)
+    if not task.has_cube:
+        return phi
+    if task.sim.cube_contacts().pinched:
+        return phi
+    pads = [task.sim.data.geom(f"{name}_pad").xpos for name in ("fixed", "moving")]
+    clear = np.linalg.norm(np.subtract(*pads)) - 0.005  # between their faces: they are 5 mm thick
+    return phi - config.opening_weight * max(0, 1 - clear / 0.03) - config.pinch_weight
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("per_finger", [True, False])
+def test_progress_over_an_episode_is_the_last_potential_less_the_first(make_task, name, per_finger):
+    options = {"reach_weight": 3.0, "reach_scale": 0.1, "pinch_weight": 5.0, "opening_weight": 2.0}
+    options |= {"reach_per_finger": per_finger}
+    task = make_task(name, "sparse-reach", **options)
+    task.reset(seed=2)
+    first = potential(task)
+    steps = episode(task, random_actions(40))
+    progress = sum(step[4]["metrics"]["reward_progress"] for step in steps)
+    assert abs(potential(task) - first) > 0.1
+    assert progress == pytest.approx(potential(task) - first, abs=2e-5)
+
+
+WEIGHTS = {"reach_weight": 2.0, "reach_scale": 0.05, "pinch_weight": 4.0, "opening_weight": 1.5}
+
+
+def grasp(task):
+    """The steps of a scripted episode from the state that `task` is in."""
+    script = plan(task, InverseKinematics(task.sim.model))
+    return [task.step(task.action_for(change)) for _, change in script.rehearse(task.sim.servo_target)]
+
+
+@pytest.mark.parametrize(("name", "goal"), [("push", "table"), ("pick-place", "table"), ("pick-place", "air")])
+def test_progress_over_a_grasp_is_the_last_potential_less_the_first(make_task, name, goal):
+    """With the cube pinched on the way, and with a goal on the table let go of again."""
+    task = make_task(name, "sparse-reach", goal=goal, **WEIGHTS)
+    task.reset(seed=2)
+    first, progress, pinched = potential(task), 0.0, []
+    ik = InverseKinematics(task.sim.model)
+    script, steps = plan(task, ik), len(plan(task, ik).rehearse(task.sim.servo_target)) + 5
+    for _ in range(steps):
+        before = potential(task)
+        term = task.step(task.action_for(script.act(task.sim.servo_target)))[4]["metrics"]["reward_progress"]
+        assert term == pytest.approx(potential(task) - before, abs=1e-5)
+        progress += term
+        pinched.append(task.sim.cube_contacts().pinched)
+    assert pinched[0] is False
+    assert any(pinched)
+    assert pinched[-1] == (goal == "air")
+    assert abs(potential(task) - first) > 1
+    assert progress == pytest.approx(potential(task) - first, abs=2e-5)
+
+
+def test_the_potential_is_highest_where_the_fingers_pinch_the_cube(make_task):
+    task = make_task("pick-place", "sparse-reach", goal="air", **WEIGHTS)
+    task.reset(seed=2)
+    potentials, pinched = [], []
+    for *_, info in grasp(task):
+        potentials.append(float(info["potentials"][1]))
+        pinched.append(info["stages"]["pinched"])
+    pinched = np.array(pinched)
+    assert pinched.any()
+    assert not pinched.all()
+    assert np.min(np.array(potentials)[pinched]) > np.max(np.array(potentials)[~pinched]) + 3
+    assert np.min(np.array(potentials)[pinched]) > -0.6  # 2 log(1 + 1.7 cm / 5 cm)
+
+
+def test_pinching_is_worth_its_weight_and_none_is_worth_nothing(make_task):
+    """The same grasp under both options: the potentials are apart by the weight, but where it is pinched."""
+    steps = []
+    for weight in (0.0, 3.0):
+        task = make_task("pick-place", "sparse-reach", goal="air", pinch_weight=weight)
+        task.reset(seed=2)
+        steps.append(grasp(task))
+    for (*_, without), (*_, info) in zip(*steps, strict=True):
+        apart = 3.0 * (not info["stages"]["pinched"])
+        assert without["potentials"][1] - info["potentials"][1] == pytest.approx(apart, abs=1e-5)
+
+
+def test_opening_is_worth_its_weight_until_the_cube_is_pinched(make_task, scenes):
+    for weight in (0.0, 3.0):
+        task = make_task("pick-place", "sparse-reach", opening_weight=weight)
+        task.reset(seed=0)
+        scenes.put_between_pads(task.sim)
+        pinching = task._potential(pinched=True)
+        far = []
+        for gripper in (scenes.SHUT, 0.1, OPEN_AS_IN_A_GRASP, 1.0):
+            scenes.put_away(task.sim, scenes.HOME, gripper)
+            far.append(task._potential(pinched=False))
+        opened = np.subtract(far, far[0])
+        if weight == 0:
+            without, pinching_without = opened, pinching
+    gained = opened - without
+    assert pinching == pinching_without
+    assert 0 < gained[1] < gained[2]
+    assert gained[2] == pytest.approx(3 * (1 - 0.0057 / 0.03), abs=0.01)  # shut, the pads are 5.7 mm apart
+    assert gained[3] == gained[2]  # wider than enough is worth no more
+
+
+OPEN_AS_IN_A_GRASP = 0.22  # rad: the pads 34 mm apart
+
+
+def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_task, scenes):
+    task = make_task("pick-place", "sparse-reach", **WEIGHTS | {"pinch_weight": 0.0, "opening_weight": 0.0})
+    task.reset(seed=0)
+    sim = task.sim
+    scenes.put_between_pads(sim)
+    pinching = reach_distance(task)
+    assert task._potential(pinched=False) == pytest.approx(potential(task))
+    assert pinching < 0.008  # what is left is how far the pads' centres are behind the fingertips
+    scenes.put_between_pads(sim, gripper=OPEN_AS_IN_A_GRASP, shift=0.006)
+    assert not sim.cube_contacts().touched
+    around = task._potential(pinched=False)
+    scenes.put_between_pads(sim, gripper=scenes.SHUT, shift=-0.026)  # at the fixed finger's outer side
+    assert not sim.cube_contacts().touched
+    beside = task._potential(pinched=False)
+    assert beside < around - 0.1 < -0.2
+
+
+@pytest.mark.parametrize("per_finger", [True, False])
+def test_per_finger_open_fingers_before_the_cube_are_better_than_shut_ones(make_task, scenes, per_finger):
+    options = WEIGHTS | {"opening_weight": 0.0, "reach_per_finger": per_finger}
+    task = make_task("pick-place", "sparse-reach", **options)
+    task.reset(seed=0)
+    sim = task.sim
+    phi = []
+    for gripper in (OPEN_AS_IN_A_GRASP, scenes.SHUT):
+        scenes.put_away(sim, scenes.HOME, gripper)
+        scenes.place_cube(sim, sim.grasp_point - 0.03 * sim.gripper_axes[:, 2], sim.data.body("gripper").xquat.copy())
+        phi.append(task._potential(pinched=False))
+    if per_finger:
+        assert phi[0] > phi[1] + 0.04
+    else:
+        assert phi[0] == phi[1]
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("goal_shift", [0.0, 0.3])
+def test_hindsight_leaves_the_progress_as_it_is_where_it_is_of_the_cube(make_task, name, goal_shift):
+    task = make_task(name, "sparse-reach")
+    task.reset(seed=1)
+    steps = grasp(task)
+    achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
+    own = task.reward_terms(achieved, desired, stored_info(steps))["progress"]
+    np.testing.assert_allclose(own, [step[4]["metrics"]["reward_progress"] for step in steps], rtol=1e-5, atol=1e-6)
+    other = task.reward_terms(achieved, achieved + np.float32(goal_shift), stored_info(steps))["progress"]
+    if task.has_cube:
+        np.testing.assert_array_equal(other, own)
+    else:
+        assert not np.allclose(other, own)
+
+
+def potential_of(task):
+    """Phi of the present state, as the task computes it."""
+    if task.has_cube:
+        return task._examine().potential
+    info = {"grasp_point_before": task._examine()}
+    return -float(task.reward_terms(task.goal, task.goal, info)["progress"])  # of a step to the goal, where Phi is 0
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("per_finger", [True, False])
+@pytest.mark.parametrize("pinch", [0.0, 4.0])
+def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes, name, per_finger, pinch):
+    """What progress adds to a return is at most the way from there to 0, and at least the way back."""
+    task = make_task(name, "sparse-reach", reach_per_finger=per_finger, pinch_weight=pinch)
+    task.reset(seed=0)
+    low_return, high = task.return_range(GAMMA)
+    assert low_return == pytest.approx(-1 / (1 - GAMMA) - high)
+    rng = np.random.default_rng(0)
+    low, top = task.sim.model.control_range.T
+    lowest = 0.0
+    for reach in np.geomspace(0.05, 100, 60):  # a cube that fell off the table is far away in the end
+        joints, place = rng.uniform(low, top), rng.uniform(-reach, reach, 3)
+        if task.has_cube:
+            scenes.put(task.sim, joints[:5], joints[5], place)
+        else:
+            task.sim.data.qpos[:], task.goal = joints, place
+            mujoco.mj_step1(task.sim.model.mj, task.sim.data)
+        lowest = min(lowest, potential_of(task))
+    assert -high - 1e-5 <= lowest <= -0.96 * high  # the pads never meet, and joints are drawn at random
+
+
+@EVERY_TASK
+@EVERY_REWARD
+@pytest.mark.parametrize("terminate", [True, False])
+def test_return_range_holds_every_return_that_the_reward_allows(make_task, name, reward, terminate):
+    task = make_task(name, reward, terminate_on_success=terminate)
+    bounds = task.return_range(GAMMA)
+    assert (bounds is None) == (reward == "staged")
+    if bounds is None:
+        return
+    low, high = bounds
+    if reward == "sparse":
+        assert bounds == pytest.approx((-1 / (1 - GAMMA), 0))
+    for seed in range(3):
+        task.reset(seed=seed)
+        steps = episode(task, random_actions(100, seed))
+        steps = steps[: next((i + 1 for i, step in enumerate(steps) if step[2]), len(steps))]
+        total = np.sum(GAMMA ** np.arange(len(steps)) * [step[1] for step in steps])
+        # The rest of an endless episode, at its worst and at its best, from the last potential on.
+        last = potential(task) if reward == "sparse-reach" else 0.0
+        goes_on = 0.0 if steps[-1][2] else GAMMA ** len(steps)
+        assert total + goes_on * (low - last) >= low - 1e-4
+        assert total + goes_on * (0.0 - last) <= high + 1e-4
+
+
+LOWEST = {name: -WEIGHTS["reach_weight"] * np.log(21) for name in TASKS}
+for with_cube in ("push", "pick-place"):
+    LOWEST[with_cube] -= WEIGHTS["pinch_weight"] + WEIGHTS["opening_weight"]
+
+
+def rewards_of(task, potentials, met):
+    """Of steps through states of these potentials (N, T + 1), the states after them at their goal or not, (N, T).
+
+    Where the potential is of the goal itself, that of a state decides whether it is at the goal.
+    """
+    if task.has_cube:
+        away = np.where(met, 0.0, 1.0)
+        info = {
+            "cube_hold": np.full(met.size, Hold.TABLE, np.float32),
+            "potentials": np.stack([potentials[:, :-1], potentials[:, 1:]], -1).reshape(-1, 2).astype(np.float32),
+        }
+    else:
+        distance = task.config.reach_scale * np.expm1(-potentials / task.config.reach_weight)
+        before, away = distance[:, :-1], distance[:, 1:]
+        info = {"grasp_point_before": points_at(before)}
+    goals = np.zeros((met.size, 3), np.float32)
+    return task.compute_reward(points_at(away), goals, info).astype(np.float64).reshape(met.shape)
+
+
+def points_at(distance):
+    """Points (N, 3) at these distances from the origin."""
+    return (distance.reshape(-1, 1) * [1.0, 0.0, 0.0]).astype(np.float32)
+
+
+@EVERY_TASK
+def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_ends(make_task, name):
+    """In endless episodes, as far as can be told: after 1000 steps a reward counts 2e-9 of itself."""
+    task = make_task(name, "sparse-reach", **WEIGHTS)
+    lowest, steps, rng = LOWEST[name], 1000, np.random.default_rng(0)
+    low, high = task.return_range(GAMMA)
+
+    def returns(potentials, met):
+        return rewards_of(task, potentials, met) @ GAMMA ** np.arange(steps)
+
+    shape = (100, steps + 1)
+    anywhere, from_end_to_end = rng.uniform(lowest, 0, shape), rng.choice([lowest, 0.0], shape)
+    held = np.where(np.arange(steps + 1) < rng.integers(0, steps, (100, 1)), *rng.choice([lowest, 0.0], (2, 100, 1)))
+    for potentials in (anywhere, from_end_to_end, held):
+        for met in (rng.random((100, steps)) < 0.5, np.ones((100, steps), bool), np.zeros((100, steps), bool)):
+            total = returns(potentials, met)
+            assert total.min() >= low - 1e-3
+            assert total.max() <= high + 1e-3
+    rise, fall = (np.array([[first] + steps * [then]]) for first, then in ((lowest, 0.0), (0.0, lowest)))
+    assert returns(rise, np.ones((1, steps), bool)) == pytest.approx(high, abs=1e-3)
+    assert returns(fall, np.zeros((1, steps), bool)) == pytest.approx(low, abs=1e-3)
+
+
+@EVERY_TASK
+def test_a_step_that_ends_the_episode_is_worth_its_progress_like_any_other(make_task, name):
+    task = make_task(name, "sparse-reach", terminate_on_success=True)
+    task.reset(seed=0)
+    place_goal(task, True)
+    before = potential(task)
+    _, _, terminated, _, info = task.step(np.zeros(6))
+    assert terminated
+    assert before < -0.01
+    assert info["metrics"]["reward_progress"] == pytest.approx(potential(task) - before, abs=1e-5)
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("pinched", [True, False])
+def test_the_first_progress_after_a_restored_state_starts_from_that_state(make_task, scenes, name, pinched):
+    original, other = (make_task(name, "sparse-reach", **WEIGHTS) for _ in range(2))
+    original.reset(seed=3)
+    episode(original, random_actions(17))
+    if original.has_cube and pinched:
+        scenes.put_between_pads(original.sim)
+        scenes.shut(original.sim)
+        episode(original, np.zeros((5, 6)))
+    other.reset(seed=8)
+    elsewhere = potential(other)
+    other.load_state_dict(original.state_dict())
+    before = potential(other)
+    assert abs(before - elsewhere) > 0.05
+    progress = other.step(random_actions(1, seed=1)[0])[4]["metrics"]["reward_progress"]
+    assert progress == pytest.approx(potential(other) - before, abs=1e-5)
+
+
+@EVERY_TASK
+def test_the_first_progress_of_an_episode_starts_from_its_own_first_state(make_task, name):
+    task = make_task(name, "sparse-reach", **WEIGHTS)
+    task.reset(seed=3)
+    episode(task, random_actions(17))
+    elsewhere = potential(task)
+    task.reset()
+    before = potential(task)
+    assert abs(before - elsewhere) > 0.05
+    progress = task.step(random_actions(1, seed=1)[0])[4]["metrics"]["reward_progress"]
+    assert progress == pytest.approx(potential(task) - before, abs=1e-5)
+
+
+# Staged reward, state by state
+
+
+def staged_step(task, action=(0, 0, 0, 0, 0, 0)):
+    """The metrics and the stages of one step."""
+    *_, info = task.step(np.array(action, float))
+    return info["metrics"], info["stages"]
+
+
+@pytest.fixture
+def pick_place(make_task):
+    task = make_task("pick-place", "staged", goal="fixed")
+    task.reset(seed=0)
+    return task
+
+
+def test_staged_nothing_touched(pick_place):
+    metrics, stages = staged_step(pick_place)
+    distance = np.linalg.norm(pick_place.sim.grasp_point - pick_place.sim.cube_position)
+    assert metrics["reward_reach"] == pytest.approx(-distance, rel=1e-5)
+    rest = {name for name, value in metrics.items() if value != 0} - {"reward_reach"}
+    assert rest == set()
+    assert not any(stages.values())
+
+
+def test_staged_one_jaw_touching_earns_nothing(pick_place, scenes):
+    sim = pick_place.sim
+    scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE, scenes.OPEN, shift=0.003)
+    # Turn the shoulder so that the fixed jaw pushes the cube before it.
+    away, cube = sim.gripper_axes[:, 0], sim.cube_position - [*PAN_AXIS, 0]
+    push = np.sign(np.cross(sim.data.joint("shoulder_pan").xaxis, cube) @ away)
+    for _ in range(20):
+        metrics, stages = staged_step(pick_place, scenes.moving(pick_place, [0.03 * push, 0, 0, 0, 0, 0]))
+        assert not stages["pinched"]
+        assert metrics["reward_grasp"] == metrics["reward_lift"] == 0
+        if stages["touched"]:
+            return
+    pytest.fail("the jaw never met the cube")
+
+
+def test_staged_pinched_on_the_table_is_a_grasp_and_no_lift(pick_place, scenes):
+    scenes.put_on_table_between_pads(pick_place.sim, scenes.GRASP_ON_TABLE)
+    scenes.shut(pick_place.sim)
+    metrics, stages = staged_step(pick_place)
+    assert [stages[name] for name in ("touched", "pinched", "lifted")] == [True, True, False]
+    assert metrics["reward_grasp"] == 1
+    assert metrics["reward_lift"] == metrics["reward_place"] == 0
+
+
+def test_staged_pinched_in_the_air_is_a_lift(pick_place, scenes):
+    scenes.put_between_pads(pick_place.sim)
+    scenes.shut(pick_place.sim)
+    metrics, stages = staged_step(pick_place)
+    height = pick_place.sim.cube_position[2] - CUBE_HALF
+    assert height > 0.1
+    assert stages["lifted"]
+    assert metrics["reward_lift"] == pytest.approx(2 + 10 * (FIXED_GOAL[2] - CUBE_HALF), rel=1e-5)
+    to_goal = np.linalg.norm(pick_place.sim.cube_position - FIXED_GOAL)
+    assert metrics["reward_place"] == pytest.approx(-2 * to_goal, rel=1e-5)
+    assert metrics["reward_success"] == 0
+
+
+def test_staged_thrown_up_is_no_lift(pick_place, scenes):
+    scenes.put(pick_place.sim, scenes.HOME, scenes.OPEN, (0.2, 0.2, 0.3))
+    metrics, stages = staged_step(pick_place)
+    assert pick_place.sim.cube_position[2] > CUBE_HALF + LIFT_HEIGHT
+    assert not stages["lifted"]
+    assert metrics["reward_lift"] == metrics["reward_place"] == 0
+
+
+@pytest.mark.parametrize(("beyond", "lost"), [(-0.005, 0), (0.005, 1)])
+def test_staged_out_of_reach_is_lost(pick_place, scenes, beyond, lost):
+    scenes.put(pick_place.sim, scenes.HOME, scenes.OPEN, (PAN_AXIS[0] + LOST_RADIUS + beyond, 0, CUBE_HALF))
+    metrics, _ = staged_step(pick_place)
+    assert metrics["cube_lost"] == lost
+    assert metrics["reward_lost"] == -lost
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place"])
+def test_a_cube_below_the_table_is_lost(name):
+    model = ArmModel.load()
+    model.mj.geom_contype[model.floor_geom] = model.mj.geom_conaffinity[model.floor_geom] = 0  # it falls through
+    task = TASKS[name](model, TaskConfig(), "staged")
+    task.reset(seed=0)
+    lost, heights = [], []
+    for _ in range(5):
+        lost.append(task.step(np.zeros(6))[4]["metrics"]["cube_lost"])
+        heights.append(task.sim.cube_position[2])
+    assert lost == [float(height < 0) for height in heights]
+    assert lost[0] == 0
+    assert lost[-1] == 1
+
+
+def test_staged_success_earns_its_weight(pick_place, scenes):
+    scenes.put_between_pads(pick_place.sim)
+    scenes.shut(pick_place.sim)
+    pick_place.goal = pick_place.sim.cube_position.copy()
+    assert staged_step(pick_place)[0]["reward_success"] == 10
+
+
+def test_staged_flying_through_the_goal_earns_nothing(pick_place, scenes):
+    scenes.put(pick_place.sim, scenes.HOME, scenes.OPEN, FIXED_GOAL)
+    metrics, _ = staged_step(pick_place)
+    assert np.linalg.norm(pick_place.sim.cube_position - FIXED_GOAL) < pick_place.threshold
+    assert metrics["reward_success"] == 0
+
+
+# Goals
+
+
+def drawn(task, count):
+    """Goals and achieved goals at the start of `count` episodes."""
+    starts = [task.reset(seed=seed)[0] for seed in range(count)]
+    return np.array([obs["desired_goal"] for obs in starts]), np.array([obs["achieved_goal"] for obs in starts])
+
+
+def polar(points):
+    away = points[:, :2] - PAN_AXIS
+    return np.hypot(*away.T), np.abs(np.arctan2(away[:, 1], away[:, 0]))
+
+
+EVERY_GOAL_KIND = pytest.mark.parametrize(
+    ("name", "goal"), [(name, goal) for name, kind in TASKS.items() for goal in kind.goal_kinds]
+)
+
+
+@EVERY_GOAL_KIND
+def test_no_goal_is_met_from_the_start(make_task, name, goal):
+    task = make_task(name, goal=goal)
+    goals, starts = drawn(task, 3000)
+    assert np.linalg.norm(goals - starts, axis=1).min() >= 1.999 * task.threshold
+
+
+@EVERY_GOAL_KIND
+def test_goals_fill_their_region_and_stay_within(make_task, name, goal):
+    goals, _ = drawn(make_task(name, goal=goal), 500)
+    if goal == "fixed":
+        np.testing.assert_allclose(goals, np.tile(FIXED_GOAL, (500, 1)), rtol=1e-6)
+        return
+    (near, far), angle = ((0.16, 0.34), 1.0) if name == "reach" else (TABLE_RADIUS, TABLE_ANGLE)
+    heights = {
+        "reach air": (0.05, 0.30),
+        "pick-place air": AIR_HEIGHT,
+        "pick-place mix": (CUBE_HALF, AIR_HEIGHT[1]),
+    }.get(f"{name} {goal}", (CUBE_HALF, CUBE_HALF))
+    radius, turn = polar(goals)
+    for values, low, high in ((radius, near, far), (turn, 0, angle), (goals[:, 2], *heights)):
+        assert values.min() >= low - 1e-6
+        assert values.max() <= high + 1e-6
+        assert values.min() <= low + 0.05 * (high - low)
+        assert values.max() >= high - 0.05 * (high - low)
+
+
+@EVERY_GOAL_KIND
+def test_goals_of_every_kind_lie_where_a_moved_one_may(make_task, name, goal):
+    goals, _ = drawn(make_task(name, goal=goal), 100)
+    for place in goals:
+        np.testing.assert_allclose(TASKS[name].goal_sector.confine(place), place, atol=1e-6)
+
+
+@EVERY_TASK
+def test_a_goal_moved_in_mid_episode_is_the_next_steps_and_drawn(make_task, name):
+    task = make_task(name)
+    task.reset(seed=0)
+    task.step(np.zeros(6))
+    before = task.observe()
+    place = np.array([0.33, -0.08, 0.12])
+    task.move_goal(place)
+    lowest = {"reach": 0.12, "push": CUBE_HALF, "pick-place": 0.12}[name]
+    np.testing.assert_allclose(task.goal, [0.33, -0.08, lowest])
+    np.testing.assert_array_equal(task.sim.data.mocap_pos[task.sim.model.target_mocap], task.goal)
+    after = task.observe()
+    np.testing.assert_array_equal(after["desired_goal"], task.goal.astype(np.float32))
+    np.testing.assert_array_equal(after["observation"], before["observation"])
+    np.testing.assert_array_equal(task.step(np.zeros(6))[0]["desired_goal"], after["desired_goal"])
+
+
+@pytest.mark.parametrize(("name", "lowest", "highest"), [("reach", 0.05, 0.30), ("push", 0.01, 0.01),
+                                                         ("pick-place", 0.01, 0.15)])  # fmt: skip
+def test_a_goal_cannot_be_moved_off_the_workspace(make_task, name, lowest, highest):
+    task = make_task(name)
+    for height, kept in ((-0.5, lowest), (0.9, highest)):
+        task.move_goal(np.array([0.9, 0.0, height]))
+        np.testing.assert_allclose(task.goal, [PAN_AXIS[0] + (0.34 if name == "reach" else 0.40), 0, kept])
+
+
+@pytest.mark.parametrize("mix", [MIX, {"air": 0.2, "near": 0.4, "fixed": 0.3, "table": 0.1}], ids=["own", "another"])
+def test_mixed_goals_come_in_their_shares(make_task, monkeypatch, mix):
+    monkeypatch.setattr("env.tasks.pick_place.MIX", mix)
+    share = dict.fromkeys(("fixed", "near", "table", "air"), 0.0) | mix
+    goals, starts = drawn(make_task("pick-place", goal="mix"), 1000)
+    fixed = np.isclose(goals, FIXED_GOAL).all(1)
+    table = ~fixed & np.isclose(goals[:, 2], CUBE_HALF)
+    assert fixed.mean() == pytest.approx(share["fixed"], abs=0.05)
+    assert table.mean() == pytest.approx(share["near"] + share["table"], abs=0.05)
+    assert (~fixed & ~table).mean() == pytest.approx(share["air"], abs=0.05)
+    near = table & (np.linalg.norm(goals - starts, axis=1) <= 0.12)
+    # All of the near ones, and a few of the others by chance.
+    uniform, starts = drawn(make_task("pick-place", goal="table"), 1000)
+    by_chance = (np.linalg.norm(uniform - starts, axis=1) <= 0.12).mean()
+    assert near.mean() == pytest.approx(share["near"] + share["table"] * by_chance, abs=0.05)
+
+
+@EVERY_TASK
+def test_training_and_evaluation_goals_are_the_documented_ones(make_task, name):
+    task = make_task(name)
+    assert task.goal_kind == task.training_goal
+    assert (task.training_goal, task.goal_kinds[0]) == {
+        "reach": ("air", "air"),
+        "push": ("table", "table"),
+        "pick-place": ("mix", "fixed"),
+    }[name]
+
+
+@pytest.mark.parametrize("slope", [0.0, -0.2, 1.5, float("nan")])
+def test_a_slope_that_no_action_can_have_is_refused(make_task, slope):
+    with pytest.raises(ValueError, match=f"slope must lie between 0 and 1, not {slope}"):
+        make_task("reach", action_slope=slope)
+
+
+def test_an_unknown_goal_kind_is_named(make_task):
+    with pytest.raises(ValueError, match="no 'fixed' goals; there are: air"):
+        make_task("reach", goal="fixed")
+
+
+@pytest.mark.parametrize("name", ["push", "pick-place"])
+def test_the_cube_starts_flat_within_its_area(make_task, name):
+    _, starts = drawn(make_task(name), 300)
+    offset = starts - SPAWN
+    assert np.abs(offset[:, :2]).max() <= SPAWN_SPREAD + 1e-6
+    assert (np.abs(offset[:, :2]).max(0) > 0.9 * SPAWN_SPREAD).all()
+    np.testing.assert_allclose(offset[:, 2], 0, atol=1e-7)
+
+
+def solve_for(model, data, goal, rng, restarts=20, iterations=60):
+    """Distance (m) that damped least squares leaves between grasp point and goal, in a pose that touches nothing."""
+    site, joints = data.site("grasp_point"), slice(0, 5)
+    low, high = model.jnt_range[joints].T
+    jacobian, best = np.empty((3, model.nv)), np.inf
+    for attempt in range(restarts):
+        data.qpos[:] = 0
+        if attempt:
+            data.qpos[joints] = rng.uniform(low, high)
+        for _ in range(iterations):
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            mujoco.mj_jacSite(model, data, jacobian, None, site.id)
+            j, miss = jacobian[:, joints], goal - site.xpos
+            step = j.T @ np.linalg.solve(j @ j.T + 1e-4 * np.eye(3), miss)
+            data.qpos[joints] = np.clip(data.qpos[joints] + step, low, high)
+        mujoco.mj_fwdPosition(model, data)
+        if data.ncon == 0:
+            best = min(best, np.linalg.norm(goal - site.xpos))
+        if best < 0.005:
+            break
+    return best
+
+
+def test_reach_goals_can_be_reached_without_touching_anything(make_task):
+    task = make_task("reach")
+    model = task.sim.model.mj
+    goals, _ = drawn(task, 50)
+    rng = np.random.default_rng(0)
+    data = mujoco.MjData(model)
+    misses = [solve_for(model, data, goal, rng) for goal in goals.astype(float)]
+    assert max(misses) < 0.015

@@ -1,0 +1,408 @@
+"""Runs side by side: which belong together, what their event files hold, the statistics, the command line."""
+
+import json
+import struct
+import sys
+from dataclasses import replace
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from her import HERConfig
+from sac import SACConfig
+from training.analysis import compare, plot
+from training.analysis.read_runs import Curve, NotComparable, group_runs, read_curve, read_run
+from training.analysis.seed_statistics import (
+    bootstrap_interval,
+    common_steps,
+    first_kept,
+    first_reached,
+    interquartile_mean,
+    values_at,
+)
+from training.config import EvalConfig, TrainConfig
+from training.curves import events
+from training.curves.tensorboard import Curves
+from training.resume.run_directory import RunDirectory
+
+TAG = "eval/success_rate"
+REACH = TrainConfig(env="reach")
+
+
+def write_run(path, config, points, tag=TAG):
+    """A run directory with one curve, {step: value}."""
+    path.mkdir()
+    config = replace(config, run=str(path)).resolved()
+    RunDirectory(path).write_config(config)
+    curves = Curves(path, config, 0, {})
+    for step, value in points.items():
+        curves.log({tag: value}, step)
+    curves.close()
+    return path
+
+
+def names(paths, tag=TAG):
+    """The groups' names and the directories in each."""
+    groups = group_runs([read_run(path, tag) for path in paths], tag)
+    return {group.name: [run.path.name for run in group.runs] for group in groups}
+
+
+def words(line):
+    return " ".join(line.split())
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The command, in this process: returns its error message, or None where it ended well."""
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["training.analysis.compare", *map(str, options)])
+        try:
+            compare.main()
+        except SystemExit as leaving:
+            return leaving.code
+        return None
+
+    return run
+
+
+def test_runs_that_differ_in_their_seed_alone_are_a_group(tmp_path):
+    late = HERConfig(late_ratio=0.8)
+    configs = {
+        "a0": REACH,
+        "b0": replace(REACH, her=late),
+        "a1": replace(REACH, seed=1, steps=30_000, eval=EvalConfig(every=500), device="cpu", compile=False),
+        "b1": replace(REACH, her=late, seed=1),
+    }
+    paths = [write_run(tmp_path / name, config, {1: 0.5}) for name, config in configs.items()]
+    assert names(paths) == {"--her.late-ratio None": ["a0", "a1"], "--her.late-ratio 0.8": ["b0", "b1"]}
+    assert names(paths[::2]) == {"reach-sparse-reach": ["a0", "a1"]}
+
+
+def test_a_group_is_named_by_what_most_others_do_not_have(tmp_path):
+    """An ablation: each leaves out one thing, and one nothing."""
+    ways = {
+        "nothing": REACH,
+        "norm": replace(REACH, sac=SACConfig(layer_norm=False)),
+        "hindsight": replace(REACH, her=HERConfig(strategy="none")),
+    }
+    paths = [write_run(tmp_path / name, config, {1: 0.5}) for name, config in ways.items()]
+    assert names(paths) == {
+        "reach-sparse-reach": ["nothing"],
+        "--sac.no-layer-norm": ["norm"],
+        "--her.strategy none": ["hindsight"],
+    }
+
+
+def test_a_group_is_named_as_on_the_command_line(tmp_path):
+    first = write_run(tmp_path / "a", REACH, {1: 0.5})
+    other = replace(REACH, sac=SACConfig(hidden=(32, 64), layer_norm=False), reduced_precision=True)
+    second = write_run(tmp_path / "b", other, {1: 0.5})
+    assert list(names([first, second])) == [
+        "--no-reduced-precision --sac.hidden 256 256 256 --sac.layer-norm",
+        "--reduced-precision --sac.hidden 32 64 --sac.no-layer-norm",
+    ]
+
+
+@pytest.mark.parametrize("tag", [TAG, "eval_funnel/lifted"])
+def test_evaluations_of_other_goals_or_episodes_are_another_measure(tag, tmp_path):
+    ways = {"own": EvalConfig(), "fixed": EvalConfig(goal="fixed"), "air": EvalConfig(goal="air")}
+    ways |= {"few": EvalConfig(episodes=5), "others": EvalConfig(seed=7)}
+    runs = {
+        name: write_run(tmp_path / name, TrainConfig(env="pick-place", seed=seed, eval=way), {1: 0.5}, tag)
+        for seed, (name, way) in enumerate(ways.items())
+    }
+    assert names(runs.values(), tag) == {
+        "pick-place-sparse-reach": ["own", "fixed"],
+        "--eval.goal air": ["air"],
+        "--eval.episodes 5": ["few"],
+        "--eval.seed 7": ["others"],
+    }
+    assert list(names([runs["air"], runs["own"]], tag)) == ["--eval.goal air", "--eval.goal fixed"]
+
+
+def test_training_curves_do_not_care_how_runs_are_evaluated(tmp_path):
+    tag = "rollout/success_rate"
+    configs = [replace(REACH, seed=seed, eval=EvalConfig(seed=seed)) for seed in range(2)]
+    paths = [write_run(tmp_path / str(config.seed), config, {1: 0.5}, tag) for config in configs]
+    assert names(paths, tag) == {"reach-sparse-reach": ["0", "1"]}
+
+
+def test_an_option_that_older_code_did_not_know_is_none(tmp_path):
+    paths = [write_run(tmp_path / str(seed), replace(REACH, seed=seed), {1: 0.5}) for seed in range(2)]
+    file = paths[1] / "config.json"
+    content = json.loads(file.read_text())
+    del content["her"]["late_ratio"]  # which is None for reach
+    file.write_text(json.dumps(content))
+    assert names(paths) == {"reach-sparse-reach": ["0", "1"]}
+    del content["her"]["late_from"]
+    file.write_text(json.dumps(content))
+    assert names(paths) == {"--her.late-from 200000": ["0"], "--her.late-from None": ["1"]}
+
+
+def test_a_seed_counts_once(tmp_path):
+    paths = [write_run(tmp_path / name, replace(REACH, seed=7), {1: 0.5}) for name in ("a", "b")]
+    with pytest.raises(NotComparable, match=f"^{paths[0]} and {paths[1]} are the same run twice"):
+        names(paths)
+
+
+def test_a_resumed_runs_curve_is_that_of_its_last_process(tmp_path):
+    path = write_run(tmp_path / "run", REACH, {100: 0.125, 200: 0.25, 300: 0.375, 400: 0.5})
+    resumed = Curves(path, REACH, 250, None)  # leaves the first file as it is
+    resumed.log({TAG: 0.75}, 300)
+    resumed.log({"other": 1.0}, 350)
+    resumed.close()
+    assert len(list(path.glob("events*"))) == 2
+    curve = read_curve(path, TAG)
+    assert curve.steps.tolist() == [100, 200, 300]
+    assert curve.values.tolist() == [0.125, 0.25, 0.75]
+
+
+def test_minutes_leave_out_the_time_in_which_a_run_did_not_run(tmp_path, monkeypatch):
+    now = 1e9
+    monkeypatch.setattr(events.time, "time", lambda: now)
+    curves = Curves(tmp_path, REACH, 0, {})  # the beginning
+    for step in (100, 200):
+        now += 60
+        curves.log({TAG: 0.0}, step)
+    state = curves.state_dict()
+    now += 60
+    curves.log({TAG: 0.0}, 300)  # which is lost
+    now += 86_400
+    curves = Curves(tmp_path, REACH, 200, state)
+    curves.log({"other": 0.0}, 250)
+    now += 30
+    curves.log({TAG: 0.0}, 300)
+    assert read_curve(tmp_path, TAG).minutes.tolist() == [1.0, 2.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ([100, 3, 0, 5, 2, 4, 1, 6], 3.5),  # 2, 3, 4, 5 are left
+        ([9, 1, 2, 3, -50], 2.0),  # 1, 2, 3
+        ([9, 1, 5], 5.0),
+    ],
+)
+def test_the_interquartile_mean_is_that_by_hand(values, mean):
+    assert interquartile_mean(np.array(values, float)) == mean
+    assert interquartile_mean(np.array([values, values], float).T).tolist() == [mean, mean]
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says_and_shrinks_with_seeds():
+    rng = np.random.default_rng(5)
+    widths = {}
+    for seeds in (10, 40):
+        low, high = bootstrap_interval(rng.normal(3.0, 1.0, (seeds, 50)))  # 50 studies of so many seeds
+        assert 0.85 <= np.mean((low <= 3.0) & (high >= 3.0)) < 1.0
+        widths[seeds] = np.mean(high - low)
+    assert widths[10] / widths[40] == pytest.approx(2.0, rel=0.15)  # the root of 40 / 10
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_the_interval_of_fewer_than_five_seeds_is_their_range(seeds):
+    values = np.linspace(1.0, 2.0, seeds)[:, None]
+    assert np.ravel(bootstrap_interval(values)).tolist() == [1.0, 2.0]
+
+
+def test_the_interval_of_more_seeds_is_within_their_range_and_always_the_same():
+    values = np.random.default_rng(0).normal(size=(compare.FEW, 3))
+    low, high = bootstrap_interval(values)
+    assert (low > values.min(0)).all()
+    assert (high < values.max(0)).all()
+    np.testing.assert_array_equal((low, high), bootstrap_interval(values))
+
+
+def test_one_seed_has_no_interval():
+    assert bootstrap_interval(np.ones((1, 4))) is None
+
+
+def test_curves_with_other_steps_meet_within_what_all_of_them_have():
+    curves = [
+        Curve(np.array(steps), np.array(steps) * slope, np.zeros(len(steps)))
+        for steps, slope in (([10, 20, 30, 40], 1.0), ([15, 25, 35, 45], 2.0))
+    ]
+    steps = common_steps(curves)
+    assert steps.tolist() == [15, 20, 25, 30, 35, 40]
+    np.testing.assert_allclose(values_at(curves, steps), [steps, 2.0 * steps])
+
+
+def test_reached_is_the_first_and_kept_the_last_time():
+    values = np.float32([0.0, 0.95, 0.9, 0.95, 1.0]).astype(float)  # single precision's 0.95 is below double's
+    assert (first_reached(values, 0.95), first_kept(values, 0.95)) == (1, 3)
+    assert (first_reached(values[:3], 0.95), first_kept(values[:3], 0.95)) == (1, None)
+    assert (first_reached(values[:1], 0.95), first_kept(values[:1], 0.95)) == (None, None)
+    assert (first_reached(values[3:], 0.95), first_kept(values[3:], 0.95)) == (0, 0)
+
+
+@pytest.fixture
+def three_seeds(tmp_path):
+    curves = [
+        {1000: 0.0, 2000: 0.5, 3000: 1.0, 4000: 1.0},
+        {1000: 0.0, 2000: 1.0, 3000: 0.75, 4000: 1.0},
+        {1500: 0.25, 2500: 0.75, 3500: 0.75},
+    ]
+    return [write_run(tmp_path / f"r{seed}", replace(REACH, seed=seed), points) for seed, points in enumerate(curves)]
+
+
+def test_the_table_says_what_the_file_says(three_seeds, tmp_path, run, capsys):
+    file = tmp_path / "new" / "table.json"
+    assert run(*three_seeds, "--json", file) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "eval/success_rate at step 3,500, the last that all runs have"
+    # 1.0, halfway from 0.75 to 1.0, and 0.75
+    figures = "0.875 0.750 to 1.000 0.875 0.750 1.000"
+    assert words(lines[3]) == f"1 3 {figures} 3,000, 0.0 min 4,000, 0.0 min reach-sparse-reach"
+    assert "Of fewer than 5 seeds the interval is their range" in lines[4]
+    assert words(lines[7]) == f"1 0 1.000 1,000 4,000 3,000, 0.0 min 3,000, 0.0 min {three_seeds[0]}"
+    assert words(lines[9]) == f"1 2 0.750 1,500 3,500 never never {three_seeds[2]}"
+    content = json.loads(file.read_text())
+    (group,) = content.pop("groups")
+    assert content == {"tag": TAG, "step": 3500}
+    assert (group["group"], group["seeds"], group["iqm"], group["low"], group["high"]) == (
+        "reach-sparse-reach",
+        3,
+        0.875,
+        0.75,
+        1.0,
+    )
+    assert [entry["reached"] and entry["reached"]["step"] for entry in group["runs"]] == [3000, 2000, None]
+    assert [entry["kept"] and entry["kept"]["step"] for entry in group["runs"]] == [3000, 4000, None]
+
+
+def test_a_group_of_which_half_never_came_there_never_did(three_seeds, run, capsys):
+    assert run(*three_seeds[1:], "--at", 2000) is None
+    out = capsys.readouterr().out
+    assert out.startswith("eval/success_rate at step 2,000\n")
+    expected = "1 2 0.750 0.500 to 1.000 0.750 0.500 1.000 never never reach-sparse-reach"
+    assert words(out.splitlines()[3]) == expected
+
+
+@pytest.mark.parametrize(("tag", "is_rate"), [("policy/saturated_share", False), ("eval_funnel/7_held", True),
+                                              ("her/goal_moved_rate", True)])  # fmt: skip
+def test_a_share_of_episodes_is_a_rate_and_saturation_is_none(tag, is_rate, tmp_path, run, capsys):
+    assert run(write_run(tmp_path / "r", REACH, {1000: 0.97}, tag), "--tag", tag) is None
+    assert ("0.95 reached" in capsys.readouterr().out) == is_rate
+
+
+def test_one_seed_of_a_curve_that_is_no_rate(tmp_path, run, capsys):
+    path = write_run(tmp_path / "r", REACH, {1000: -12.5}, tag="eval/mean_reward")
+    file = tmp_path / "table.json"
+    assert run(path, "--tag", "eval/mean_reward", "--json", file) is None
+    out = capsys.readouterr().out
+    assert words(out.splitlines()[3]) == "1 1 -12.5 none of one seed -12.5 -12.5 -12.5 reach-sparse-reach"
+    assert "0.95" not in out
+    (group,) = json.loads(file.read_text())["groups"]
+    assert (group["low"], group["high"]) == (None, None)
+
+
+@pytest.mark.parametrize("break_run", ["nothing", "no config", "bad config", "foreign config", "no curves"])
+def test_a_directory_without_a_run_is_a_sentence(break_run, tmp_path, run):
+    path = tmp_path / "r"
+    expected = {
+        "nothing": f"{path} is no directory; name some that train.py has made",
+        "no config": f"{path} holds no config.json and so no run; name directories that train.py has made",
+        "bad config": f"{path}/config.json cannot be read (Expecting value: line 1 column 1 (char 0)); leave it out",
+        "foreign config": f"{path}/config.json holds no configuration of a run; leave it out",
+        "no curves": f"{path} has no curves yet; leave it out",
+    }
+    if break_run != "nothing":
+        write_run(path, REACH, {})
+    if break_run == "no config":
+        (path / "config.json").unlink()
+    elif break_run == "bad config":
+        (path / "config.json").write_text("x")
+    elif break_run == "foreign config":
+        (path / "config.json").write_text("[]")
+    assert run(path) == f"training.analysis.compare: {expected[break_run]}"
+
+
+@pytest.mark.parametrize("damage", ["length", "content"])
+def test_a_damaged_curve_is_no_shorter_one(damage, tmp_path, run):
+    path = write_run(tmp_path / "r", REACH, dict.fromkeys(range(10), 0.5))
+    (file,) = path.glob("events.*")
+    content = bytearray(file.read_bytes())
+    records = [at for at in range(len(content) - 12) if is_record(content, at)]
+    at = records[-4]
+    content[at + (0 if damage == "length" else 14)] ^= 1
+    file.write_bytes(content)
+    assert run(path) == f"training.analysis.compare: {file} is damaged from byte {at:,} on; leave the run out"
+
+
+def is_record(content, at):
+    return struct.pack("<I", masked_crc32c(bytes(content[at : at + 8]))) == content[at + 8 : at + 12]
+
+
+@pytest.mark.parametrize("tail", ["cut", "zeros", "cut, zeros"])
+def test_what_a_crash_leaves_at_the_end_is_left_out(tail, tmp_path):
+    path = write_run(tmp_path / "r", REACH, dict.fromkeys(range(10), 0.5))
+    (file,) = path.glob("events.*")
+    content = file.read_bytes()
+    expected = 9 if "cut" in tail else 10
+    for rest in range(1, 40, 3):
+        kept = content[:-rest] if "cut" in tail else content
+        file.write_bytes(kept + bytes(3 * rest if "zeros" in tail else 0))
+        assert len(read_curve(path, TAG).steps) == expected
+
+
+def test_a_curve_that_is_not_there_is_a_sentence(three_seeds, run, capsys):
+    assert run(*three_seeds, "--tag", "eval/x") == (
+        f"training.analysis.compare: {three_seeds[0]} has no curve eval/x; leave it out, or give a --tag of these: {TAG}"
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_what_cannot_be_is_a_sentence(three_seeds, tmp_path, run):
+    for step, span in ((4000, "1,500 to 3,500"), (1000, "1,500 to 3,500")):
+        assert run(*three_seeds, "--at", step) == (
+            f"training.analysis.compare: not all of the runs have step {step:,}: {TAG} of {three_seeds[2]} goes from {span}; "
+            "leave it out, or give another --at"
+        )
+    late = write_run(tmp_path / "late", replace(REACH, seed=9), {9000: 1.0})
+    assert f"{TAG} of {late} goes from 9,000 to 9,000" in run(*three_seeds, late)
+    infinite = write_run(tmp_path / "infinite", replace(REACH, seed=8), {1000: float("inf")})
+    assert (
+        run(infinite) == f"training.analysis.compare: {infinite}: {TAG} holds a number that is not finite; leave it out"
+    )
+    assert (
+        run() == "training.analysis.compare: which runs? name one directory or more, such as runs/reach-sparse-reach-0"
+    )
+    assert run(late, "--out", "x.gif") == "training.analysis.compare: --out x.gif: the picture is a .png"
+    assert run(late, "--json", tmp_path).startswith(
+        f"training.analysis.compare: --json {tmp_path}: cannot be written ("
+    )
+
+
+@pytest.mark.parametrize(("package", "needs"), [("scipy", "the statistics need"), ("matplotlib", "--out needs")])
+def test_a_library_that_is_missing_is_a_sentence(package, needs, three_seeds, tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run(*three_seeds, "--out", tmp_path / "picture.png") == (
+        f"training.analysis.compare: {needs} {package}, which is not installed: pip install -e '.[plots]'"
+    )
+    assert not (tmp_path / "picture.png").exists()
+
+
+def test_the_picture_shows_each_group(three_seeds, tmp_path, run, capsys):
+    other = write_run(tmp_path / "other", replace(REACH, num_envs=4), {1000: 0.0, 4000: 0.5})
+    file = tmp_path / "new" / "picture.png"
+    assert run(*three_seeds, "--out", file) is None
+    one = iio.imread(file)
+    assert run(*three_seeds, other, "--out", file) is None
+    assert f"picture: {file}" in capsys.readouterr().out
+    two = iio.imread(file)
+    blue, orange = ([31, 119, 180], [255, 127, 14])  # matplotlib's first colours
+    assert (one[..., :3] == blue).all(-1).sum() > 200
+    assert not (one[..., :3] == orange).all(-1).any()
+    assert (two[..., :3] == orange).all(-1).sum() > 200
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_many_groups_has_a_colour_and_a_line_for_each(tmp_path, run):
+    paths = [write_run(tmp_path / f"r{n}", replace(REACH, num_envs=n), {1000: 0.0, 4000: n / 20}) for n in range(1, 15)]
+    file = tmp_path / "many.png"
+    assert run(*paths, "--out", file) is None
+    colours = {str(colour.tolist()) for colour in plot.colours(len(paths))}
+    assert len(colours) == len(paths)
+    assert iio.imread(file).shape[0] > iio.imread(file).shape[1] * 0.8  # the curves keep their height

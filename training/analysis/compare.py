@@ -1,0 +1,172 @@
+"""Runs side by side: interquartile mean over seeds and how sure that is, as a table and as a picture.
+
+python -m training.analysis.compare runs/reach-sparse-reach-{0,1,2}                      three seeds
+python -m training.analysis.compare runs/* --out curves.png                              groups of seeds, and a picture
+python -m training.analysis.compare runs/* --tag eval/mean_reward --at 10000             another curve, an earlier step
+"""
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
+from training.analysis.read_runs import NotComparable, Run, group_runs, read_run
+
+THRESHOLD = 0.95
+"""What a rate is to reach, and to keep."""
+FEW = 5
+"""Seeds below which the interval is their range."""
+
+
+class CompareError(ValueError):
+    """Something that was asked for and cannot be."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare runs by one of their curves: for each group of seeds its interquartile mean, with a 95 % interval.
+
+    Runs that differ in nothing but --seed, and in what a resumed run may be told anew, are a group. Where the curve is
+    one of evaluations, they have evaluated the same, too: --eval.goal, --eval.episodes, --eval.seed.
+    Curves of rates also say when each run was first at 0.95 (reached) and from when on it never fell below (kept); of a
+    group it is the median over its seeds. Minutes leave out the time between the parts of a resumed run.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run directories."""
+    tag: str = "eval/success_rate"
+    """The curve."""
+    at: int | None = None
+    """Environment step to compare at. Default: the last that all of the runs have."""
+    out: Path | None = None
+    """Draw the curves to this .png."""
+    json: Path | None = None
+    """Write the table to this file."""
+
+
+def compare(config: CompareConfig) -> None:
+    check_options(config)
+    from training.analysis.seed_statistics import summarise
+
+    runs = [read_run(path, config.tag) for path in config.runs]
+    groups = group_runs(runs, config.tag)
+    at = min(int(run.curve.steps[-1]) for run in runs) if config.at is None else config.at
+    check_range(runs, config.tag, at)
+    rate = config.tag.endswith("_rate") or config.tag.startswith(("eval_funnel/", "funnel/"))
+    summaries = [summarise(group, at, THRESHOLD if rate else None) for group in groups]
+    last = ", the last that all runs have" if config.at is None else ""
+    print(f"{config.tag} at step {at:,}{last}\n")
+    print_groups(summaries, rate)
+    print()
+    print_runs(summaries, rate)
+    if config.json is not None:
+        write_json("--json", config.json, {"tag": config.tag, "step": at, "groups": summaries})
+    if config.out is not None:
+        from training.analysis.plot import draw
+
+        draw(groups, config.tag, rate, config.out)
+        print(f"\npicture: {config.out}")
+
+
+def check_options(config: CompareConfig) -> None:
+    """Raises CompareError, OutputError."""
+    if not config.runs:
+        raise CompareError("which runs? name one directory or more, such as runs/reach-sparse-reach-0")
+    check_installed("scipy", "the statistics need")
+    if config.out is not None:
+        check_picture(config.out)
+    if config.json is not None:
+        check_writable("--json", config.json)
+
+
+def check_picture(path: Path) -> None:
+    """Raises CompareError, OutputError where --out could draw none to `path` after all the work."""
+    check_installed("matplotlib", "--out needs")
+    if path.suffix.lower() != ".png":
+        raise CompareError(f"--out {path}: the picture is a .png")
+    check_writable("--out", path)
+
+
+def check_installed(package: str, needs: str) -> None:
+    """Raises CompareError."""
+    if importlib.util.find_spec(package) is None:
+        raise CompareError(f"{needs} {package}, which is not installed: pip install -e '.[plots]'")
+
+
+def check_range(runs: list[Run], tag: str, at: int) -> None:
+    """Raises CompareError where a run's curve does not span step `at`."""
+    for run in runs:
+        first, last = run.curve.steps[[0, -1]]
+        if not first <= at <= last:
+            raise CompareError(
+                f"not all of the runs have step {at:,}: {tag} of {run.path} goes from {first:,} to {last:,}; "
+                "leave it out, or give another --at"
+            )
+
+
+def print_groups(summaries: list[dict[str, Any]], rate: bool) -> None:
+    rows = [["group", "seeds", "IQM", "95 % interval", "mean", "lowest", "highest", *headings(rate), "name"]]
+    for i, group in enumerate(summaries, 1):
+        iqm, *others = (number(group[name], rate) for name in ("iqm", "mean", "lowest", "highest"))
+        interval = "none of one seed"
+        if group["seeds"] > 1:
+            interval = f"{number(group['low'], rate)} to {number(group['high'], rate)}"
+        rows.append([str(i), str(group["seeds"]), iqm, interval, *others, *moments(group, rate), group["group"]])
+    print_aligned(rows)
+    if any(1 < group["seeds"] < FEW for group in summaries):
+        print(f"Of fewer than {FEW} seeds the interval is their range, of fewer than 4 the IQM is their mean.")
+
+
+def print_runs(summaries: list[dict[str, Any]], rate: bool) -> None:
+    rows = [["group", "seed", "value", "from step", "to step", *headings(rate), "run"]]
+    for i, group in enumerate(summaries, 1):
+        for run in group["runs"]:
+            steps = (f"{run[name]:,}" for name in ("first_step", "last_step"))
+            value = number(run["value"], rate)
+            rows.append([str(i), str(run["seed"]), value, *steps, *moments(run, rate), run["run"]])
+    print_aligned(rows)
+
+
+def number(value: float, rate: bool) -> str:
+    return f"{value:.3f}" if rate else f"{value:.4g}"
+
+
+def headings(rate: bool) -> list[str]:
+    return [f"{THRESHOLD} {name}" for name in ("reached", "kept")] if rate else []
+
+
+def moments(summary: dict[str, Any], rate: bool) -> list[str]:
+    """When a run or a group's median seed reached the threshold, and from when on it was kept."""
+    points = [summary[name] for name in ("reached", "kept")] if rate else []
+    return ["never" if point is None else f"{point['step']:,.0f}, {point['minutes']:.1f} min" for point in points]
+
+
+def print_aligned(rows: list[list[str]]) -> None:
+    """Every column to the right but the last, which is of names."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *cells, name in rows:
+        print("   ".join([*(cell.rjust(width) for cell, width in zip(cells, widths[:-1], strict=True)), name]))
+
+
+def main() -> None:
+    open_output()
+    config = tyro.cli(CompareConfig, prog="python -m training.analysis.compare")
+    try:
+        compare(config)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        leave_quietly()
+    except (CompareError, NotComparable, OutputError) as error:
+        sys.exit(f"training.analysis.compare: {error}")
+    except OSError as error:
+        sys.exit(f"training.analysis.compare: {os_error_sentence(error)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A run's checkpoint for whoever wants to look: the agent and the buffer as they were, and the task that judges."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import checkpoints
+import her
+from env import EnvError, EnvSpec, GoalEnv
+from env.outputs import leave_quietly, open_output
+from sac import SAC, Batch
+from training.batches import draw, to_batches
+from training.config import ConfigError, TrainConfig
+from training.resume.run_directory import RunDirectory
+from training.setup import evaluation_environments, make_agent, trained_with
+from training.state import new_buffer
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """What open_run returns. Nothing that is done to it reaches the disk."""
+
+    config: TrainConfig
+    env_steps: int
+    agent: SAC
+    buffer: her.ReplayBuffer
+    env: GoalEnv
+    """To step with, and to judge goals by. Its goals are the training's; its episodes begin in the task's own start."""
+    spec: EnvSpec
+
+    def sample(self, size: int) -> her.GoalBatch:
+        """`size` transitions as the next update would draw them; the relabelled ones come first."""
+        return draw(self.buffer, self.env, self.config, self.env_steps, size)
+
+    def to_batch(self, batch: her.GoalBatch) -> Batch:
+        """The same as the agent's networks see them, (B, …)."""
+        return Batch(*(array[0] for array in to_batches(batch, 1, self.spec.goal_scale, CPU)))
+
+
+def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
+    """The newest checkpoint of the run directory `path`, or the checkpoint at `path`, on the CPU.
+
+    `seed` is for what is drawn from it. Raises CheckpointError, ConfigError.
+    """
+    path = Path(path)
+    run = RunDirectory(path)
+    if run.checkpoints.is_dir():
+        newest, _ = checkpoints.newest_valid(run.checkpoints)
+        if newest is None:
+            raise checkpoints.CheckpointError(f"{path} holds no checkpoint that can be used")
+        path = newest
+    elif not path.is_dir():
+        raise checkpoints.CheckpointError(f"{path}: no such run directory or checkpoint")
+    manifest = checkpoints.read_manifest(path)
+    config = replace(trained_with(manifest, path), overlap=False)
+    (env,), spec = evaluation_environments(config, 1, config.task.goal)
+    agent = make_agent(config, env, spec, CPU, seed=seed)
+    buffer = new_buffer(config, spec, np.random.default_rng(seed))
+    state, _ = checkpoints.load(path, only=["agent", "buffer"])
+    try:
+        agent.load_state_dict(state["agent"])
+        buffer.load_state_dict(state["buffer"])
+    # What can go wrong when numbers from a file are put in the places of others.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise checkpoints.CheckpointError(f"{path} does not fit {config.env} as it is now: {reason}") from error
+    if not len(buffer):
+        raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
+    buffer.rng = np.random.default_rng(seed)
+    return OpenedRun(config, manifest.step, agent, buffer, env, spec)
+
+
+def show(numbers: np.ndarray) -> str:
+    """Numbers (M,) for a line of text."""
+    return " ".join(f"{number:+.3f}" for number in numbers)
+
+
+def run_example(main: Callable[..., None]) -> None:
+    """`main` with the arguments of the command line. What is wrong with them, or with the run, is one sentence."""
+    open_output()
+    script = Path(sys.argv[0]).name
+    try:
+        inspect.signature(main).bind(*sys.argv[1:])
+    except TypeError as error:
+        sys.exit(f"{script}: {error}\n\n{sys.modules[main.__module__].__doc__}")
+    try:
+        main(*sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_quietly()
+    except (checkpoints.CheckpointError, ConfigError, EnvError) as error:
+        sys.exit(f"{script}: {error}")

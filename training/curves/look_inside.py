@@ -1,0 +1,55 @@
+"""A look inside a run for its curves, through generators of its own: the run goes on as if nobody had looked."""
+
+import math
+
+import numpy as np
+import torch
+
+import her
+from sac import Batch, Inspection, inspect
+from training.batches import draw, to_batches
+from training.config import TrainConfig
+from training.curves.pictures import goal_coverage
+from training.state import TrainingState
+
+GOALS = 1024
+"""Transitions from which the statistics of goals are taken."""
+PICTURED_GOALS = 20_000
+"""Transitions that the picture of goals is drawn from, however many there are."""
+CELLS_PER_GOAL_SCALE = 5
+"""A cell of the goal space is a fifth of a typical distance of goals: 2 cm for the built-in tasks."""
+
+
+def look_inside(state: TrainingState, config: TrainConfig) -> Inspection:
+    """What hindsight and the agent look like by now: curves and histograms by their tags. Needs stored episodes."""
+    rng = np.random.default_rng((config.seed, state.env_steps))
+    view = state.buffer.drawn_by(rng)
+    spec, judge = state.envs.spec, state.judge
+    cell = 1 / (CELLS_PER_GOAL_SCALE * spec.goal_scale)
+    health = her.goal_health(view, GOALS, config.her, getattr(judge, "is_success", None), cell)
+    goals = {
+        "her/trivial_share": health.trivial,
+        "her/unmet_share": health.unmet,
+        "her/goal_cells": health.cells,
+        "her/success_real": health.success_real,
+        "her/success_hindsight": health.success_hindsight,
+        "her/distance_real": health.distance_real,
+        "her/distance_hindsight": health.distance_hindsight,
+        "her/reward_variety": health.reward_variety,
+    }
+    goals = {name: float(value) for name, value in goals.items() if not math.isnan(value)}
+    if not state.agent.updates:
+        return Inspection(goals, {})
+    batches = to_batches(
+        draw(view, judge, config, state.env_steps, config.sac.batch_size), 1, spec.goal_scale, state.agent.device
+    )
+    generator = torch.Generator(state.agent.device).manual_seed(int(rng.integers(2**63)))
+    inspection = inspect(state.agent, Batch(*(array[0] for array in batches)), generator)
+    return Inspection(goals | inspection.curves, inspection.histograms)
+
+
+def draw_goals(state: TrainingState, config: TrainConfig) -> np.ndarray:
+    """A picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had."""
+    view = state.buffer.drawn_by(np.random.default_rng((config.seed, state.env_steps)))
+    rows, columns = view.sample_rows(PICTURED_GOALS), view.rows
+    return goal_coverage(columns["achieved_goal"][rows], columns["desired_goal"][rows])

@@ -1,0 +1,44 @@
+"""What decides the bits of a run besides its options: kept with each checkpoint, compared when one is continued."""
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from sac import SAC
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("sac", "her", "env", "training")
+PACKAGES = ("torch", "mujoco", "numpy")
+
+
+def current_versions(agent: SAC) -> dict[str, str]:
+    """The packages, this code, and the processor that computes, as this process has them, and how it runs updates."""
+    device = agent.device
+    return {name: importlib.metadata.version(name) for name in PACKAGES} | {
+        "code": code_hash(),
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "updates": "compiled" if agent.compiled else "eager",
+        "threads": str(torch.get_num_threads()),
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+    }
+
+
+def code_hash() -> str:
+    """The first 12 hex digits of the SHA-256 over everything that training runs through."""
+    sha256 = hashlib.sha256()
+    for path in [ROOT / "train.py", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))]:
+        sha256.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return sha256.hexdigest()[:12]
+
+
+def version_notes(saved: Mapping[str, str], running: Mapping[str, str]) -> list[str]:
+    """A sentence for each thing in which a checkpoint was saved otherwise than it is continued: its bits may differ."""
+    return [
+        f"saved with {name} {saved[name]}, running {now}: the continued run may not be bit-exact"
+        for name, now in running.items()
+        if name in saved and saved[name] != now
+    ]
