@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard."""
+"""Shows a run in TensorBoard: curves, histograms, pictures, and what the run says of itself."""
 
 import io
 import json
@@ -12,10 +12,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
 from training.config import TrainConfig
-from training.curves.events import EventFile, truncate
+from training.curves.events import EventFile
 from training.curves.meters import funnel_curves
 from training.options import defining_options
-from training.progress import say
 
 LAYOUT = {
     "What to look at first": {
@@ -41,37 +40,41 @@ bands come after lines, the last first."""
 
 
 class Curves:
-    """The x axis of every curve is the environment steps of the whole run, resumed parts included.
+    """Writes a run's curves. Their x axis is the environment steps of the whole run, resumed parts included.
+
+    Nothing here raises because of the disk (training/curves/events.py). All but `sync` belongs into one thread.
 
     Args:
         path: the run's directory, which no other process writes to.
-        env_steps: where the run goes on; 0 begins it.
-        state: state_dict() of the checkpoint that it goes on from: whatever the directory's curves hold beyond it is
-            removed; {} where it begins, or begins again. None where the checkpoint is another run's.
-
-    Raises ValueError where `state` is none, OSError where the directory's files cannot be cut.
+        config: written down beside the curves, once for each run and each branch.
+        env_steps: where the run goes on; 0 begins it. What the directory's curves hold beyond it is void: a resumed run
+            takes these steps again.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, env_steps: int, state: Mapping[str, int] | None):
-        gaps = truncate(path, state) if state is not None else []
-        if gaps:
-            say(f"the curves before step {env_steps:,} have a gap: {'; '.join(gaps)}")
-        # Points past the checkpoint belong to steps that a resumed run takes again.
+    def __init__(self, path: Path, config: TrainConfig, env_steps: int):
+        first = not env_steps or not any(path.glob("events.out.tfevents.*"))
         self._events = EventFile(path, purge_step=env_steps + 1 if env_steps else 0)
-        if not env_steps and not state:
-            self._events.add(text("config", f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```"), 0)
-            self._events.add(custom_scalars(LAYOUT), 0)
-            options = {name: _comparable(value) for name, value in defining_options(config.to_dict()).items()}
-            for summary in hparams(options, {"eval/success_rate": 0.0}):
-                self._events.add(summary, 0)
+        if first:
+            self._describe(config.to_dict(), env_steps)
 
-    def log(self, values: dict[str, float], env_steps: int) -> None:
-        """One point on each of these curves."""
+    def _describe(self, options: dict[str, Any], env_steps: int) -> None:
+        """Writes the options as text and for the HParams tab, and the layout of the custom scalars."""
+        self._events.add(text("config", f"```json\n{json.dumps(options, indent=2)}\n```"), env_steps)
+        self._events.add(custom_scalars(LAYOUT), env_steps)
+        comparable = {
+            name: value if isinstance(value, (str, int, float, bool)) else str(value)
+            for name, value in defining_options(options).items()
+        }
+        for summary in hparams(comparable, {"eval/success_rate": 0.0}):
+            self._events.add(summary, env_steps)
+
+    def log(self, values: Mapping[str, float], env_steps: int) -> None:
+        """Puts one point on each of these curves."""
         points = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
         self._events.add(Summary(value=points), env_steps)
 
     def report(self, result: dict[str, Any], env_steps: int) -> None:
-        """An evaluation's summary."""
+        """Puts an evaluation's summary (training.evaluation.rollout.summarise) on its curves."""
         values = {
             "eval/success_rate": result["success"]["rate"],
             "eval/success_once_rate": result["success_once"]["rate"],
@@ -81,33 +84,25 @@ class Curves:
         self.log(values | funnel_curves("eval_funnel", result.get("funnel", {})), env_steps)
 
     def histograms(self, values: Mapping[str, np.ndarray], env_steps: int) -> None:
-        """How the numbers of each array (M,) are spread."""
+        """Shows how the numbers of each array (M,) are spread."""
         for tag, array in values.items():
             self._events.add(histogram(tag, array, bins=30), env_steps)
 
     def picture(self, tag: str, encoded: bytes, env_steps: int) -> None:
-        """A png or gif file; TensorBoard plays the latter."""
+        """Shows a png or gif file; TensorBoard plays the latter."""
         with Image.open(io.BytesIO(encoded)) as image:
             width, height = image.size
         content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
         self._events.add(Summary(value=[Summary.Value(tag=tag, image=content)]), env_steps)
 
     def remark(self, sentence: str, env_steps: int) -> None:
-        """A sentence about the run, for the text tab."""
+        """Adds a sentence about the run to the text tab."""
         self._events.add(text("diagnosis", sentence), env_steps)
 
-    def state_dict(self) -> dict[str, int]:
-        """Sizes in bytes of the event files by name: what the curves are by now."""
-        return self._events.position()
-
     def sync(self) -> None:
-        """Returns when what the last state_dict() speaks of outlives a power cut. From any thread; never raises."""
+        """Returns when all that was logged outlives a power cut, or has said that it may not. From any thread."""
         self._events.sync()
 
     def close(self) -> None:
+        """Closes the event file."""
         self._events.close()
-
-
-def _comparable(value: Any) -> str | float | bool:
-    """An option as TensorBoard's HParams tab can hold it."""
-    return value if isinstance(value, (str, int, float, bool)) else str(value)
