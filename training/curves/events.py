@@ -95,10 +95,8 @@ class EventFile:
         self._size += len(buffer.getvalue())
 
     def _abandon(self) -> None:
-        """Leaves the file with its whole records, or removes it where there are none."""
+        """Leaves the file as it is, or removes it where it has no whole record."""
         if self._file is not None:
-            with suppress(OSError):
-                self._file.truncate(self._size)
             self.close()
             if not self._size:
                 with suppress(OSError):

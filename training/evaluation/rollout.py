@@ -1,6 +1,5 @@
-"""Rolling a policy out, and what can be said of the result."""
+"""Rolls a policy out, and sums up how the episodes went."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,19 +9,23 @@ import numpy as np
 from env import GoalEnv, SimulationDiverged
 from env.protocol import GOAL_KEYS
 from her import policy_input
+from training.evaluation.statistics import mean_interval, wilson_interval
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Deterministic actions (N, A) for policy inputs (N, O + G)."""
-Z95 = 1.959963984540054
-"""The standard normal's 97.5 % quantile."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """success: the goal held at the last step; success_once: at any step; ret: undiscounted return; length: steps.
+    """Holds how one episode went.
 
-    stages: which of the task's stages the episode went through; largest: the largest value of each metric of the task
-    whose name ends in _max, by the name before it.
+    Args:
+        success: the goal held at the last step.
+        success_once: the goal held at any step.
+        ret: undiscounted return.
+        length: steps.
+        stages: which of the task's stages the episode went through.
+        largest: the largest value of each metric of the task whose name ends in _max, by the name before that.
     """
 
     success: bool = False
@@ -33,7 +36,7 @@ class Episode:
     largest: dict[str, float] = field(default_factory=dict)
 
     def after(self, reward: float, info: Mapping[str, Any]) -> "Episode":
-        """This episode with one more step."""
+        """Returns this episode with one more step."""
         success = bool(info["is_success"])
         stages = {name: bool(met) or self.stages.get(name, False) for name, met in info.get("stages", {}).items()}
         metrics = {name.removesuffix("_max"): v for name, v in info.get("metrics", {}).items() if name.endswith("_max")}
@@ -48,10 +51,10 @@ class Episode:
 
 
 def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episodes: int, seed: int) -> Iterator[Episode]:
-    """Episode i starts from envs[…].reset(seed + i); as many at once as there are environments, in order of i.
+    """Yields the episodes in order; episode i starts from reset(seed + i). As many run at once as there are `envs`.
 
-    An episode depends on its own seed alone, whatever environments it shares the policy's batch with, to rounding.
-    One whose simulation diverges ends there, and has failed.
+    An episode depends on its own seed alone, to rounding, whatever others share the policy's batch with it.
+    One whose simulation diverges ends there and has failed.
     """
     for first in range(0, episodes, len(envs)):
         wave = envs[: episodes - first]
@@ -78,7 +81,7 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
 def record_episodes(
     env: GoalEnv, policy: Policy, goal_scale: float, episodes: int, seed: int, every: int = 1
 ) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) uint8 of the same episodes: the start's, and one for each `every` steps."""
+    """Yields frames (H, W, 3) uint8 of the same episodes: one at the start, and one after each `every` steps."""
     for i in range(episodes):
         obs, _ = env.reset(seed=seed + i)
         yield env.render()
@@ -95,26 +98,11 @@ def record_episodes(
             ended = terminated or truncated
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95 % confidence interval of a rate (Wilson 1927): right also near 0 and 1, where the usual one is not."""
-    rate = successes / trials
-    centre = rate + Z95**2 / (2 * trials)
-    spread = Z95 * math.sqrt(rate * (1 - rate) / trials + Z95**2 / (4 * trials**2))
-    scale = 1 + Z95**2 / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def mean_interval(values: np.ndarray) -> dict[str, float]:
-    """Mean and its 95 % normal interval."""
-    half = Z95 * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return {"mean": float(values.mean()), "low": float(values.mean() - half), "high": float(values.mean() + half)}
-
-
 def summarise(episodes: list[Episode]) -> dict[str, Any]:
-    """{"episodes", "success": {"rate", "low", "high"}, "success_once": …, "return": {"mean", …}, "length": …}.
+    """Returns {"episodes", "success": {"rate", "low", "high"}, "success_once": …, "return": {"mean", …}, "length": …}.
 
-    And of tasks that tell: "funnel": the share of episodes that went through each stage, and at last held the goal;
-    "largest": the largest of each of the task's metrics that are a maximum.
+    low and high are 95 % intervals. Tasks with stages add "funnel": the share of episodes that went through each stage,
+    and last the share that held the goal. Tasks with maxima add "largest": the largest of each over all episodes.
     """
 
     def rate(flags: list[bool]) -> dict[str, float]:
@@ -134,5 +122,5 @@ def summarise(episodes: list[Episode]) -> dict[str, Any]:
     if funnel:
         summary["funnel"] = funnel | {"held": summary["success"]["rate"]}
     if peaks:
-        summary["largest"] = {name: max(e.largest.get(name, -math.inf) for e in episodes) for name in peaks}
+        summary["largest"] = {name: max(e.largest[name] for e in episodes if name in e.largest) for name in peaks}
     return summary

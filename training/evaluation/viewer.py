@@ -1,4 +1,4 @@
-"""A policy at work in MuJoCo's own window, where its goal can be dragged."""
+"""Shows a policy at work in MuJoCo's own window, where its goal can be dragged."""
 
 import os
 import sys
@@ -10,24 +10,21 @@ from env import GoalEnv, SimulationDiverged
 from env.so101.rendering import copy_positions
 from env.so101.simulation import CONTROL_STEP
 from env.tasks.base import ArmTask
+from errors import UserError
 from her import policy_input
 from training.evaluation.rollout import Policy
 
 GESTURES = "Ctrl + right mouse button drags the goal, with Shift along the table · Backspace begins a new episode"
 VIEW = {"azimuth": 132.4, "elevation": -22.7, "distance": 0.8, "lookat": (0.18, -0.05, 0.11)}
-"""From where the model's camera overview looks, degrees and m; unlike that one, it can be turned."""
-
-
-class ViewerError(ValueError):
-    """This cannot be watched in MuJoCo's window, or not here."""
+"""The place of the model's camera "overview", degrees and m; unlike that camera, the view can be turned."""
 
 
 def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
-    """Shows episode after episode in real time, until the window is closed. Raises ViewerError."""
+    """Shows episode after episode in real time, until the window is closed. Raises UserError."""
     if not isinstance(env, ArmTask):
-        raise ViewerError("--viewer: only the built-in tasks can be watched in MuJoCo's window; try --video")
+        raise UserError("--viewer: only the built-in tasks can be watched in MuJoCo's window; try --video")
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ViewerError("--viewer: there is no screen here (neither DISPLAY nor WAYLAND_DISPLAY is set); try --video")
+        raise UserError("--viewer: there is no screen here (neither DISPLAY nor WAYLAND_DISPLAY is set); try --video")
     import mujoco.viewer  # looks for GLFW, which nothing else needs
 
     model = env.sim.model.drawn
@@ -69,7 +66,7 @@ def watch_episode(env: ArmTask, policy: Policy, goal_scale: float, seed: int, wi
 
 
 def show(env: ArmTask, window, drawn: mujoco.MjData) -> None:
-    """Shows the simulation as it is; after that, MuJoCo does to `drawn` what was done in the window: drags, a reset."""
+    """Shows the simulation as it is. After that, MuJoCo does to `drawn` what was done in the window: drags, a reset."""
     model = env.sim.model.drawn
     with window.lock():
         # Nothing else can be dragged; MuJoCo would wait for a double-click on the target, which the cube may hide.

@@ -1,17 +1,11 @@
-"""Rollouts and their statistics."""
+"""Rollouts, and what is said of them."""
 
 import numpy as np
 import pytest
 
 from env import SimulationDiverged, TaskConfig, make_envs
-from training.evaluation.rollout import (
-    Episode,
-    mean_interval,
-    record_episodes,
-    run_episodes,
-    summarise,
-    wilson_interval,
-)
+from training.evaluation.rollout import Episode, record_episodes, run_episodes, summarise
+from training.evaluation.statistics import mean_interval, wilson_interval
 
 
 def drift(inputs):
@@ -29,6 +23,9 @@ def test_wilson_interval_is_the_published_one(successes, trials, low, high):
 
 
 def test_mean_interval_is_the_normal_one():
+    assert (
+        mean_interval(np.array([2.0])) == mean_interval(np.array([2.0, 2.0])) == {"mean": 2.0, "low": 2.0, "high": 2.0}
+    )
     interval = mean_interval(np.array([1.0, 2.0, 3.0, 4.0]))
     half = 1.96 * np.sqrt(5 / 3) / 2
     assert [interval[key] for key in ("mean", "low", "high")] == pytest.approx([2.5, 2.5 - half, 2.5 + half], abs=1e-4)

@@ -1,14 +1,16 @@
-"""Frames of an evaluation episode, or one sentence where there can be none."""
+"""Frames of an evaluation episode and a video at the end, or one sentence where there can be none."""
 
 import io
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
 
-from env import RenderingUnavailable, TaskConfig, make_envs
-from training.evaluation.film import EVERY, Film
-from training.stopping import Stopped
+from env import TaskConfig, make_envs
+from env.video import STRIDE
+from errors import UserError
+from training.evaluation.video import EVERY, VIDEO_EPISODES, Film, record_video
 
 
 def task():
@@ -25,7 +27,6 @@ class Drawn:
     def __init__(self, render):
         self._task = task()
         self.render = render
-        self.drawn = 0
 
     def __getattr__(self, name):
         return getattr(self._task, name)
@@ -41,7 +42,7 @@ def test_an_episode_is_drawn_every_so_many_steps():
 
 def test_drawing_takes_no_more_than_its_share_of_the_time(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("training.evaluation.film.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("training.evaluation.video.time.perf_counter", lambda: now[0])
 
     def render():
         now[0] += 1.0
@@ -59,7 +60,7 @@ def test_drawing_takes_no_more_than_its_share_of_the_time(monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [(RenderingUnavailable("no EGL here"), "no EGL here"), (RuntimeError("lost"), "RuntimeError: lost")],
+    [(UserError("no EGL here"), "no EGL here"), (RuntimeError("lost"), "RuntimeError: lost")],
 )
 def test_what_cannot_be_drawn_is_said_once_and_not_tried_again(error, sentence, capsys):
     tried = []
@@ -74,20 +75,9 @@ def test_what_cannot_be_drawn_is_said_once_and_not_tried_again(error, sentence, 
     assert len(tried) == 1
 
 
-def test_a_frame_that_is_none_is_said():
-    film = Film(Drawn(lambda: None), 0, wanted=True)
-    assert film.take(still, 10.0) is None
-
-
-def test_a_stop_ends_the_drawing_and_is_no_failure():
-    def stopped(obs):
-        raise Stopped
-
-    film = Film(Drawn(lambda: np.zeros((8, 8, 3), np.uint8)), 0, wanted=True)
-    with pytest.raises(Stopped):
-        film.take(stopped, 10.0)
-    film = Film(Drawn(lambda: np.zeros((8, 8, 3), np.uint8)), 0, wanted=True)
-    assert film.take(still, 10.0) is not None
+def test_a_frame_that_is_none_is_said(capsys):
+    assert Film(Drawn(lambda: None), 0, wanted=True).take(still, 10.0) is None
+    assert "render() must return (H, W, 3) uint8, and returned None" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -95,3 +85,23 @@ def test_no_wish_or_no_render_no_picture(wanted):
     env = task()
     blind = type("Blind", (), {"reset": env.reset, "step": env.step})()
     assert Film(blind if wanted else Drawn(lambda: 1 / 0), 0, wanted).take(still, 10.0) is None
+
+
+def test_a_video_shows_whole_episodes_and_is_recorded_once(tmp_path, capsys):
+    path, drawn = tmp_path / "videos" / "step.mp4", []
+    env = Drawn(lambda: drawn.append(1) or np.zeros((16, 16, 3), np.uint8))
+    for _ in range(2):
+        record_video(path, env, still, 10.0, seed=0)
+    assert capsys.readouterr().out == f"video: {path}\n"
+    assert len(drawn) == VIDEO_EPISODES * (1 + env.max_episode_steps)
+    assert iio.imread(path).shape == (-(-len(drawn) // STRIDE), 16, 16, 3)
+
+
+def test_a_video_that_cannot_be_is_one_sentence(tmp_path, capsys):
+    record_video(tmp_path / "a.mp4", type("Blind", (), {})(), still, 10.0, seed=0)
+    record_video(tmp_path / "a.mp4", Drawn(lambda: 1 / 0), still, 10.0, seed=0)
+    assert capsys.readouterr().out.splitlines() == [
+        "no video: the environment has no render()",
+        "no video: ZeroDivisionError: division by zero",
+    ]
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,73 @@
+"""Draws a policy at work: a few frames at evaluations, and a video at a run's end.
+
+Other people's render() fails in its own ways, and no picture is worth a run: what goes wrong is said, not raised.
+"""
+
+import time
+from itertools import islice
+from pathlib import Path
+
+from env import GoalEnv
+from env.video import check_frame, write_video
+from errors import UserError
+from training.curves.pictures import as_gif
+from training.evaluation.rollout import Policy, record_episodes
+from training.progress import say
+
+EVERY = 10
+"""Control steps between two frames of a Film."""
+MILLISECONDS = 200
+"""For which each of them is shown: the built-in tasks' real time."""
+SHARE = 0.02
+"""Share of the time since the start that a Film may take: without a GPU a frame takes long to draw, and then only some
+evaluations get their frames."""
+VIDEO_EPISODES = 3
+
+
+class Film:
+    """Draws the first evaluation episode, the same each time, until it turns out that nothing can be drawn.
+
+    Args:
+        env: an evaluation environment.
+        seed: of that episode.
+        wanted: whether to draw at all.
+    """
+
+    def __init__(self, env: GoalEnv, seed: int, wanted: bool):
+        self._env = env if wanted and hasattr(env, "render") else None
+        self._seed = seed
+        self._since = time.perf_counter()
+        self._spent = 0.0
+
+    def take(self, policy: Policy, goal_scale: float) -> bytes | None:
+        """Returns an animated gif of the episode, or None where there is no time or no way to draw it."""
+        began = time.perf_counter()
+        if self._env is None or self._spent > SHARE * (began - self._since):
+            return None
+        frames = record_episodes(self._env, policy, goal_scale, episodes=1, seed=self._seed, every=EVERY)
+        try:
+            return as_gif([check_frame(frame) for frame in islice(frames, 100)], MILLISECONDS)
+        except Exception as error:
+            say(f"no pictures of evaluations: {_reason(error)}")
+            self._env = None
+            return None
+        finally:
+            self._spent += time.perf_counter() - began
+
+
+def record_video(path: Path, env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
+    """Writes a few episodes, the first of them drawn from `seed`, to the mp4 `path` where that is not there yet."""
+    if path.exists():
+        return
+    if not hasattr(env, "render"):
+        say("no video: the environment has no render()")
+        return
+    try:
+        write_video(path, record_episodes(env, policy, goal_scale, VIDEO_EPISODES, seed))
+        say(f"video: {path}")
+    except Exception as error:
+        say(f"no video: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
