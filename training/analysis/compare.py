@@ -1,4 +1,4 @@
-"""Runs side by side: interquartile mean over seeds and how sure that is, as a table and as a picture.
+"""Compares runs: the interquartile mean over seeds and how sure that is, as a table and as a picture.
 
 python -m training.analysis.compare runs/reach-sparse-reach-{0,1,2}                      three seeds
 python -m training.analysis.compare runs/* --out curves.png                              groups of seeds, and a picture
@@ -6,24 +6,19 @@ python -m training.analysis.compare runs/* --tag eval/mean_reward --at 10000    
 """
 
 import importlib.util
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
-from training.analysis.read_runs import NotComparable, Run, group_runs, read_run
+from errors import UserError, check_writable, reporting, write_json
+from training.analysis.read_runs import Run, group_runs, read_run
 
 THRESHOLD = 0.95
-"""What a rate is to reach, and to keep."""
+"""The rate whose first and last crossing the tables tell."""
 FEW = 5
 """Seeds below which the interval is their range."""
-
-
-class CompareError(ValueError):
-    """Something that was asked for and cannot be."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class CompareConfig:
     """Compare runs by one of their curves: for each group of seeds its interquartile mean, with a 95 % interval.
 
     Runs that differ in nothing but --seed, and in what a resumed run may be told anew, are a group. Where the curve is
-    one of evaluations, they have evaluated the same, too: --eval.goal, --eval.episodes, --eval.seed.
+    one of evaluations, they have evaluated the same, too: --eval.goal, --eval.episodes.
     Curves of rates also say when each run was first at 0.95 (reached) and from when on it never fell below (kept); of a
     group it is the median over its seeds. Minutes leave out the time between the parts of a resumed run.
     """
@@ -49,6 +44,7 @@ class CompareConfig:
 
 
 def compare(config: CompareConfig) -> None:
+    """Prints the tables, and writes the files that were asked for. Raises UserError, OSError."""
     check_options(config)
     from training.analysis.seed_statistics import summarise
 
@@ -73,10 +69,9 @@ def compare(config: CompareConfig) -> None:
 
 
 def check_options(config: CompareConfig) -> None:
-    """Raises CompareError, OutputError."""
+    """Raises UserError for what could not be done after all the work."""
     if not config.runs:
-        raise CompareError("which runs? name one directory or more, such as runs/reach-sparse-reach-0")
-    check_installed("scipy", "the statistics need")
+        raise UserError("which runs? name one directory or more, such as runs/reach-sparse-reach-0")
     if config.out is not None:
         check_picture(config.out)
     if config.json is not None:
@@ -84,25 +79,20 @@ def check_options(config: CompareConfig) -> None:
 
 
 def check_picture(path: Path) -> None:
-    """Raises CompareError, OutputError where --out could draw none to `path` after all the work."""
-    check_installed("matplotlib", "--out needs")
+    """Raises UserError where --out could draw none to `path`."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--out needs matplotlib, which is not installed: pip install -e '.[plots]'")
     if path.suffix.lower() != ".png":
-        raise CompareError(f"--out {path}: the picture is a .png")
+        raise UserError(f"--out {path}: the picture is a .png")
     check_writable("--out", path)
 
 
-def check_installed(package: str, needs: str) -> None:
-    """Raises CompareError."""
-    if importlib.util.find_spec(package) is None:
-        raise CompareError(f"{needs} {package}, which is not installed: pip install -e '.[plots]'")
-
-
 def check_range(runs: list[Run], tag: str, at: int) -> None:
-    """Raises CompareError where a run's curve does not span step `at`."""
+    """Raises UserError where a run's curve does not span step `at`."""
     for run in runs:
         first, last = run.curve.steps[[0, -1]]
         if not first <= at <= last:
-            raise CompareError(
+            raise UserError(
                 f"not all of the runs have step {at:,}: {tag} of {run.path} goes from {first:,} to {last:,}; "
                 "leave it out, or give another --at"
             )
@@ -140,32 +130,21 @@ def headings(rate: bool) -> list[str]:
 
 
 def moments(summary: dict[str, Any], rate: bool) -> list[str]:
-    """When a run or a group's median seed reached the threshold, and from when on it was kept."""
+    """Tells when a run or a group's median seed reached the threshold, and from when on it was kept."""
     points = [summary[name] for name in ("reached", "kept")] if rate else []
     return ["never" if point is None else f"{point['step']:,.0f}, {point['minutes']:.1f} min" for point in points]
 
 
 def print_aligned(rows: list[list[str]]) -> None:
-    """Every column to the right but the last, which is of names."""
+    """Prints every column to the right but the last, which is of names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *cells, name in rows:
         print("   ".join([*(cell.rjust(width) for cell, width in zip(cells, widths[:-1], strict=True)), name]))
 
 
 def main() -> None:
-    open_output()
-    config = tyro.cli(CompareConfig, prog="python -m training.analysis.compare")
-    try:
-        compare(config)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        leave_quietly()
-    except (CompareError, NotComparable, OutputError) as error:
-        sys.exit(f"training.analysis.compare: {error}")
-    except OSError as error:
-        sys.exit(f"training.analysis.compare: {os_error_sentence(error)}")
+    with reporting("training.analysis.compare"):
+        compare(tyro.cli(CompareConfig, prog="python -m training.analysis.compare"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Curves of groups of runs: a thin line for each seed, a thick one for their interquartile mean, a band for its
-interval."""
+"""Draws groups of runs: a thin line for each seed, a thick one for their interquartile mean, and its interval."""
 
 import textwrap
 from pathlib import Path
@@ -44,7 +43,7 @@ def draw(groups: list[Group], tag: str, rate: bool, path: Path) -> None:
 
 
 def colours(count: int) -> np.ndarray | list[str]:
-    """As many as there are groups, (count, 4) or names; a palette of few has those that are easiest to tell apart."""
+    """Returns `count` colours, (count, 4) or names; where few will do, those that are easiest to tell apart."""
     if count <= 10:
         return [f"C{i}" for i in range(count)]
     return matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, count))

@@ -1,4 +1,4 @@
-"""What the curves of several seeds say together.
+"""Sums up the curves of several seeds.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv:2108.13264: the
 interquartile mean, and its interval from a bootstrap stratified by task. A group is of one task, and so one stratum.
@@ -16,16 +16,17 @@ BATCH = 1_000
 
 
 def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """The mean along `axis` without the lowest and the highest quarter, each rounded down: of fewer than four values
-    the mean of all."""
+    """Returns the mean along `axis` without the lowest and the highest quarter, each rounded down: of fewer than four
+    values the mean of all."""
     return stats.trim_mean(values, 0.25, axis=axis)
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """95 % interval, (…) and (…), of the interquartile mean over the seeds of `values` (S, …); None of one seed.
+    """Returns the 95 % interval, (…) and (…), of the interquartile mean over the seeds of `values` (S, …).
 
     Percentiles over 9,999 draws of S seeds with replacement, each with all of its values; the generator is fixed. Of
     fewer than five seeds it is their range: in more than 2.5 % of the draws nothing but the lowest is left to average.
+    One seed has no interval: None.
     """
     if len(values) < 2:
         return None
@@ -35,7 +36,7 @@ def bootstrap_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | No
 
 
 def common_steps(curves: list[Curve]) -> np.ndarray:
-    """Every step (T,) at which one of the curves has a point, within the range that all of them have."""
+    """Returns every step (T,) at which one of the curves has a point, within the range that all of them have."""
     first = max(curve.steps[0] for curve in curves)
     last = min(curve.steps[-1] for curve in curves)
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
@@ -43,18 +44,18 @@ def common_steps(curves: list[Curve]) -> np.ndarray:
 
 
 def values_at(curves: list[Curve], steps: np.ndarray) -> np.ndarray:
-    """The curves (S, T) at `steps` (T,), which all of them span, by straight lines between their points."""
+    """Returns the curves (S, T) at `steps` (T,), which all of them span, by straight lines between their points."""
     return np.stack([np.interp(steps, curve.steps, curve.values) for curve in curves])
 
 
 def first_reached(values: np.ndarray, threshold: float) -> int | None:
-    """Index of the first of the values (P,) that is at least `threshold`; None where none is."""
+    """Returns the index of the first of the values (P,) that is at least `threshold`; None where none is."""
     reached = np.flatnonzero(_at_least(values, threshold))
     return int(reached[0]) if len(reached) else None
 
 
 def first_kept(values: np.ndarray, threshold: float) -> int | None:
-    """Index of the first of the values (P,) from which on all are at least `threshold`; None where the last is not."""
+    """Returns the index of the value (P,) from which on all are at least `threshold`; None where the last is not."""
     below = np.flatnonzero(~_at_least(values, threshold))
     index = int(below[-1]) + 1 if len(below) else 0
     return index if index < len(values) else None
@@ -66,11 +67,12 @@ def _at_least(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def summarise(group: Group, at: int, threshold: float | None) -> dict[str, Any]:
-    """{"group", "seeds", "iqm", "low", "high", "mean", "lowest", "highest", "runs": [{"run", "seed", "value", …}, …]},
-    all of step `at`, which every run's curve spans; low and high are None of one seed.
+    """Returns {"group", "seeds", "iqm", "low", "high", "mean", "lowest", "highest", "runs": [{"run", "seed", "value",
+    …}, …]} of step `at`, which every run's curve spans. low and high are None of one seed.
 
-    With a threshold, of each run "reached": {"step", "minutes"} of its first point that is not below, "kept": of the
-    first from which on none is, or None; and of the group the medians over its seeds, None where that many never were.
+    With a threshold each run has "reached", the {"step", "minutes"} of its first point that is not below, and "kept",
+    that of the first from which on none is. The group has the medians over its seeds. None is for those that never
+    came there.
     """
     values = values_at([run.curve for run in group.runs], np.array([at]))[:, 0]
     low, high = bootstrap_interval(values) or (None, None)
@@ -107,7 +109,7 @@ def _point(curve: Curve, index: int | None) -> dict[str, float] | None:
 
 
 def _median(points: list[dict[str, float] | None]) -> dict[str, float] | None:
-    """The median seed's, where one that never came there comes last."""
+    """Returns the median seed's; one that never came there counts as last."""
     medians = {
         name: float(np.median([np.inf if point is None else point[name] for point in points]))
         for name in ("step", "minutes")

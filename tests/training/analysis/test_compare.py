@@ -1,19 +1,16 @@
 """Runs side by side: which belong together, what their event files hold, the statistics, the command line."""
 
 import json
-import struct
 import sys
-from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.compat.proto.summary_pb2 import Summary
 
-from her import HERConfig
-from sac import SACConfig
+from errors import UserError
 from training.analysis import compare, plot
-from training.analysis.read_runs import Curve, NotComparable, group_runs, read_curve, read_run
+from training.analysis.read_runs import Curve, group_runs, read_curve, read_run
 from training.analysis.seed_statistics import (
     bootstrap_interval,
     common_steps,
@@ -22,23 +19,32 @@ from training.analysis.seed_statistics import (
     interquartile_mean,
     values_at,
 )
-from training.config import EvalConfig, TrainConfig
+from training.config import TrainConfig
 from training.curves import events
-from training.curves.tensorboard import Curves
-from training.resume.run_directory import RunDirectory
 
 TAG = "eval/success_rate"
-REACH = TrainConfig(env="reach")
+
+
+def options(env="reach", **changes):
+    """A run's options as config.json holds them; `changes` by their flat names, a section's as sac__lr."""
+    tree = TrainConfig(env=env).to_dict() | {"reward": "sparse-reach"}
+    for name, value in changes.items():
+        *section, last = name.split("__")
+        (tree[section[0]] if section else tree)[last] = value
+    return tree
+
+
+def log(curves, values, step):
+    curves.add(Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]), step)
 
 
 def write_run(path, config, points, tag=TAG):
     """A run directory with one curve, {step: value}."""
     path.mkdir()
-    config = replace(config, run=str(path)).resolved()
-    RunDirectory(path).write_config(config)
-    curves = Curves(path, config, 0, {})
+    (path / "config.json").write_text(json.dumps(config))
+    curves = events.EventFile(path, 0)
     for step, value in points.items():
-        curves.log({tag: value}, step)
+        log(curves, {tag: value}, step)
     curves.close()
     return path
 
@@ -54,127 +60,115 @@ def words(line):
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """The command, in this process: returns its error message, or None where it ended well."""
+def run(monkeypatch, capsys):
+    """The command, in this process: returns what it says on stderr where it fails, or None where it ended well."""
 
     def run(*options):
         monkeypatch.setattr(sys, "argv", ["training.analysis.compare", *map(str, options)])
         try:
             compare.main()
         except SystemExit as leaving:
-            return leaving.code
-        return None
+            status = leaving.code
+        else:
+            return None
+        out, error = capsys.readouterr()
+        assert (status, out) == (2, "")
+        return error.removeprefix("training.analysis.compare: ").strip()
 
     return run
 
 
 def test_runs_that_differ_in_their_seed_alone_are_a_group(tmp_path):
-    late = HERConfig(late_ratio=0.8)
     configs = {
-        "a0": REACH,
-        "b0": replace(REACH, her=late),
-        "a1": replace(REACH, seed=1, steps=30_000, eval=EvalConfig(every=500), device="cpu", compile=False),
-        "b1": replace(REACH, her=late, seed=1),
+        "a0": options(),
+        "b0": options(her__late_from=5),
+        "a1": options(seed=1, steps=30_000, eval__every=500, device="cpu", compile=False),
+        "b1": options(her__late_from=5, seed=1),
     }
     paths = [write_run(tmp_path / name, config, {1: 0.5}) for name, config in configs.items()]
-    assert names(paths) == {"--her.late-ratio None": ["a0", "a1"], "--her.late-ratio 0.8": ["b0", "b1"]}
+    assert names(paths) == {"--her.late-from 200000": ["a0", "a1"], "--her.late-from 5": ["b0", "b1"]}
     assert names(paths[::2]) == {"reach-sparse-reach": ["a0", "a1"]}
 
 
-def test_a_group_is_named_by_what_most_others_do_not_have(tmp_path):
+def test_a_group_is_named_by_what_most_others_do_not_have_as_on_the_command_line(tmp_path):
     """An ablation: each leaves out one thing, and one nothing."""
     ways = {
-        "nothing": REACH,
-        "norm": replace(REACH, sac=SACConfig(layer_norm=False)),
-        "hindsight": replace(REACH, her=HERConfig(strategy="none")),
+        "nothing": options(),
+        "norm": options(sac__layer_norm=False),
+        "hindsight": options(her__strategy="none"),
+        "two": options(sac__hidden=[32, 64], reduced_precision=True),
     }
     paths = [write_run(tmp_path / name, config, {1: 0.5}) for name, config in ways.items()]
     assert names(paths) == {
         "reach-sparse-reach": ["nothing"],
         "--sac.no-layer-norm": ["norm"],
         "--her.strategy none": ["hindsight"],
+        "--reduced-precision --sac.hidden 32 64": ["two"],
     }
-
-
-def test_a_group_is_named_as_on_the_command_line(tmp_path):
-    first = write_run(tmp_path / "a", REACH, {1: 0.5})
-    other = replace(REACH, sac=SACConfig(hidden=(32, 64), layer_norm=False), reduced_precision=True)
-    second = write_run(tmp_path / "b", other, {1: 0.5})
-    assert list(names([first, second])) == [
-        "--no-reduced-precision --sac.hidden 256 256 256 --sac.layer-norm",
-        "--reduced-precision --sac.hidden 32 64 --sac.no-layer-norm",
-    ]
 
 
 @pytest.mark.parametrize("tag", [TAG, "eval_funnel/lifted"])
 def test_evaluations_of_other_goals_or_episodes_are_another_measure(tag, tmp_path):
-    ways = {"own": EvalConfig(), "fixed": EvalConfig(goal="fixed"), "air": EvalConfig(goal="air")}
-    ways |= {"few": EvalConfig(episodes=5), "others": EvalConfig(seed=7)}
+    ways = {"own": {}, "fixed": {"eval__goal": "fixed"}, "air": {"eval__goal": "air"}, "few": {"eval__episodes": 5}}
     runs = {
-        name: write_run(tmp_path / name, TrainConfig(env="pick-place", seed=seed, eval=way), {1: 0.5}, tag)
+        name: write_run(tmp_path / name, options("pick-place", seed=seed, **way), {1: 0.5}, tag)
         for seed, (name, way) in enumerate(ways.items())
     }
     assert names(runs.values(), tag) == {
         "pick-place-sparse-reach": ["own", "fixed"],
         "--eval.goal air": ["air"],
         "--eval.episodes 5": ["few"],
-        "--eval.seed 7": ["others"],
     }
     assert list(names([runs["air"], runs["own"]], tag)) == ["--eval.goal air", "--eval.goal fixed"]
 
 
 def test_training_curves_do_not_care_how_runs_are_evaluated(tmp_path):
     tag = "rollout/success_rate"
-    configs = [replace(REACH, seed=seed, eval=EvalConfig(seed=seed)) for seed in range(2)]
-    paths = [write_run(tmp_path / str(config.seed), config, {1: 0.5}, tag) for config in configs]
+    paths = [
+        write_run(tmp_path / str(seed), options(seed=seed, eval__episodes=seed + 1), {1: 0.5}, tag) for seed in range(2)
+    ]
     assert names(paths, tag) == {"reach-sparse-reach": ["0", "1"]}
 
 
 def test_an_option_that_older_code_did_not_know_is_none(tmp_path):
-    paths = [write_run(tmp_path / str(seed), replace(REACH, seed=seed), {1: 0.5}) for seed in range(2)]
-    file = paths[1] / "config.json"
-    content = json.loads(file.read_text())
-    del content["her"]["late_ratio"]  # which is None for reach
-    file.write_text(json.dumps(content))
-    assert names(paths) == {"reach-sparse-reach": ["0", "1"]}
-    del content["her"]["late_from"]
-    file.write_text(json.dumps(content))
+    older = options(seed=1)
+    del older["her"]["late_from"]
+    paths = [write_run(tmp_path / str(i), config, {1: 0.5}) for i, config in enumerate((options(), older))]
     assert names(paths) == {"--her.late-from 200000": ["0"], "--her.late-from None": ["1"]}
 
 
 def test_a_seed_counts_once(tmp_path):
-    paths = [write_run(tmp_path / name, replace(REACH, seed=7), {1: 0.5}) for name in ("a", "b")]
-    with pytest.raises(NotComparable, match=f"^{paths[0]} and {paths[1]} are the same run twice"):
+    paths = [write_run(tmp_path / name, options(seed=7), {1: 0.5}) for name in ("a", "b")]
+    with pytest.raises(UserError, match=f"^{paths[0]} and {paths[1]} are the same run twice"):
         names(paths)
 
 
 def test_a_resumed_runs_curve_is_that_of_its_last_process(tmp_path):
-    path = write_run(tmp_path / "run", REACH, {100: 0.125, 200: 0.25, 300: 0.375, 400: 0.5})
-    resumed = Curves(path, REACH, 250, None)  # leaves the first file as it is
-    resumed.log({TAG: 0.75}, 300)
-    resumed.log({"other": 1.0}, 350)
-    resumed.close()
-    assert len(list(path.glob("events*"))) == 2
+    path = write_run(tmp_path / "run", options(), {100: 0.125, 200: 0.25, 300: 0.375, 400: 0.5})
+    (first,) = path.glob("events*")
+    first.write_bytes(first.read_bytes()[:-5])  # killed in the middle of a record
+    assert read_curve(path, TAG).steps.tolist() == [100, 200, 300]
+    resumed = events.EventFile(path, 251)
+    log(resumed, {"other": 1.0}, 260)
+    log(resumed, {TAG: 0.75}, 350)
     curve = read_curve(path, TAG)
-    assert curve.steps.tolist() == [100, 200, 300]
+    assert curve.steps.tolist() == [100, 200, 350]
     assert curve.values.tolist() == [0.125, 0.25, 0.75]
 
 
 def test_minutes_leave_out_the_time_in_which_a_run_did_not_run(tmp_path, monkeypatch):
     now = 1e9
     monkeypatch.setattr(events.time, "time", lambda: now)
-    curves = Curves(tmp_path, REACH, 0, {})  # the beginning
-    for step in (100, 200):
+    curves = events.EventFile(tmp_path, 0)
+    log(curves, {"other": 0.0}, 0)  # the beginning
+    for step in (100, 200, 300):  # the last of which is lost
         now += 60
-        curves.log({TAG: 0.0}, step)
-    state = curves.state_dict()
-    now += 60
-    curves.log({TAG: 0.0}, 300)  # which is lost
+        log(curves, {TAG: 0.0}, step)
     now += 86_400
-    curves = Curves(tmp_path, REACH, 200, state)
-    curves.log({"other": 0.0}, 250)
+    curves = events.EventFile(tmp_path, 201)
+    log(curves, {"other": 0.0}, 250)
     now += 30
-    curves.log({TAG: 0.0}, 300)
+    log(curves, {TAG: 0.0}, 300)
     assert read_curve(tmp_path, TAG).minutes.tolist() == [1.0, 2.0, 2.5]
 
 
@@ -244,7 +238,7 @@ def three_seeds(tmp_path):
         {1000: 0.0, 2000: 1.0, 3000: 0.75, 4000: 1.0},
         {1500: 0.25, 2500: 0.75, 3500: 0.75},
     ]
-    return [write_run(tmp_path / f"r{seed}", replace(REACH, seed=seed), points) for seed, points in enumerate(curves)]
+    return [write_run(tmp_path / f"r{seed}", options(seed=seed), points) for seed, points in enumerate(curves)]
 
 
 def test_the_table_says_what_the_file_says(three_seeds, tmp_path, run, capsys):
@@ -283,12 +277,12 @@ def test_a_group_of_which_half_never_came_there_never_did(three_seeds, run, caps
 @pytest.mark.parametrize(("tag", "is_rate"), [("policy/saturated_share", False), ("eval_funnel/7_held", True),
                                               ("her/goal_moved_rate", True)])  # fmt: skip
 def test_a_share_of_episodes_is_a_rate_and_saturation_is_none(tag, is_rate, tmp_path, run, capsys):
-    assert run(write_run(tmp_path / "r", REACH, {1000: 0.97}, tag), "--tag", tag) is None
+    assert run(write_run(tmp_path / "r", options(), {1000: 0.97}, tag), "--tag", tag) is None
     assert ("0.95 reached" in capsys.readouterr().out) == is_rate
 
 
 def test_one_seed_of_a_curve_that_is_no_rate(tmp_path, run, capsys):
-    path = write_run(tmp_path / "r", REACH, {1000: -12.5}, tag="eval/mean_reward")
+    path = write_run(tmp_path / "r", options(), {1000: -12.5}, tag="eval/mean_reward")
     file = tmp_path / "table.json"
     assert run(path, "--tag", "eval/mean_reward", "--json", file) is None
     out = capsys.readouterr().out
@@ -309,83 +303,45 @@ def test_a_directory_without_a_run_is_a_sentence(break_run, tmp_path, run):
         "no curves": f"{path} has no curves yet; leave it out",
     }
     if break_run != "nothing":
-        write_run(path, REACH, {})
+        write_run(path, options(), {})
     if break_run == "no config":
         (path / "config.json").unlink()
     elif break_run == "bad config":
         (path / "config.json").write_text("x")
     elif break_run == "foreign config":
         (path / "config.json").write_text("[]")
-    assert run(path) == f"training.analysis.compare: {expected[break_run]}"
+    assert run(path) == expected[break_run]
 
 
-@pytest.mark.parametrize("damage", ["length", "content"])
-def test_a_damaged_curve_is_no_shorter_one(damage, tmp_path, run):
-    path = write_run(tmp_path / "r", REACH, dict.fromkeys(range(10), 0.5))
-    (file,) = path.glob("events.*")
-    content = bytearray(file.read_bytes())
-    records = [at for at in range(len(content) - 12) if is_record(content, at)]
-    at = records[-4]
-    content[at + (0 if damage == "length" else 14)] ^= 1
-    file.write_bytes(content)
-    assert run(path) == f"training.analysis.compare: {file} is damaged from byte {at:,} on; leave the run out"
-
-
-def is_record(content, at):
-    return struct.pack("<I", masked_crc32c(bytes(content[at : at + 8]))) == content[at + 8 : at + 12]
-
-
-@pytest.mark.parametrize("tail", ["cut", "zeros", "cut, zeros"])
-def test_what_a_crash_leaves_at_the_end_is_left_out(tail, tmp_path):
-    path = write_run(tmp_path / "r", REACH, dict.fromkeys(range(10), 0.5))
-    (file,) = path.glob("events.*")
-    content = file.read_bytes()
-    expected = 9 if "cut" in tail else 10
-    for rest in range(1, 40, 3):
-        kept = content[:-rest] if "cut" in tail else content
-        file.write_bytes(kept + bytes(3 * rest if "zeros" in tail else 0))
-        assert len(read_curve(path, TAG).steps) == expected
-
-
-def test_a_curve_that_is_not_there_is_a_sentence(three_seeds, run, capsys):
+def test_a_curve_that_is_not_there_is_a_sentence(three_seeds, run):
     assert run(*three_seeds, "--tag", "eval/x") == (
-        f"training.analysis.compare: {three_seeds[0]} has no curve eval/x; leave it out, or give a --tag of these: {TAG}"
+        f"{three_seeds[0]} has no curve eval/x; leave it out, or give a --tag of these: {TAG}"
     )
-    assert capsys.readouterr().out == ""
 
 
 def test_what_cannot_be_is_a_sentence(three_seeds, tmp_path, run):
     for step, span in ((4000, "1,500 to 3,500"), (1000, "1,500 to 3,500")):
         assert run(*three_seeds, "--at", step) == (
-            f"training.analysis.compare: not all of the runs have step {step:,}: {TAG} of {three_seeds[2]} goes from {span}; "
+            f"not all of the runs have step {step:,}: {TAG} of {three_seeds[2]} goes from {span}; "
             "leave it out, or give another --at"
         )
-    late = write_run(tmp_path / "late", replace(REACH, seed=9), {9000: 1.0})
+    late = write_run(tmp_path / "late", options(seed=9), {9000: 1.0})
     assert f"{TAG} of {late} goes from 9,000 to 9,000" in run(*three_seeds, late)
-    infinite = write_run(tmp_path / "infinite", replace(REACH, seed=8), {1000: float("inf")})
-    assert (
-        run(infinite) == f"training.analysis.compare: {infinite}: {TAG} holds a number that is not finite; leave it out"
-    )
-    assert (
-        run() == "training.analysis.compare: which runs? name one directory or more, such as runs/reach-sparse-reach-0"
-    )
-    assert run(late, "--out", "x.gif") == "training.analysis.compare: --out x.gif: the picture is a .png"
-    assert run(late, "--json", tmp_path).startswith(
-        f"training.analysis.compare: --json {tmp_path}: cannot be written ("
-    )
+    infinite = write_run(tmp_path / "infinite", options(seed=8), {1000: float("inf")})
+    assert run(infinite) == f"{infinite}: {TAG} holds a number that is not finite; leave it out"
+    assert run() == "which runs? name one directory or more, such as runs/reach-sparse-reach-0"
+    assert run(late, "--out", "x.gif") == "--out x.gif: the picture is a .png"
+    assert run(late, "--json", tmp_path).startswith(f"--json {tmp_path}: cannot be written (")
 
 
-@pytest.mark.parametrize(("package", "needs"), [("scipy", "the statistics need"), ("matplotlib", "--out needs")])
-def test_a_library_that_is_missing_is_a_sentence(package, needs, three_seeds, tmp_path, run, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    assert run(*three_seeds, "--out", tmp_path / "picture.png") == (
-        f"training.analysis.compare: {needs} {package}, which is not installed: pip install -e '.[plots]'"
-    )
-    assert not (tmp_path / "picture.png").exists()
+def test_a_library_that_is_missing_is_a_sentence(three_seeds, tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    expected = "--out needs matplotlib, which is not installed: pip install -e '.[plots]'"
+    assert run(*three_seeds, "--out", tmp_path / "picture.png") == expected
 
 
 def test_the_picture_shows_each_group(three_seeds, tmp_path, run, capsys):
-    other = write_run(tmp_path / "other", replace(REACH, num_envs=4), {1000: 0.0, 4000: 0.5})
+    other = write_run(tmp_path / "other", options(num_envs=4), {1000: 0.0, 4000: 0.5})
     file = tmp_path / "new" / "picture.png"
     assert run(*three_seeds, "--out", file) is None
     one = iio.imread(file)
@@ -400,7 +356,7 @@ def test_the_picture_shows_each_group(three_seeds, tmp_path, run, capsys):
 
 @pytest.mark.filterwarnings("error")
 def test_a_picture_of_many_groups_has_a_colour_and_a_line_for_each(tmp_path, run):
-    paths = [write_run(tmp_path / f"r{n}", replace(REACH, num_envs=n), {1000: 0.0, 4000: n / 20}) for n in range(1, 15)]
+    paths = [write_run(tmp_path / f"r{n}", options(num_envs=n), {1000: 0.0, 4000: n / 20}) for n in range(1, 15)]
     file = tmp_path / "many.png"
     assert run(*paths, "--out", file) is None
     colours = {str(colour.tolist()) for colour in plot.colours(len(paths))}
