@@ -1,4 +1,4 @@
-"""A run's checkpoint for whoever wants to look: the agent and the buffer as they were, and the task that judges."""
+"""Opens a run's checkpoint for whoever wants to look: the agent and the buffer as they were, and the task."""
 
 import inspect
 import sys
@@ -11,11 +11,11 @@ import torch
 
 import checkpoints
 import her
-from env import EnvError, EnvSpec, GoalEnv
-from env.outputs import leave_quietly, open_output
+from env import EnvSpec, GoalEnv
+from errors import UserError, reporting
 from sac import SAC, Batch
 from training.batches import draw, to_batches
-from training.config import ConfigError, TrainConfig
+from training.config import TrainConfig
 from training.resume.run_directory import RunDirectory
 from training.setup import evaluation_environments, make_agent, trained_with
 from training.state import new_buffer
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """What open_run returns. Nothing that is done to it reaches the disk."""
+    """Holds what open_run returns. Nothing that is done to it reaches the disk."""
 
     config: TrainConfig
     env_steps: int
@@ -36,18 +36,18 @@ class OpenedRun:
     spec: EnvSpec
 
     def sample(self, size: int) -> her.GoalBatch:
-        """`size` transitions as the next update would draw them; the relabelled ones come first."""
+        """Draws `size` transitions as the next update would; the relabelled ones come first."""
         return draw(self.buffer, self.env, self.config, self.env_steps, size)
 
     def to_batch(self, batch: her.GoalBatch) -> Batch:
-        """The same as the agent's networks see them, (B, …)."""
+        """Returns the same as the agent's networks see them, (B, …)."""
         return Batch(*(array[0] for array in to_batches(batch, 1, self.spec.goal_scale, CPU)))
 
 
 def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
-    """The newest checkpoint of the run directory `path`, or the checkpoint at `path`, on the CPU.
+    """Opens the newest checkpoint of the run directory `path`, or the checkpoint at `path`, on the CPU.
 
-    `seed` is for what is drawn from it. Raises CheckpointError, ConfigError.
+    `seed` is for what is drawn from it. Raises UserError.
     """
     path = Path(path)
     run = RunDirectory(path)
@@ -67,7 +67,7 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     try:
         agent.load_state_dict(state["agent"])
         buffer.load_state_dict(state["buffer"])
-    # What can go wrong when numbers from a file are put in the places of others.
+    # The environment may have changed since.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise checkpoints.CheckpointError(f"{path} does not fit {config.env} as it is now: {reason}") from error
@@ -78,22 +78,15 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
 
 
 def show(numbers: np.ndarray) -> str:
-    """Numbers (M,) for a line of text."""
+    """Formats numbers (M,) for a line of text."""
     return " ".join(f"{number:+.3f}" for number in numbers)
 
 
 def run_example(main: Callable[..., None]) -> None:
-    """`main` with the arguments of the command line. What is wrong with them, or with the run, is one sentence."""
-    open_output()
-    script = Path(sys.argv[0]).name
-    try:
-        inspect.signature(main).bind(*sys.argv[1:])
-    except TypeError as error:
-        sys.exit(f"{script}: {error}\n\n{sys.modules[main.__module__].__doc__}")
-    try:
+    """Calls `main` with the command line's arguments, and tells in one sentence what is wrong with them or the run."""
+    with reporting(Path(sys.argv[0]).name):
+        try:
+            inspect.signature(main).bind(*sys.argv[1:])
+        except TypeError as error:
+            raise UserError(f"{error}\n\n{sys.modules[main.__module__].__doc__}") from error
         main(*sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        leave_quietly()
-    except (checkpoints.CheckpointError, ConfigError, EnvError) as error:
-        sys.exit(f"{script}: {error}")

@@ -1,7 +1,11 @@
-"""The promise of exact resume, tried on its owner's machine: a run left alone against one killed and resumed."""
+"""Tries the promise of exact resume on its owner's machine: a run left alone against one killed and resumed.
+
+python -m training.analysis.verify_resume --env pick-place --device cuda          any options of train.py
+"""
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import checkpoints
 from checkpoints.tree import split
-from training.config import TrainConfig
+from errors import UserError, reporting
+from training.config import TrainConfig, parse
 from training.progress import say
 from training.resume.versions import ROOT
 from training.setup import evaluation_environments
@@ -27,14 +32,14 @@ TIMING = ("time/fps",)
 """Curves of the clock, which no two runs share."""
 
 
-class VerificationFailed(RuntimeError):
-    """A run that should have been compared did not come to its end."""
-
-
 def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
-    """Whether a run of `options` (the command line's) ends with the same bits when it is killed and resumed.
+    """Tells whether a run of `options` ends with the same bits when it is killed and resumed, by a table of hashes.
 
-    Prints a table of hashes. Raises VerificationFailed, EnvError.
+    Args:
+        config: what `options` mean.
+        options: of train.py, as on the command line.
+
+    Raises UserError.
     """
     _, spec = evaluation_environments(config, 1, None)
     warmup = max(config.warmup, config.num_envs * spec.max_episode_steps)
@@ -42,8 +47,7 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
     steps, every = warmup + learning, learning // 6
     kills = (warmup // 2, warmup + learning // 4, warmup + learning // 2)
     cadence = {"steps": steps, "checkpoint.every": every, "eval.every": every, "eval.episodes": 4, "log.every": 500}
-    options = [*options, "--no-verify-resume"]
-    options += [word for name, value in cadence.items() for word in (f"--{name}", str(value))]
+    options = [*options, *(word for name, value in cadence.items() for word in (f"--{name}", str(value)))]
     options += ["--no-video", "--resume", "auto"]
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as directory:
         whole, killed = Path(directory) / "whole", Path(directory) / "killed"
@@ -69,10 +73,11 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
 
 
 def compare(left: Path, right: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Of two run directories' last checkpoints, each part: its name, both hashes, and how far its arrays differ."""
+    """Yields each part of two run directories' last checkpoints: its name, both hashes, and how far its arrays differ.
+
+    The last one yielded is the curves, as TensorBoard reads them.
+    """
     states = [checkpoints.load(checkpoints.list_checkpoints(run / "checkpoints")[-1])[0] for run in (left, right)]
-    for state in states:
-        del state["curves"]  # sizes of files, whose times of day differ: the curves themselves are compared below
     for part in sorted(states[0].keys() | states[1].keys()):
         parts = [state.get(part, {}) for state in states]
         names = sorted(parts[0].keys() | parts[1].keys()) if part in ("agent", "buffer") else [None]
@@ -86,7 +91,7 @@ def compare(left: Path, right: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _difference(left: Any, right: Any) -> str:
-    """How far the arrays of two like trees lie apart at most, in words; empty where they hold none."""
+    """Says how far the arrays of two like trees lie apart at most; empty where they hold none."""
     flat = [split({"": tree})[0] for tree in (left, right)]
     pairs = [(array, flat[1][key]) for key, array in flat[0].items() if key in flat[1]]
     apart = [
@@ -98,7 +103,7 @@ def _difference(left: Any, right: Any) -> str:
 
 
 def scalars(run: Path) -> list[tuple[str, int, float]]:
-    """Every point of a run's curves, as TensorBoard reads them: tag, step, value; those of the clock left out."""
+    """Returns every point of a run's curves, those of the clock left out, as TensorBoard reads it: tag, step, value."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     return [
@@ -128,7 +133,7 @@ def _finish(options: Sequence[str], run: Path) -> None:
 
 
 def _kill_after(step: int, options: Sequence[str], run: Path) -> None:
-    """SIGKILL at a random instant after a checkpoint of `step` or later is there. Raises VerificationFailed."""
+    """Sends SIGKILL at a random instant after a checkpoint of `step` or later is there. Raises UserError."""
     wait = random.SystemRandom().uniform(0, 0.5)
     with _running(options, run) as process:
         while not (saved := checkpoints.list_checkpoints(run / "checkpoints")) or checkpoints.step_of(saved[-1]) < step:
@@ -139,6 +144,18 @@ def _kill_after(step: int, options: Sequence[str], run: Path) -> None:
     say(f"  killed {wait:.2f} s after {saved[-1].name}")
 
 
-def _failed(process: subprocess.Popen, run: Path) -> VerificationFailed:
+def _failed(process: subprocess.Popen, run: Path) -> UserError:
     lines = run.with_suffix(".log").read_text().strip().splitlines() or ["(it said nothing)"]
-    return VerificationFailed(f"the run ended with status {process.returncode}: {lines[-1]}")
+    return UserError(f"the run ended with status {process.returncode}: {lines[-1]}", status=1)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # its two runs must not outlive it
+    with reporting("training.analysis.verify_resume"):
+        options = sys.argv[1:]
+        if not verify_resume(parse(options), options):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Why a run is not learning: one sentence with its numbers and what to try, or nothing.
+"""Tells why a run is not learning: one sentence with its numbers and what to try, or nothing.
 
 Each diagnosis is a pure function of what the curves show. The limits lie far outside of what healthy runs of the
 built-in tasks came to (docs/curves.md), so that a sentence means something.
@@ -13,7 +13,7 @@ NO_MOVEMENT = 0.02
 NO_VARIETY = 0.01
 """Share of transitions up to which their rewards count as all the same."""
 EPISODES_TO_JUDGE, EPISODES_TO_JUDGE_SHAPED = 80, 400
-"""Where rewards tell nothing apart, and where they lead somewhere else first."""
+"""Episodes after which to judge: where rewards tell nothing apart, and where they lead somewhere else first."""
 COMES_FAR, MEETS_NONE, STALLED = 0.8, 0.05, 50_000
 """Share of evaluation episodes that come to a stage, share that meets the goal at all, and environment steps for which
 a policy that does the one and not the other is only late."""
@@ -24,7 +24,7 @@ WINDOW, BEFORE = 5, 20
 
 
 class Advice(NamedTuple):
-    """The options that a run could try, by name; nothing where its task has none, or it has tried them."""
+    """Names the options that a run could try; nothing where its task has none, or it has tried them."""
 
     shaping: str | None = None
     starts: str | None = None
@@ -36,8 +36,15 @@ NONE_LEFT = Advice()
 def nothing_to_relabel(
     episodes: int, moved: float, variety: float, trivial: float | None, advice: Advice = NONE_LEFT
 ) -> str | None:
-    """episodes: so far. moved: the share of the recent ones in which the achieved goal moved. variety, trivial: see
-    her.GoalHealth, the latter None where unknown."""
+    """Speaks where hindsight has no goals to learn from.
+
+    Args:
+        episodes: so far.
+        moved: share of the recent ones in which the achieved goal moved.
+        variety: see her.GoalHealth.
+        trivial: see her.GoalHealth; None where unknown.
+        advice: what the run could try.
+    """
     enough = EPISODES_TO_JUDGE if variety <= NO_VARIETY else EPISODES_TO_JUDGE_SHAPED
     if episodes < enough or moved > NO_MOVEMENT:
         return None
@@ -56,19 +63,19 @@ def _named(option: str | None) -> str:
 
 
 def temperature_collapsed(alpha: float, entropy: float, target_entropy: float, td_error: float) -> str | None:
-    """td_error: the mean absolute one, in whose units the entropy bonus counts."""
+    """Speaks where exploration has ended. td_error: the mean absolute one, in whose units the entropy bonus counts."""
     bonus = alpha * max(1.0, abs(entropy))
     if bonus > 1e-3 * td_error or entropy >= target_entropy - 1:
         return None
     return (
         f"the temperature has collapsed: alpha is {alpha:.1e}, the entropy {entropy:.1f} nats (target "
         f"{target_entropy:.1f}), and the policy has stopped exploring; rewards may be too small for --sac.lr to lift "
-        "it again: scale them to about 1 a step, or start with a larger --sac.init-alpha"
+        "it again: scale them to about 1 a step, or raise --sac.lr"
     )
 
 
 def q_out_of_range(low: float, high: float, bounds: tuple[float, float] | None) -> str | None:
-    """low, high: the 5 % and 95 % quantiles of Q. bounds: lowest and highest return that the reward allows."""
+    """Speaks where Q cannot be. low, high: its 5 % and 95 % quantiles. bounds: lowest and highest possible return."""
     if bounds is None:
         return None
     margin = 0.1 * (bounds[1] - bounds[0])
@@ -82,7 +89,7 @@ def q_out_of_range(low: float, high: float, bounds: tuple[float, float] | None) 
 
 
 def actor_dead(spread: float, dead_units: float, updates: int) -> str | None:
-    """spread: standard deviation of the mean actions over states. dead_units: see sac.inspect."""
+    """Speaks where states change nothing. spread: standard deviation of mean actions. dead_units: see sac.inspect."""
     if updates < 500 or (spread >= 0.005 and dead_units <= 0.95):
         return None
     return (
@@ -92,7 +99,7 @@ def actor_dead(spread: float, dead_units: float, updates: int) -> str | None:
 
 
 def actor_saturated(share: float, updates: int) -> str | None:
-    """share: of actions whose mean lies at its limit."""
+    """Speaks where gradients vanish. share: of actions whose mean lies at its limit."""
     if updates < 500 or share <= 0.95:
         return None
     return (
@@ -102,7 +109,7 @@ def actor_saturated(share: float, updates: int) -> str | None:
 
 
 def critic_diverging(td_errors: Sequence[float], bounds: tuple[float, float] | None) -> str | None:
-    """td_errors: the curve of their mean size so far. bounds: of the return."""
+    """Speaks where the TD error grows. td_errors: the curve of their mean size so far. bounds: of the return."""
     if len(td_errors) < WINDOW + BEFORE:
         return None
     now = statistics.median(td_errors[-WINDOW:])
@@ -118,7 +125,7 @@ def critic_diverging(td_errors: Sequence[float], bounds: tuple[float, float] | N
 
 
 def no_update(env_steps: int, expected_by: int, updates: int) -> str | None:
-    """expected_by: the environment step by which a first update was due."""
+    """Speaks where nothing is learnt. expected_by: the environment step by which a first update was due."""
     if updates or env_steps <= expected_by:
         return None
     return (
@@ -128,7 +135,7 @@ def no_update(env_steps: int, expected_by: int, updates: int) -> str | None:
 
 
 def observation_too_large(largest: float) -> str | None:
-    """largest: the 99 % quantile of the size of what the networks see. They see it as it is: nothing normalises it."""
+    """Speaks where inputs are huge. largest: the 99 % quantile of the size of what the networks see."""
     if largest <= 100:
         return None
     return (
@@ -138,7 +145,7 @@ def observation_too_large(largest: float) -> str | None:
 
 
 def success_fell(successes: Sequence[float]) -> str | None:
-    """successes: of the evaluations so far."""
+    """Speaks where learning was undone. successes: of the evaluations so far."""
     if len(successes) < 4:
         return None
     best, recent = max(successes[:-3]), max(successes[-3:])
@@ -151,7 +158,7 @@ def success_fell(successes: Sequence[float]) -> str | None:
 
 
 def stops_short(far_since: Mapping[str, int], env_steps: int, advice: Advice = NONE_LEFT) -> str | None:
-    """far_since: see comes_far_since."""
+    """Speaks where a stage is reached and the goal is not. far_since: see comes_far_since."""
     furthest = next(reversed(far_since), None)
     if furthest is None or env_steps - far_since[furthest] < STALLED:
         return None
@@ -166,10 +173,13 @@ def stops_short(far_since: Mapping[str, int], env_steps: int, advice: Advice = N
 def comes_far_since(
     before: Mapping[str, int], funnel: Mapping[str, float], success_once: float, env_steps: int
 ) -> dict[str, int]:
-    """The stages, in order, that most evaluation episodes come to, while next to none meets the goal: since which step.
+    """Returns since which step most evaluation episodes come to a stage while next to none meets the goal, by stage.
 
-    before: the same after the evaluation before. funnel: of an evaluation, the share of its episodes in each stage.
-    success_once: the share that met the goal at any step.
+    Args:
+        before: the same after the evaluation before.
+        funnel: share of the evaluation's episodes in each stage, in order.
+        success_once: share that met the goal at any step.
+        env_steps: of this evaluation.
     """
     if success_once > MEETS_NONE:
         return {}
@@ -177,8 +187,8 @@ def comes_far_since(
 
 
 def starts_ended_early(successes: Sequence[float], env_steps: int, scripted_until: int | None) -> str | None:
-    """successes: of the evaluations so far. scripted_until: the step from which no episode begins in a scripted grasp,
-    None where none ever did."""
+    """Speaks where the policy cannot begin alone. successes: of the evaluations so far. scripted_until: the step from
+    which no episode begins in a scripted grasp, None where none ever did."""
     if scripted_until is None or env_steps < scripted_until or max(successes) > ON_ITS_OWN:
         return None
     return (
@@ -222,7 +232,7 @@ class Doctor:
         self._said: list[str] = []
 
     def examine(self, curves: Mapping[str, float], env_steps: int) -> list[str]:
-        """What is new in a point of the curves, by their tags; of what is not in it nothing is said."""
+        """Returns what is new in a point of the curves, given by their tags. Of what is not in it nothing is said."""
         updates = int(curves["train/n_updates"])
         found = {no_update: no_update(env_steps, self._first_update_by, updates)}
         if self._hindsight and "her/reward_variety" in curves:  # there are stored episodes
@@ -247,7 +257,7 @@ class Doctor:
         return self._new(found)
 
     def examine_evaluation(self, result: Mapping[str, Any], env_steps: int) -> list[str]:
-        """What is new after an evaluation, as training.evaluation.rollout.summarise tells of it."""
+        """Returns what is new after an evaluation (training.evaluation.rollout.summarise)."""
         self._successes.append(result["success"]["rate"])
         once = result["success_once"]["rate"]
         self._far_since = comes_far_since(self._far_since, result.get("funnel", {}), once, env_steps)
@@ -274,14 +284,5 @@ class Doctor:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError where it is no state of a doctor."""
-        for name in ("td_errors", "successes"):
-            if not isinstance(state[name], list) or any(type(value) is not float for value in state[name]):
-                raise ValueError(f"{name} are no numbers of this run")
-        far_since = state.get("far_since", {})  # code from before this diagnosis had none
-        if not isinstance(far_since, dict) or any(type(step) is not int for step in far_since.values()):
-            raise ValueError("the stages come to are no steps of this run")
-        if not isinstance(state["said"], list) or any(type(name) is not str for name in state["said"]):
-            raise ValueError("what was said is no list of names")
-        self._far_since = dict(far_since)
+        self._far_since = dict(state["far_since"])
         self._td_errors, self._successes, self._said = (list(state[n]) for n in ("td_errors", "successes", "said"))

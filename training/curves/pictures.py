@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: which goals there are, and a policy at work."""
+"""Draws pictures for TensorBoard: the goals there are, and a policy at work."""
 
 import io
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ CAPTION = 14
 
 
 def goal_coverage(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
-    """Where achieved goals (M, G) were, in orange, and where desired ones (N, G) lie, in blue; the darker, the more.
+    """Draws where achieved goals (M, G) were, in orange, and where desired ones (N, G) lie, in blue; darker is more.
 
     Returns (H, W, 3) uint8: the goals' first two coordinates, the first to the right and the second upwards. It shows
-    all desired goals and the middle 98 % of the achieved ones; what it spans stands above. Of goals with one coordinate
-    it is a row.
+    all desired goals and the middle 98 % of the achieved ones. What it spans stands above. Goals with one coordinate
+    are a row.
     """
     points = [goals[:, :2] if goals.shape[1] > 1 else np.pad(goals, ((0, 0), (0, 1))) for goals in (achieved, desired)]
     span = np.concatenate([np.quantile(points[0], [0.01, 0.99], axis=0), points[1]])
@@ -39,7 +39,7 @@ def goal_coverage(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
 
 
 def as_gif(frames: Iterable[np.ndarray], milliseconds: int) -> bytes:
-    """Frames (H, W, 3) uint8 as an animated picture of half their width and height, each shown for so long."""
+    """Encodes frames (H, W, 3) uint8 as an animated picture of half their width and height, each shown for so long."""
     images = [Image.fromarray(frame).reduce(2).quantize(128, dither=Image.Dither.NONE) for frame in frames]
     file = io.BytesIO()
     images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
@@ -47,7 +47,7 @@ def as_gif(frames: Iterable[np.ndarray], milliseconds: int) -> bytes:
 
 
 def as_png(picture: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 as a file."""
+    """Encodes a picture (H, W, 3) uint8."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""train.py --verify-resume: its verdict is true, whichever it is."""
+"""python -m training.analysis.verify_resume: its verdict is true, whichever it is."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ import pytest
 
 from training.analysis.verify_resume import ROOT, _difference
 
-SMALL = ["--no-compile", "--sac.hidden", "16", "16", "--sac.batch-size", "16", "--num-envs", "4", "--warmup", "200"]
+SMALL = ["--no-compile", "--sac.hidden", "16", "16", "--batch-size", "16", "--num-envs", "4", "--warmup", "200"]
 
 
 def verify(*options: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "train.py", "--verify_resume", *SMALL, *options]  # either spelling is allowed
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd)}
+    command = [sys.executable, "-m", "training.analysis.verify_resume", *SMALL, *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd), "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
 
 

@@ -42,11 +42,10 @@ def texts(path, tag):
 
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
-    curves = Curves(tmp_path, CONFIG, 0, {})
+    curves = Curves(tmp_path, CONFIG, 0)
     curves.log({"a": 1.0, "b": 2.0}, 100)
-    state = curves.state_dict()
     curves.log({"a": 9.0, "gone": 9.0}, 200)  # and killed
-    curves = Curves(tmp_path, CONFIG, 100, state)
+    curves = Curves(tmp_path, CONFIG, 100)
     curves.log({"a": 3.0, "b": 4.0}, 200)
     curves.close()
     assert scalars(tmp_path) == {"a": [(100, 1.0), (200, 3.0)], "b": [(100, 2.0), (200, 4.0)]}
@@ -56,7 +55,7 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
 
 
 def test_an_evaluation_feeds_its_curves(tmp_path):
-    curves = Curves(tmp_path, CONFIG, 0, {})
+    curves = Curves(tmp_path, CONFIG, 0)
     curves.report(RESULT, 2000)
     assert scalars(tmp_path) == {
         "eval/success_rate": [(2000, 0.25)],
@@ -69,45 +68,26 @@ def test_an_evaluation_feeds_its_curves(tmp_path):
 
 
 def test_a_run_that_begins_again_keeps_nothing(tmp_path):
-    Curves(tmp_path, CONFIG, 0, {}).log({"a": 1.0}, 100)
-    Curves(tmp_path, CONFIG, 0, {}).log({"a": 2.0}, 100)
+    for value in (1.0, 2.0):
+        Curves(tmp_path, CONFIG, 0).log({"a": value}, 100)
     assert scalars(tmp_path) == {"a": [(100, 2.0)]}
     assert len(texts(tmp_path, "config")) == 1
 
 
-def test_a_branch_keeps_what_its_directory_holds_of_the_time_before(tmp_path):
-    curves = Curves(tmp_path, CONFIG, 0, {})
-    curves.log({"a": 1.0}, 100)
-    curves.log({"a": 2.0}, 300)
-    before = curves.state_dict()
-    curves = Curves(tmp_path, CONFIG, 200, None)  # from another directory's step 200
-    curves.log({"a": 3.0}, 300)
-    assert scalars(tmp_path) == {"a": [(100, 1.0), (300, 3.0)]}
-    state = curves.state_dict()
-    assert before.items() <= state.items()
-    curves.log({"a": 9.0}, 400)
-    Curves(tmp_path, CONFIG, 300, state).log({"a": 4.0}, 400)
-    assert scalars(tmp_path) == {"a": [(100, 1.0), (300, 3.0), (400, 4.0)]}
-
-
-def test_a_gap_is_told_and_training_goes_on(tmp_path, capsys):
-    curves = Curves(tmp_path, CONFIG, 0, {})
-    curves.log({"a": 1.0}, 100)
-    state = curves.state_dict()
-    (path,) = tmp_path.iterdir()
-    path.unlink()
-    Curves(tmp_path, CONFIG, 100, state).log({"a": 2.0}, 200)
-    assert capsys.readouterr().out == f"the curves before step 100 have a gap: {path} is missing\n"
-    assert scalars(tmp_path) == {"a": [(200, 2.0)]}
+def test_a_branch_is_described_once_and_begins_where_it_branched_off(tmp_path):
+    Curves(tmp_path, CONFIG, 200).log({"a": 1.0}, 300)  # and killed before its first checkpoint
+    Curves(tmp_path, CONFIG, 200).log({"a": 2.0}, 300)
+    assert scalars(tmp_path) == {"a": [(300, 2.0)]}
+    assert [step for step, _ in texts(tmp_path, "config")] == [200]
 
 
 def test_values_beyond_single_precision_are_points_all_the_same(tmp_path):
-    Curves(tmp_path, CONFIG, 0, {}).log({"a": 1e300, "b": float("-inf")}, 1)
+    Curves(tmp_path, CONFIG, 0).log({"a": 1e300, "b": float("-inf")}, 1)
     assert scalars(tmp_path) == {"a": [(1, float("inf"))], "b": [(1, float("-inf"))]}
 
 
 def test_histograms_pictures_and_remarks_lie_beside_the_curves(tmp_path):
-    curves = Curves(tmp_path, CONFIG, 0, {})
+    curves = Curves(tmp_path, CONFIG, 0)
     curves.histograms({"q/values": np.array([-1.0, 0.0, 0.0, 3.0])}, 100)
     frames = [np.full((8, 12, 3), shade, np.uint8) for shade in (0, 200)]
     curves.picture("eval/episode", as_gif(frames, 200), 200)
@@ -123,7 +103,7 @@ def test_histograms_pictures_and_remarks_lie_beside_the_curves(tmp_path):
 
 
 def test_a_layout_opens_twelve_charts_of_curves_and_the_options_can_be_compared(tmp_path):
-    Curves(tmp_path, CONFIG, 0, {}).close()
+    Curves(tmp_path, CONFIG, 0).close()
     read = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
     (event,) = read.Tensors("custom_scalars__config__")
     layout = Layout.FromString(event.tensor_proto.string_val[0])
@@ -133,7 +113,7 @@ def test_a_layout_opens_twelve_charts_of_curves_and_the_options_can_be_compared(
     options = {name: value.WhichOneof("kind") for name, value in start.session_start_info.hparams.items()}
     assert options["sac.lr"] == options["seed"] == "number_value"
     assert options["her.skip-met-at-start"] == "number_value"  # as PyTorch writes a bool
-    assert options["sac.hidden"] == options["her.ratio"] == "string_value"
+    assert options["sac.hidden"] == options["env"] == "string_value"
 
 
 def test_an_evaluation_is_a_line(capsys):

@@ -255,28 +255,3 @@ def test_a_resumed_doctor_remembers_what_was_before():
     for examiner in (first, resumed):
         assert len(examiner.examine_evaluation(evaluation(0.1), 0)) == 1
     assert first.state_dict() == resumed.state_dict()
-
-
-def test_a_state_from_before_stages_were_watched_is_continued():
-    state = doctor().state_dict()
-    del state["far_since"]
-    examiner = doctor()
-    examiner.load_state_dict(state)
-    assert examiner.state_dict()["far_since"] == {}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"td_errors": ["1"]},
-        {"successes": [1]},
-        {"said": [3]},
-        {"td_errors": None},
-        {"said": "all"},
-        {"far_since": {"lifted": "1"}},
-        {"far_since": [1]},
-    ],
-)
-def test_what_is_no_state_of_a_doctor_is_refused(change):
-    with pytest.raises(ValueError, match=r"no numbers|no list|no steps"):
-        doctor().load_state_dict(doctor().state_dict() | change)

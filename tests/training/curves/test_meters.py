@@ -93,20 +93,6 @@ def test_a_metric_that_the_last_step_does_not_report_is_there_all_the_same():
     assert meter.values()["env/height"] == meter.values()["env/height_max"] == 5.0
 
 
-def test_a_meter_of_older_code_that_did_not_count_goes_on():
-    meter, restored = RolloutMeter(2, 10.0), RolloutMeter(2, 10.0)
-    meter.add(step([0, 0], GOES_ON, height=(4.0, 6.0)))
-    meter.add(step([0, 0], GOES_ON, height=(2.0, 2.0)))
-    older = meter.state_dict()
-    older["running"] = {name: total for name, total in older["running"].items() if not name.endswith("steps")}
-    restored.load_state_dict(older)
-    for each in (meter, restored):
-        each.add(step([0, 0], ENDS, height=(0.0, 1.0)))
-    assert restored.values() == meter.values()
-    assert meter.values()["env/height"] == pytest.approx((2.0 + 3.0) / 2)
-    assert meter.values()["funnel/1_lifted"] == 1.0
-
-
 def test_a_stage_counts_where_it_happened_at_any_step_of_the_episode():
     meter = RolloutMeter(2, 10.0)
     meter.add(step([0, 0], GOES_ON, height=(2.0, 0.0)))  # lifted here, and let fall again
