@@ -71,35 +71,41 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def read_curve(path: Path, tag: str) -> Curve:
     """Reads the curve `tag` of the run in the directory `path`. Raises UserError, OSError."""
-    values: dict[int, float] = {}
+    curves = read_curves(path)
+    if not curves:
+        raise UserError(f"{path} has no curves yet; leave it out")
+    if tag not in curves:
+        known = ", ".join(curves)
+        raise UserError(f"{path} has no curve {tag}; leave it out, or give a --tag of these: {known}")
+    if not np.isfinite(curves[tag].values).all():
+        raise UserError(f"{path}: {tag} holds a number that is not finite; leave it out")
+    return curves[tag]
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Reads every curve of the run in the directory `path`, sorted by tag. Raises OSError."""
+    values: dict[str, dict[int, float]] = {}
     seconds: dict[int, float] = {}
-    tags: set[str] = set()
     # By name the files of a resumed run's parts are in order. A later one voids the steps from its first point on.
     for file in sorted(path.glob("events.out.tfevents.*")):
         part = EventAccumulator(str(file), {"scalars": 0}).Reload()
-        points = {name: part.Scalars(name) for name in part.Tags()["scalars"]}
+        points = [(tag, point) for tag in part.Tags()["scalars"] for point in part.Scalars(tag)]
         if not points:
             continue
-        tags |= points.keys()
-        first = min(point.step for of_tag in points.values() for point in of_tag)
-        values, seconds = ({step: x for step, x in kept.items() if step < first} for kept in (values, seconds))
+        first = min(point.step for _, point in points)
+        for kept in (seconds, *values.values()):
+            for step in [step for step in kept if step >= first]:
+                del kept[step]
         began = part.FirstEventTimestamp() - max(seconds.values(), default=0.0)
-        seconds |= {point.step: point.wall_time - began for of_tag in points.values() for point in of_tag}
-        values |= {point.step: point.value for point in points.get(tag, [])}
-    if not tags:
-        raise UserError(f"{path} has no curves yet; leave it out")
-    if not values:
-        known = ", ".join(sorted(tags))
-        raise UserError(f"{path} has no curve {tag}; leave it out, or give a --tag of these: {known}")
-    steps = sorted(values)
-    curve = Curve(
-        steps=np.array(steps),
-        values=np.array([values[step] for step in steps]),
-        minutes=np.array([seconds[step] for step in steps]) / 60,
-    )
-    if not np.isfinite(curve.values).all():
-        raise UserError(f"{path}: {tag} holds a number that is not finite; leave it out")
-    return curve
+        for tag, point in points:
+            values.setdefault(tag, {})[point.step] = point.value
+            seconds[point.step] = point.wall_time - began
+    curves = {}
+    for tag, of_tag in sorted(values.items()):
+        if steps := sorted(of_tag):
+            minutes = np.array([seconds[step] for step in steps]) / 60
+            curves[tag] = Curve(np.array(steps), np.array([of_tag[step] for step in steps]), minutes)
+    return curves
 
 
 def group_runs(runs: list[Run], tag: str) -> list[Group]:

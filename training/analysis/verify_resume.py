@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import checkpoints
 from checkpoints.tree import split
 from errors import UserError, reporting
+from training.analysis.read_runs import read_curves
 from training.config import TrainConfig, parse
 from training.progress import say
 from training.resume.versions import ROOT
@@ -75,7 +75,7 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
 def compare(left: Path, right: Path) -> Iterator[tuple[str, str, str, str]]:
     """Yields each part of two run directories' last checkpoints: its name, both hashes, and how far its arrays differ.
 
-    The last one yielded is the curves, as TensorBoard reads them.
+    The last one is the curves.
     """
     states = [checkpoints.load(checkpoints.list_checkpoints(run / "checkpoints")[-1])[0] for run in (left, right)]
     for part in sorted(states[0].keys() | states[1].keys()):
@@ -103,14 +103,12 @@ def _difference(left: Any, right: Any) -> str:
 
 
 def scalars(run: Path) -> list[tuple[str, int, float]]:
-    """Returns every point of a run's curves, those of the clock left out, as TensorBoard reads it: tag, step, value."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
-    events.Reload()
+    """Returns every point of a run's curves: tag, step, value. Those of the clock are left out."""
     return [
-        (tag, event.step, event.value)
-        for tag in sorted(events.Tags()["scalars"])
+        (tag, step, value)
+        for tag, curve in read_curves(run).items()
         if tag not in TIMING
-        for event in events.Scalars(tag)
+        for step, value in zip(curve.steps.tolist(), curve.values.tolist(), strict=True)
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as TensorBoardAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -31,11 +32,13 @@ RESULT = {
 def scalars(path):
     accumulator = EventAccumulator(str(path), {"scalars": 0}).Reload()
     tags = accumulator.Tags()["scalars"]
-    return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
+    points = {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in tags}
+    return {tag: of_tag for tag, of_tag in points.items() if of_tag}
 
 
 def texts(path, tag):
-    accumulator = EventAccumulator(str(path), {"tensors": 0}).Reload()
+    # Not the other one: of what a later file voids, that keeps texts.
+    accumulator = TensorBoardAccumulator(str(path), {"tensors": 0}).Reload()
     return [
         (event.step, event.tensor_proto.string_val[0].decode()) for event in accumulator.Tensors(f"{tag}/text_summary")
     ]
