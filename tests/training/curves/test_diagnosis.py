@@ -1,5 +1,8 @@
 """Each diagnosis is provoked by numbers of a sick run, and silent on those of a healthy one."""
 
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ import torch
 
 from env import TaskConfig
 from training.config import TrainConfig
+from training.curves import diagnosis
 from training.curves.diagnosis import (
     Advice,
     Doctor,
@@ -23,6 +27,7 @@ from training.curves.diagnosis import (
     success_fell,
     temperature_collapsed,
 )
+from training.options import flatten
 from training.state import TrainingState, advice_for
 
 BOUNDS = (-50.0, 10.0)
@@ -109,6 +114,12 @@ def point(**changes) -> dict[str, float]:
     }
     assert changes.keys() <= {tag.split("/")[1] for tag in healthy}
     return {tag: changes.get(tag.split("/")[1], value) for tag, value in healthy.items()}
+
+
+def test_advice_names_options_that_there_are():
+    named = re.findall(r"--([a-z][a-z.-]*[a-z])", Path(diagnosis.__file__).read_text() + inspect.getsource(advice_for))
+    assert len(set(named)) > 8
+    assert set(named) <= flatten(TrainConfig(env="reach").to_dict()).keys()
 
 
 ADVICE = Advice("--reward sparse-reach", "--task.scripted-starts 0.8")
