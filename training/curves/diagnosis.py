@@ -5,7 +5,8 @@ built-in tasks came to (docs/curves.md), so that a sentence means something.
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 NO_MOVEMENT = 0.02
@@ -199,90 +200,80 @@ def starts_ended_early(successes: Sequence[float], env_steps: int, scripted_unti
     )
 
 
+@dataclass
 class Doctor:
-    """Asks every diagnosis at each point of the curves or evaluation, and says each sentence once in a run.
+    """Asks every diagnosis at each point of the curves or evaluation, and says each sentence once in a run."""
 
-    Args:
-        bounds: lowest and highest return that the reward allows, None where unknown.
-        target_entropy: nats.
-        first_update_by: the environment step by which a first update is due.
-        hindsight: whether goals are relabelled at all.
-        advice: what the run could try.
-        scripted_until: see starts_ended_early.
-    """
-
-    def __init__(
-        self,
-        bounds: tuple[float, float] | None,
-        target_entropy: float,
-        first_update_by: int,
-        hindsight: bool,
-        advice: Advice,
-        scripted_until: int | None,
-    ):
-        self._bounds = bounds
-        self._target_entropy = target_entropy
-        self._first_update_by = first_update_by
-        self._hindsight = hindsight
-        self._advice = advice
-        self._scripted_until = scripted_until
-        self._td_errors: list[float] = []
-        self._successes: list[float] = []
-        self._far_since: dict[str, int] = {}
-        self._said: list[str] = []
+    bounds: tuple[float, float] | None
+    """Lowest and highest return that the reward allows, None where unknown."""
+    target_entropy: float
+    """Nats."""
+    first_update_by: int
+    """The environment step by which a first update is due."""
+    hindsight: bool
+    """Whether goals are relabelled at all."""
+    advice: Advice
+    """What the run could try."""
+    scripted_until: int | None
+    """See starts_ended_early."""
+    td_errors: list[float] = field(default_factory=list)
+    successes: list[float] = field(default_factory=list)
+    far_since: dict[str, int] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    """Names of the diagnoses that have spoken."""
 
     def examine(self, curves: Mapping[str, float], env_steps: int) -> list[str]:
         """Returns what is new in a point of the curves, given by their tags. Of what is not in it nothing is said."""
         updates = int(curves["train/n_updates"])
-        found = {no_update: no_update(env_steps, self._first_update_by, updates)}
-        if self._hindsight and "her/reward_variety" in curves:  # there are stored episodes
+        asked = [(no_update, env_steps, self.first_update_by, updates)]
+        if self.hindsight and "her/reward_variety" in curves:  # there are stored episodes
             episodes, moved = int(curves["rollout/episodes"]), curves["her/goal_moved_rate"]
             variety, trivial = curves["her/reward_variety"], curves.get("her/trivial_share")
-            found[nothing_to_relabel] = nothing_to_relabel(episodes, moved, variety, trivial, self._advice)
+            asked.append((nothing_to_relabel, episodes, moved, variety, trivial, self.advice))
         if "q/td_error_abs" in curves:  # there were updates since the point before
             alpha, entropy, td_error = (curves[t] for t in ("train/ent_coef", "policy/entropy", "q/td_error_abs"))
-            self._td_errors = [*self._td_errors, td_error][-WINDOW - BEFORE :]
-            found |= {
-                critic_diverging: critic_diverging(self._td_errors, self._bounds),
-                temperature_collapsed: temperature_collapsed(alpha, entropy, self._target_entropy, td_error),
-            }
+            self.td_errors = [*self.td_errors, td_error][-WINDOW - BEFORE :]
+            asked += [
+                (critic_diverging, self.td_errors, self.bounds),
+                (temperature_collapsed, alpha, entropy, self.target_entropy, td_error),
+            ]
         if "q/value_p05" in curves:  # somebody looked inside
-            spread, dead = curves["policy/spread_over_states"], curves["policy/dead_units"]
-            found |= {
-                q_out_of_range: q_out_of_range(curves["q/value_p05"], curves["q/value_p95"], self._bounds),
-                actor_dead: actor_dead(spread, dead, updates),
-                actor_saturated: actor_saturated(curves["policy/saturated_share"], updates),
-                observation_too_large: observation_too_large(curves["policy/observation_p99"]),
-            }
-        return self._new(found)
+            asked += [
+                (q_out_of_range, curves["q/value_p05"], curves["q/value_p95"], self.bounds),
+                (actor_dead, curves["policy/spread_over_states"], curves["policy/dead_units"], updates),
+                (actor_saturated, curves["policy/saturated_share"], updates),
+                (observation_too_large, curves["policy/observation_p99"]),
+            ]
+        return self._ask(asked)
 
     def examine_evaluation(self, result: Mapping[str, Any], env_steps: int) -> list[str]:
         """Returns what is new after an evaluation (training.evaluation.rollout.summarise)."""
-        self._successes.append(result["success"]["rate"])
+        self.successes.append(result["success"]["rate"])
         once = result["success_once"]["rate"]
-        self._far_since = comes_far_since(self._far_since, result.get("funnel", {}), once, env_steps)
-        return self._new(
-            {
-                success_fell: success_fell(self._successes),
-                stops_short: stops_short(self._far_since, env_steps, self._advice),
-                starts_ended_early: starts_ended_early(self._successes, env_steps, self._scripted_until),
-            }
+        self.far_since = comes_far_since(self.far_since, result.get("funnel", {}), once, env_steps)
+        return self._ask(
+            [
+                (success_fell, self.successes),
+                (stops_short, self.far_since, env_steps, self.advice),
+                (starts_ended_early, self.successes, env_steps, self.scripted_until),
+            ]
         )
 
-    def _new(self, found: dict[Callable, str | None]) -> list[str]:
-        new = {diagnosis.__name__: sentence for diagnosis, sentence in found.items() if sentence}
-        new = {name: sentence for name, sentence in new.items() if name not in self._said}
-        self._said += new
+    def _ask(self, questions: list[tuple]) -> list[str]:
+        """Asks each diagnosis (the first of a tuple) with its arguments (the rest), and keeps what was not yet said."""
+        heard = {diagnosis.__name__: diagnosis(*arguments) for diagnosis, *arguments in questions}
+        new = {name: sentence for name, sentence in heard.items() if sentence and name not in self.said}
+        self.said += new
         return list(new.values())
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "td_errors": self._td_errors,
-            "successes": self._successes,
-            "far_since": self._far_since,
-            "said": self._said,
+            "td_errors": self.td_errors,
+            "successes": self.successes,
+            "far_since": self.far_since,
+            "said": self.said,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._far_since = dict(state["far_since"])
-        self._td_errors, self._successes, self._said = (list(state[n]) for n in ("td_errors", "successes", "said"))
+        self.far_since = dict(state["far_since"])
+        self.td_errors, self.successes, self.said = (list(state[n]) for n in ("td_errors", "successes", "said"))

@@ -227,7 +227,7 @@ def test_starts_that_end_early_are_seen_when_they_have_ended():
 )
 def test_a_run_knows_when_its_starts_end(task, until):
     config = TrainConfig(env="pick-place", num_envs=1, overlap=False, task=task).resolved()
-    assert TrainingState.new(config, torch.device("cpu")).doctor._scripted_until == until
+    assert TrainingState.new(config, torch.device("cpu")).doctor.scripted_until == until
 
 
 def test_a_goal_met_and_not_held_is_no_stopping_short():
