@@ -22,7 +22,7 @@ NOTEBOOK = ROOT / "docs" / "experiments.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CODE_LINK = re.compile(r"\[`([^`]+)`\]\(([^)\s#]+\.py)\)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*(?:\.[a-z][a-z-]*)?)")
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z_-]*(?:\.[a-z][a-z-]*)?)")
 FOREIGN = {
     *("logdir", "load_fast", "index-url", "user", "now", "init", "gpureset"),
     *("standalone", "nproc-per-node", "max-restarts", "shutdown-timeout"),
@@ -88,7 +88,11 @@ def known_options() -> frozenset[str]:
     names |= {re.sub(r"(\w[\w-]*)$", r"no-\1", name) for name, value in train.items() if isinstance(value, bool)}
     for config in (EvaluateConfig, OracleConfig, CompareConfig):
         names |= {field.name.replace("_", "-") for field in fields(config)}
-    parsers = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "checkpoints" / "__main__.py", ROOT / "tests" / "conftest.py"]
+    parsers = [
+        *(ROOT / "benchmarks").glob("*.py"),
+        ROOT / "checkpoints" / "__main__.py",
+        ROOT / "tests" / "conftest.py",
+    ]
     for file in parsers:
         names |= set(re.findall(r"add_?(?:argument|option)\(\s*\"--([\w-]+)\"", file.read_text()))
     return frozenset(names | FOREIGN | {"help"})

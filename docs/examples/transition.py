@@ -1,4 +1,4 @@
-"""One transition on its way from the environment into the networks; docs/internals.md explains it.
+"""Follows one transition from the environment into the networks. docs/internals.md explains what it prints.
 
 python docs/examples/transition.py runs/reach-sparse-reach-0
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 import her
 from env import VectorEnv
-from her.relabel import holds_from_the_start, is_met_where_reached, n_step_return, stored_info
+from her.relabel import achieved_goal_is_success, met_at_episode_start, n_step_return, stored_info
 from training.analysis.open_run import OpenedRun, open_run, run_example, show
 from training.batches import transition_of
 from training.state import new_buffer
@@ -31,8 +31,8 @@ def main(path: str) -> None:
     real, goals = buffer.rows["desired_goal"][rows], places[sources]
     print(f"\nhindsight draws one of the rows {row + 1} to {row + after[0]}: row {sources[0]}, {show(goals[0])}")
     if hasattr(env, "is_success"):
-        met = is_met_where_reached(buffer, sources, env.is_success)[0]
-        trivial = holds_from_the_start(buffer, rows, goals, env.is_success)[0]
+        met = achieved_goal_is_success(buffer, sources, env.is_success)[0]
+        trivial = met_at_episode_start(buffer, rows, goals, env.is_success)[0]
         print(f"met where it was reached: {'yes' if met else 'no'}; held from the start: {'yes' if trivial else 'no'}")
 
     judges = env.compute_reward, getattr(env, "compute_terminated", None)
@@ -59,7 +59,7 @@ def main(path: str) -> None:
 
 
 def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
-    """With the policy's exploration, as in training, into a buffer of one environment; returns where it lies."""
+    """Plays an episode with the policy's exploration into a buffer of one environment, and returns where it lies."""
     envs = VectorEnv([run.env], run.spec)
     envs.reset([0])
     stored = []
