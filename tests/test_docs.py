@@ -83,7 +83,7 @@ def is_there(page: Path, target: str) -> bool:
 @cache
 def known_options() -> frozenset[str]:
     """Returns every option of this project's commands, without the dashes before it."""
-    train = flatten(asdict(TrainConfig()))
+    train = flatten(asdict(TrainConfig("reach")))
     names = {*train, *(name.split(".")[0] for name in train)}  # --checkpoint.* means all of a group
     names |= {re.sub(r"(\w[\w-]*)$", r"no-\1", name) for name, value in train.items() if isinstance(value, bool)}
     for config in (EvaluateConfig, OracleConfig, CompareConfig):

@@ -6,15 +6,15 @@ python docs/examples/episode.py runs/reach-sparse-reach-0
 import numpy as np
 
 import her
-from env import EnvError
-from her.relabel import achieved_goal_is_success, met_at_episode_start
+from errors import UserError
+from her.relabel import met_at_episode_start, achieved_goal_is_success
 from training.analysis.open_run import open_run, run_example, show
 
 
 def main(path: str) -> None:
     run = open_run(path)
     if not hasattr(run.env, "is_success"):
-        raise EnvError(f"{run.config.env} has no is_success: hindsight takes every place as a goal")
+        raise UserError(f"{run.config.env} has no is_success: hindsight takes every place as a goal")
     buffer = run.buffer
     row = int(buffer.sample_rows(1)[0])
     first, last = row - int(buffer.steps_before[row]), row + int(buffer.steps_after[row])
