@@ -157,7 +157,7 @@ def n_step_return(
     gamma: float,
     n_step: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Adds up what the next `n_step` transitions from `rows` (B,) earn towards `goals` (B, G), fewer at an episode's end.
+    """Adds up what the next `n_step` transitions from `rows` (B,) earn towards `goals` (B, G), until an episode ends.
 
     Returns the discounted sum of their rewards (B,) float32, whether the last of them terminated (B,) bool, and how
     many they are (B,): Q is bootstrapped that many steps on, times gamma to their power (Sutton & Barto 2018, section

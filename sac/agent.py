@@ -142,8 +142,10 @@ class SAC:
     def compile(self, batch_size: int) -> None:
         """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster.
 
-        Its two halves run side by side from then on, each with as many threads as PyTorch is set to. (On a GPU, PyTorch
-        2.11's compiler fails on it, and a graph, which needs no compiling, is captured instead.) It takes half a minute the first time on a machine. Raises CompilerUnavailable; the agent is as it was then.
+        Its two halves run side by side from then on, each with as many threads as PyTorch is set to. It takes half a
+        minute the first time on a machine. Raises CompilerUnavailable, and the agent is as it was then.
+
+        (On a GPU, PyTorch 2.11's compiler fails on it, and a graph, which needs no compiling, is captured instead.)
         """
         eager = self._step_critic, self._step_actor
         options = {

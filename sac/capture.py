@@ -1,4 +1,4 @@
-"""Updates recorded once as a GPU graph, and launched whole from then on: small networks launch slower than they compute.
+"""Updates recorded once as a GPU graph, and launched whole from then on: small networks compute faster than they launch.
 
 Graphs are recorded by hand. CUDA and ROCm show the same interface.
 """

@@ -32,7 +32,8 @@ def select_device(name: DeviceName) -> torch.device:
 def choose_products(device: torch.device, reduced_precision: bool) -> None:
     """Sets how float32 matrix products are computed from now on, in the whole process.
 
-    In reduced precision where that is asked for (bfloat16 on a CPU, TF32 on a GPU), else exactly, the fastest way there is.
+    In reduced precision where that is asked for (bfloat16 on a CPU, TF32 on a GPU), else exactly, and the fastest way
+    there is.
     """
     if reduced_precision:
         torch.set_float32_matmul_precision("medium")

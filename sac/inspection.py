@@ -27,8 +27,8 @@ class Inspection(NamedTuple):
 def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
     """Measures Q-values, TD errors, the policy, gradients, weights and steps of `agent` on a batch (B, …).
 
-    The batch and `generator`, from which the noise of the actions comes, are on the agent's device. Costs about as much as one update without
-    the compiler.
+    The batch and `generator`, from which the noise of the actions comes, are on the agent's device. It costs about as
+    much as one update without the compiler.
     """
     config = agent.config
 

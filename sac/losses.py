@@ -61,7 +61,7 @@ def actor_loss(alpha: Tensor | float, log_prob: Tensor, q: Tensor) -> Tensor:
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Computes [SAC] equation 18: E[-alpha (log pi(a|s) + target_entropy)], alpha = exp(log_alpha), for log_prob (B,)."""
+    """Computes [SAC] equation 18: E[-alpha (log pi(a|s) + target_entropy)], alpha = exp(log_alpha). log_prob (B,)."""
     return -(log_alpha.exp() * (log_prob.detach() + target_entropy)).mean()
 
 

@@ -69,7 +69,7 @@ class Actor(nn.Module):
 
 
 class Critics(nn.Module):
-    """Computes E action values Q_i(s, a), by default of the twins of clipped double Q-learning (Fujimoto et al. 2018)."""
+    """Computes E action values Q_i(s, a), by default the twins' of clipped double Q-learning (Fujimoto et al. 2018)."""
 
     def __init__(
         self,

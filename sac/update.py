@@ -19,7 +19,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 class Batch(NamedTuple):
-    """Holds transitions as SAC sees them: obs, next_obs (B, O), action (B, A), reward, terminated, discount (B,), float32.
+    """Holds transitions, float32: obs and next_obs (B, O), action (B, A), reward, terminated and discount (B,).
 
     Of n steps at once: reward is their discounted sum, next_obs what they led to, and discount is gamma^n.
     """

@@ -15,7 +15,7 @@ UPDATES_AT_ONCE = 16
 def draw(
     buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws rows (B,), the goals that they are taught (B, G), and which of these are from hindsight (B,): her.sample."""
+    """Draws rows (B,), the goals that they are taught (B, G), and which of these are hindsight's (B,): her.sample."""
     return her.sample(buffer, size, config.her, getattr(relabel_env, "is_success", None), env_steps)
 
 

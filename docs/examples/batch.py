@@ -1,4 +1,4 @@
-"""A batch as the next update would draw it: a few rows with a goal from hindsight, and a few with their real one.
+"""Prints rows of a batch as the next update would draw it: a few with a goal from hindsight, a few with their real one.
 
 python docs/examples/batch.py runs/reach-sparse-reach-0
 """

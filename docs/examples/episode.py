@@ -1,4 +1,4 @@
-"""An episode as the buffer holds it: where the achieved goal was, and which of its places hindsight can take as a goal.
+"""Prints a stored episode: where the achieved goal was, and which of its places hindsight can take as a goal.
 
 python docs/examples/episode.py runs/reach-sparse-reach-0
 """
@@ -7,7 +7,11 @@ import numpy as np
 
 import her
 from errors import UserError
+<<<<<<< HEAD
 from her.relabel import achieved_goal_is_success, met_at_episode_start
+=======
+from her.relabel import met_at_episode_start, achieved_goal_is_success
+>>>>>>> d
 from training.analysis.open_run import open_run, run_example, show
 
 

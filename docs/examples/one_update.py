@@ -1,4 +1,4 @@
-"""One gradient step in slow motion, with the numbers of each equation on a batch; docs/internals.md explains it.
+"""Takes one gradient step in slow motion, with the numbers of each equation. docs/internals.md explains what it prints.
 
 python docs/examples/one_update.py runs/reach-sparse-reach-0
 """
@@ -18,7 +18,7 @@ def main(path: str) -> None:
     batch = run.to_batch(drawn)
     print(f"{path}: {agent.updates:,} updates so far; {drawn.relabelled.sum()} of {config.batch_size} rows relabelled")
 
-    # What the agent is going to draw in its own update below: so that it comes to the same numbers.
+    # The agent draws the same noise in its own update below, and so comes to the same numbers.
     state = agent.generator.get_state()
     noise_of_critics, noise_of_actor = torch.randn((2, *batch.action.shape), generator=agent.generator)
     agent.generator.set_state(state)

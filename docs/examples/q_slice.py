@@ -1,4 +1,4 @@
-"""What both critics think of actions that differ in one servo, in a state that training has seen.
+"""Prints what both critics think of actions that differ in one servo, in a state that training has seen.
 
 python docs/examples/q_slice.py runs/reach-sparse-reach-0 0        the first servo
 """

@@ -1,4 +1,4 @@
-"""One transition on its way from the environment into the networks; docs/internals.md explains it.
+"""Follows one transition from the environment into the networks. docs/internals.md explains what it prints.
 
 python docs/examples/transition.py runs/reach-sparse-reach-0
 """
@@ -9,7 +9,11 @@ import numpy as np
 
 import her
 from env import VectorEnv
+<<<<<<< HEAD
 from her.relabel import achieved_goal_is_success, met_at_episode_start, n_step_return, stored_info
+=======
+from her.relabel import met_at_episode_start, achieved_goal_is_success, n_step_return, stored_info
+>>>>>>> d
 from training.analysis.open_run import OpenedRun, open_run, run_example, show
 from training.setup import make_buffer
 
@@ -58,7 +62,7 @@ def main(path: str) -> None:
 
 
 def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
-    """With the policy's exploration, as in training, into a buffer of one environment; returns where it lies."""
+    """Plays an episode with the policy's exploration into a buffer of one environment, and returns where it lies."""
     envs = VectorEnv([run.env], run.spec)
     envs.reset([0])
     stored = []
