@@ -51,9 +51,8 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
             say(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
         else:
             say(f"{describe_device(device)} (--device {config.device}: {why})")
-            say(
-                f"{run.path} · {'from' if start.checkpoint else 'new run,'} step {state.env_steps:,} to {config.steps:,}"
-            )
+            where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
+            say(f"{run.path} · {where} · {config.steps:,} steps")
             started = time.perf_counter()
             continue_run(config, state, run, start, evaluate, stop, watchdog)
             summary(state, run, (time.perf_counter() - started) / 60)
