@@ -7,7 +7,7 @@ import numpy as np
 
 import her
 from errors import UserError
-from her.relabel import met_at_episode_start, achieved_goal_is_success
+from her.relabel import achieved_goal_is_success, met_at_episode_start
 from training.analysis.open_run import open_run, run_example, show
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import her
 from env import VectorEnv
-from her.relabel import met_at_episode_start, achieved_goal_is_success, n_step_return, stored_info
+from her.relabel import achieved_goal_is_success, met_at_episode_start, n_step_return, stored_info
 from training.analysis.open_run import OpenedRun, open_run, run_example, show
 from training.setup import make_buffer
 
