@@ -19,7 +19,7 @@ _CHUNK = 1 << 20
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged, or made for another run. The sentence names the file and what to do."""
+    """A checkpoint is missing, damaged, or made for another run. The sentence names the file and what to do."""
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -25,12 +25,12 @@ SEGMENT_FILE = re.compile(rf"[a-z0-9_-]+-[0-9]{{12}}-[0-9]{{12}}-[0-9a-f]{{16}}\
 
 
 class FormatError(CheckpointError):
-    """A checkpoint that other code wrote. It is not damaged: falling back to an older one would lose steps."""
+    """Other code wrote the checkpoint. It is not damaged: falling back to an older one would lose steps."""
 
 
 @dataclass(frozen=True)
 class File:
-    """Size in bytes and SHA-256 of one file."""
+    """Holds the size in bytes and the SHA-256 of one file."""
 
     size: int
     sha256: str
@@ -38,7 +38,7 @@ class File:
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of a log: its rows `first` up to, not including, `last`. Never changed once it is written."""
+    """Names one file of a log, which holds rows `first` … `last` - 1 and never changes once it is written."""
 
     first: int
     last: int
@@ -52,7 +52,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One log: its rows from `first` on lie in `segments`, in order. The first segment may hold rows before them."""
+    """Tells where a log's rows from `first` on lie, in order. The first segment may hold rows before them."""
 
     first: int
     segments: list[Segment]

@@ -31,7 +31,7 @@ def cuts(first: int, last: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class LogSnapshot:
-    """A log at one instant.
+    """Holds what a log is at one instant.
 
     Args:
         first: its first row.
@@ -63,7 +63,7 @@ def snapshot(log: Log, name: str, known: list[Segment], directory: Path) -> LogS
 
 
 class StoredLog:
-    """A log in a checkpoint, which reads one file at a time, each byte checked.
+    """Reads a log out of a checkpoint, one file at a time, each byte checked.
 
     Args:
         directory: where its segments lie.

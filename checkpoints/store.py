@@ -60,7 +60,7 @@ class About:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state at one instant, in memory of its own, so that the run may go on while it is written."""
+    """Holds a state of one instant in memory of its own, so that the run may go on while it is written."""
 
     step: int
     success: float | None

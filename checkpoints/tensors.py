@@ -1,4 +1,4 @@
-"""Arrays as bytes and back, in the safetensors format: a header that says where each lies, then nothing but numbers."""
+"""Arrays become bytes and come back in the safetensors format: a header tells where each lies, then come numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -12,7 +12,7 @@ CHUNK = 4096
 
 
 class Step(Protocol):
-    """One step of N environments side by side.
+    """Tells what one step of N environments side by side led to.
 
     next_obs: {"observation": (N, O), "achieved_goal": (N, G), "desired_goal": (N, G)}, the true next observation also
         where an episode ended.
@@ -31,7 +31,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class RowLog:
-    """The rows of a buffer's journal that its ring holds, first … last - 1, for a checkpoint to store.
+    """Gives a checkpoint the rows of a buffer's journal that its ring holds, first … last - 1.
 
     read(a, b) copies rows a … b - 1 out of the ring, {column: (b - a, …)}, steps_before and steps_after among the
     columns. It raises IndexError where not all of them are there: out of range, or overwritten by a later add.
@@ -43,7 +43,7 @@ class RowLog:
 
 
 class ReplayBuffer:
-    """A ring of rows in which each episode lies in one piece.
+    """Keeps a ring of rows in which each episode lies in one piece.
 
     An episode of L transitions takes L + 1 consecutive rows: row t holds the observation and goals of step t with the
     action, reward, termination and info of the transition that leaves it, and the last row holds the final observation
@@ -123,12 +123,12 @@ class ReplayBuffer:
 
     @property
     def head(self) -> int:
-        """The row where the next episode begins, if it fits before the ring's end."""
+        """Returns the row where the next episode begins, if it fits before the ring's end."""
         return self.position % self.capacity
 
     @property
     def used(self) -> int:
-        """Rows that the journal has reached: sampling looks no further."""
+        """Returns how many rows the journal has reached. Sampling looks no further."""
         return min(self.position, self.capacity)
 
     def add(self, obs: Mapping[str, np.ndarray], action: np.ndarray, step: Step) -> list["Episode"]:
