@@ -49,7 +49,7 @@ class InverseKinematics:
         return None
 
     def forward(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the grasp point (3,) m at joint angles (5,), and the gripper's axes in the world, columns of (3, 3)."""
+        """Returns the grasp point (3,) m at joint angles (5,), and the gripper's axes in the world, columns (3, 3)."""
         self._data.qpos[self._qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
         data, site = self._data, self._site

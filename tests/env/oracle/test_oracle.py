@@ -374,7 +374,7 @@ def test_json_of_all_kinds_holds_each(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--env", "reach", "--goal", "fixed"], "env.oracle: --env reach: this task has no 'fixed' goals"),
+        (["--env", "reach", "--goal", "fixed"], "env.oracle: --goal fixed: reach has no such goals; there are: air"),
         (["--episodes", "0"], "env.oracle: --episodes 0"),
         (["--seed", "-1"], "--seed -1"),
         (["--video", "film.avi"], "must end in .mp4 or .gif"),
@@ -382,7 +382,7 @@ def test_json_of_all_kinds_holds_each(tmp_path):
 )
 def test_a_users_mistake_gets_one_sentence(arguments, sentence):
     done = subprocess.run([sys.executable, "-m", "env.oracle", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -392,9 +392,10 @@ def test_json_onto_a_directory_fails_before_the_first_episode(tmp_path, monkeypa
     monkeypatch.setattr("env.oracle.__main__.all_attempts", None)  # whoever gets as far as this fails
     with pytest.raises(SystemExit) as leaving:
         main()
-    assert leaving.value.code.startswith(f"env.oracle: --json {tmp_path}: cannot be written (")
-    assert "\n" not in leaving.value.code
-    assert capsys.readouterr().out == ""
+    assert leaving.value.code == 2
+    out, said = capsys.readouterr()
+    assert said.startswith(f"env.oracle: --json {tmp_path}: cannot be written (")
+    assert out == said[:-1].partition("\n")[2] == ""
     assert tmp_path.is_dir()
 
 
