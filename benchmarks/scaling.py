@@ -20,7 +20,7 @@ from command_line import count
 import her
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
-from training.config import TrainConfig
+from training.recipes import PICK_PLACE
 from training.setup import evaluation_environments, training_environments
 
 OBS, ACTION, GOAL, EPISODE = 54, 6, 3, 100
@@ -62,8 +62,8 @@ def sample(transitions: int) -> Work:
 
 
 def environments(count: int) -> Work:
-    config = TrainConfig(env="pick-place", num_envs=count, overlap=False).resolved()
-    envs = training_environments(config, evaluation_environments(config, 1, None)[1])
+    config = replace(PICK_PLACE, num_envs=count, overlap=False)
+    envs = training_environments(config, evaluation_environments(config, 1, "own")[1])
     envs.reset(list(range(count)))
     rng = np.random.default_rng(0)
 

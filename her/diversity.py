@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from her.buffer import ReplayBuffer
-from her.relabel import GoalFunction, HERConfig, hindsight_rows, holds_from_the_start, is_met_where_reached, stored_info
+from her.relabel import GoalFunction, HERConfig, hindsight_rows, met_at_episode_start, achieved_goal_is_success, stored_info
 
 
 class GoalHealth(NamedTuple):
@@ -66,8 +66,8 @@ def goal_health(
     info = stored_info(buffer, rows)
     _, counts = np.unique(buffer.rows["reward"][rows], return_counts=True)
     return GoalHealth(
-        trivial=share(is_success and holds_from_the_start(buffer, rows, hindsight, is_success)),
-        unmet=share(is_success and ~is_met_where_reached(buffer, sources, is_success)),
+        trivial=share(is_success and met_at_episode_start(buffer, rows, hindsight, is_success)),
+        unmet=share(is_success and ~achieved_goal_is_success(buffer, sources, is_success)),
         cells=distinct_cells(reached, cell),
         success_real=share(is_success and is_success(reached, real, info)),
         success_hindsight=share(is_success and is_success(reached, hindsight, info)),

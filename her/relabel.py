@@ -6,9 +6,10 @@ strategies are those of section 4.5. Relabelling happens when a batch is drawn, 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from annotated_types import Ge
 
 from her.buffer import ReplayBuffer
 
@@ -28,36 +29,27 @@ class HERConfig:
     """Where hindsight goals come from.
     future: a later step of the same episode. final: its last step. episode: any of its steps.
     none: no relabelling, plain SAC."""
-    k: int = 4
+    k: Annotated[float, Ge(0)] = 4.0
     """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled,
     less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
-    ratio: float | None = None
-    """Share of a batch that is relabelled, stated directly; overrides k."""
-    late_ratio: float | None = None
-    """What that share has become by --her.late-from: hindsight finds the first successes, and flatters the risks that
-    led to them (docs/recipe.md). Default: push and pick-place 0.5, where it began above that; others keep it as it
-    is."""
-    late_from: int = 200_000
-    """Environment steps by which the share is --her.late-ratio; it begins to change after half of them."""
+    late_k: Annotated[float, Ge(0)] = 4.0
+    """What k becomes by --her.late-from, where it began above. Early on, hindsight is the only success to learn from.
+    Later it makes risky grasps look too good (docs/recipe.md)."""
+    late_from: Annotated[int, Ge(1)] = 200_000
+    """Environment steps by which k is --her.late-k. It begins to change after half of them."""
     skip_met_at_start: bool = True
-    """Draw another transition where hindsight picks a goal that held at the episode's start already.
+    """Draw another transition where hindsight picks a goal that was met at the episode's start already.
     Such goals teach a policy to leave alone what it has not learnt to move."""
-    capacity: int = 1_000_000
+    capacity: Annotated[int, Ge(1)] = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
 
-    @property
-    def first_share(self) -> float:
-        """Of a batch, how much is relabelled at the start of a run."""
-        return self.k / (self.k + 1) if self.ratio is None else self.ratio
-
     def relabelled_share(self, env_steps: int) -> float:
-        """Of a batch that is drawn after so many environment steps."""
+        """Returns the share of a batch to relabel after `env_steps` steps."""
         if self.strategy == "none":
             return 0.0
-        if self.late_ratio is None:
-            return self.first_share
+        first, late = (k / (k + 1) for k in (self.k, min(self.k, self.late_k)))
         progress = min(1.0, max(0.0, 2 * env_steps / self.late_from - 1))
-        return self.first_share + progress * (self.late_ratio - self.first_share)
+        return first + progress * (late - first)
 
 
 class GoalBatch(NamedTuple):
@@ -105,14 +97,14 @@ def stored_info(buffer: ReplayBuffer, rows: np.ndarray) -> dict[str, np.ndarray]
     return {key[5:]: column[rows] for key, column in buffer.rows.items() if key.startswith("info/")}
 
 
-def is_met_where_reached(buffer: ReplayBuffer, sources: np.ndarray, is_success: GoalFunction) -> np.ndarray:
+def achieved_goal_is_success(buffer: ReplayBuffer, sources: np.ndarray, is_success: GoalFunction) -> np.ndarray:
     """Whether the states of rows `sources` (B,) meet the goals that were achieved there; (B,) bool."""
     goals = buffer.rows["achieved_goal"][sources]
     # What a state was like, its goal apart, is stored with the transition that led to it.
     return np.asarray(is_success(goals, goals, stored_info(buffer, sources - 1)), bool)
 
 
-def holds_from_the_start(
+def met_at_episode_start(
     buffer: ReplayBuffer, rows: np.ndarray, goals: np.ndarray, is_success: GoalFunction
 ) -> np.ndarray:
     """Whether `goals` (B, G) are met at the start of the episodes that `rows` (B,) belong to; (B,) bool."""
@@ -149,9 +141,9 @@ def draw_hindsight(
         if is_success is None:
             useful[:] = True
             break
-        useful[missing] = is_met_where_reached(buffer, sources, is_success)
+        useful[missing] = achieved_goal_is_success(buffer, sources, is_success)
         if config.skip_met_at_start:
-            useful[missing] &= ~holds_from_the_start(buffer, drawn, goals[missing], is_success)
+            useful[missing] &= ~met_at_episode_start(buffer, drawn, goals[missing], is_success)
     return rows, goals, useful
 
 

@@ -1,13 +1,15 @@
 """The SAC agent: networks, targets, optimisers and temperature, and the one gradient step that moves them all."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from sac import losses
@@ -15,40 +17,34 @@ from sac.capture import Captured
 from sac.networks import Actor, Critics
 from sac.update import Batch, Metrics, Moments, Update
 
+INITIAL_ALPHA = 0.05
+"""Temperature at the start. It is learnt from there."""
+
 
 @dataclass(frozen=True)
 class SACConfig:
     """Soft Actor-Critic. docs/experiments.md holds the runs behind the defaults."""
 
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: Annotated[tuple[int, ...], Interval(ge=1, le=2**16)] = (256, 256, 256)
     """Width of each hidden layer, for the actor and for each critic."""
     layer_norm: bool = True
     """Layer normalisation in the critics: keeps Q-values bounded far from the data."""
-    lr: float = 5e-4
+    lr: Annotated[float, Gt(0)] = 5e-4
     """Adam's learning rate for actor, critics and temperature."""
-    lr_decay_after: int | None = None
+    lr_decay_after: Annotated[int, Ge(1)] = 40_000
     """Updates after which the learning rate falls: at twice as many it is lr / 4, at three times lr / 9.
-    More than the run has: it stays. Default: reach 2000, pick-place 80000, others 40000."""
-    gamma: float = 0.98
-    """Discount per environment step. The horizon it looks ahead, 1 / (1 - gamma), should cover the task."""
-    n_step: int = 4
-    """Steps whose rewards the critics' target adds up before it bootstraps; 1 is SAC to the letter."""
-    tau: float = 0.01
+    More than the run has: it stays."""
+    tau: Annotated[float, Interval(gt=0, le=1)] = 0.01
     """Share of the online critics that moves into the target critics at each update."""
-    average_tau: float = 1e-3
+    average_tau: Annotated[float, Interval(gt=0, le=1)] = 1e-3
     """Share of the actor that moves into its running average at each update.
     The average is what is evaluated and kept as the policy. Of the untrained actor a share of about
     exp(-average_tau * updates) is left in it. 1 is the actor itself."""
-    batch_size: int = 256
-    """Transitions per update."""
-    init_alpha: float = 0.05
-    """Temperature at the start; it is learnt from there."""
-    target_entropy: float | None = None
-    """Entropy (nats) that the temperature steers the policy to.
-    None is -(action dimensions) / 2; push and pick-place train with -6."""
+    target_entropy: Annotated[float, Interval(ge=-4, le=0.69)] = -0.5
+    """Entropy that the temperature steers the policy to, in nats for each action dimension (the paper's is -1)."""
     backup_entropy: bool = False
     """Include the entropy bonus in the critics' target, as in the paper.
-    Without it Q is the plain return, which can be clipped to its possible range. Needs n_step 1."""
+    Without it Q is the plain return, which can be clipped to its possible range. Needs --n-step 1."""
     clip_target: bool = True
     """Clip the critics' target to the range of the return, where the environment states one."""
 
@@ -81,7 +77,7 @@ class SAC:
         self.device = device
         self.obs_dim = obs_dim
         self.action_dim = action_dim
-        self.target_entropy = -action_dim / 2 if config.target_entropy is None else config.target_entropy
+        self.target_entropy = action_dim * config.target_entropy
         # The entropy bonus adds to the return, so the rewards' range is no bound on Q once it is in the backup.
         self.target_bounds = return_range if config.clip_target and not config.backup_entropy else None
 
@@ -90,7 +86,7 @@ class SAC:
         self.critic = Critics(obs_dim, action_dim, config.hidden, config.layer_norm, init).to(device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_average = deepcopy(self.actor).requires_grad_(False)
-        self.log_alpha = torch.tensor(float(np.log(config.init_alpha)), device=device)
+        self.log_alpha = torch.tensor(math.log(INITIAL_ALPHA), device=device)
 
         # The parameters' own memory, without their history: a gradient is taken of what it is asked for alone.
         self._actor, self._actor_average, self._critic, self._critic_target = (
@@ -246,7 +242,7 @@ class SAC:
         """Constant at first, then falling: what has been learnt by then is to settle (docs/experiments.md). It depends
         on the updates alone, not on how long the run is to be, so that a longer run is the same run."""
         settled = self.config.lr_decay_after
-        if settled is None or updates <= settled:
+        if updates <= settled:
             return self.config.lr
         return self.config.lr * (settled / updates) ** 2
 

@@ -5,23 +5,22 @@ from typing import Literal
 
 import torch
 
+from errors import UserError
+
 DeviceName = Literal["auto", "cpu", "cuda"]
 FLOAT32_PRODUCT_ERROR = 1e-5
 """Relative error of a 256 × 256 product: float32 stays near 1e-6, bfloat16 and TF32 lie beyond 1e-4."""
 
 
-class DeviceError(RuntimeError):
-    """The device that was asked for is not there."""
-
-
 def select_device(name: DeviceName) -> torch.device:
     """The device for `name`; "auto" is the GPU where PyTorch sees one, else the CPU (train.py tries both instead:
-    training/device_choice.py). Raises DeviceError."""
+    training/device_choice.py). Raises UserError."""
     if name == "cuda" and not torch.cuda.is_available():
         build = "ROCm" if torch.version.hip else "CUDA" if torch.version.cuda else "CPU-only"
-        raise DeviceError(
+        raise UserError(
             f"--device cuda: PyTorch {torch.__version__} (a {build} build) sees no GPU; install a ROCm or CUDA build "
-            "that matches the driver (README, 'On a GPU'), or use --device cpu"
+            "that matches the driver (docs/gpu.md), or use --device cpu",
+            status=1,
         )
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import her
-from env import EnvError, GoalEnv, VectorStep
+from env import EnvError, GoalEnv
 from sac import Batch
 from training.config import TrainConfig
 
@@ -12,24 +12,22 @@ UPDATES_AT_ONCE = 16
 """Updates whose batches are drawn, relabelled and handed over together, at most."""
 
 
-def transition_of(obs: dict[str, np.ndarray], action: np.ndarray, step: VectorStep) -> her.Transition:
-    """What the buffer stores of a `step` of N environments that acted on `obs` (N, …) with `action` (N, A)."""
-    return her.Transition(
-        obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
-    )
+def draw(
+    buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, size: int
+) -> her.GoalBatch:
+    """Draws `size` transitions, relabelled as `config` asks for after `env_steps`, with rewards of `relabel_env`.
 
-
-def draw(buffer: her.ReplayBuffer, judge: GoalEnv, config: TrainConfig, env_steps: int, size: int) -> her.GoalBatch:
-    """`size` transitions, relabelled as `config` asks for after `env_steps`, rewarded by `judge`. Raises EnvError."""
+    Raises EnvError.
+    """
     batch = her.sample(
         buffer,
         size,
         config.her,
-        judge.compute_reward,
-        getattr(judge, "compute_terminated", None),
-        getattr(judge, "is_success", None),
-        gamma=config.sac.gamma,
-        n_step=config.sac.n_step,
+        relabel_env.compute_reward,
+        getattr(relabel_env, "compute_terminated", None),
+        getattr(relabel_env, "is_success", None),
+        gamma=config.gamma,
+        n_step=config.n_step,
         env_steps=env_steps,
     )
     if not np.isfinite(batch.reward).all():
@@ -38,7 +36,7 @@ def draw(buffer: her.ReplayBuffer, judge: GoalEnv, config: TrainConfig, env_step
 
 
 def to_batches(batch: her.GoalBatch, count: int, goal_scale: float, device: torch.device) -> Batch:
-    """Goal-conditioned transitions (K · B, …) as K batches (K, B, …) of the plain ones that SAC learns from."""
+    """Turns goal-conditioned transitions (K · B, …) into K batches (K, B, …) of the plain ones that SAC learns from."""
     arrays = (
         her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
         batch.action,
