@@ -37,7 +37,7 @@ class OracleConfig:
     env: Literal["reach", "push", "pick-place"] = "pick-place"
     """Task to try."""
     goal: GoalKind | None = None
-    """Kind of goals. None is each kind that the task knows."""
+    """Kind of goals. None is each kind that the task knows, own is the first of them."""
     episodes: int = 100
     """Episodes of each kind of goal."""
     seed: int = 10_000
@@ -53,9 +53,10 @@ def run(config: OracleConfig) -> None:
     if config.episodes < 1 or config.seed < 0:
         raise UserError(f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up")
     known = TASKS[config.env].goal_kinds
-    if config.goal not in (None, *known):
+    if config.goal not in (None, "own", *known):
         raise UserError(f"--goal {config.goal}: {config.env} has no such goals; there are: {', '.join(known)}")
-    kinds = [kind for kind in known if kind != "mix"] if config.goal is None else [config.goal]
+    chosen = known[0] if config.goal == "own" else config.goal
+    kinds = [kind for kind in known if kind != "mix"] if chosen is None else [chosen]
     task = make_task(config.env, kinds[-1])
     check_outputs(config, task)
     print(f"{config.env}, {config.episodes} episodes of each kind of goal from seed {config.seed:,}, by script")

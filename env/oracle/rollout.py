@@ -23,6 +23,8 @@ from env.tasks.grasp_watch import cube_in_gripper
 
 HOLD_SECONDS = 3.0
 """Seconds for which a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
+EPISODE_STEPS = {"reach": 50, "push": 100, "pick-place": 100}
+"""Control steps of an episode, as many as training gives by default."""
 PART = 10
 """Episodes that a process takes on at a time."""
 
@@ -121,10 +123,10 @@ def describe_start(task: ArmTask) -> str:
     return f"cube at {place(task.sim.cube_position)}, {goal}" if task.has_cube else goal
 
 
-def make_task(env: str, goal: GoalKind | None) -> ArmTask:
+def make_task(env: str, goal: GoalKind) -> ArmTask:
     """Makes the task `env` on a model of its own. The reward is one that takes no computing: nobody looks at it."""
     kind = TASKS[env]
-    return kind(ArmModel.load(kind.has_cube), TaskConfig(goal=goal), "sparse")
+    return kind(ArmModel.load(kind.has_cube), TaskConfig(goal=goal, max_episode_steps=EPISODE_STEPS[env]), "sparse")
 
 
 def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
