@@ -214,6 +214,10 @@ def test_an_evaluation_that_runs_into_nonsense_is_none(changing, change, sentenc
         evaluate(Guarded(changing("step", change, after=3), "mine:Odd"))
 
 
+def test_every_episode_may_take_its_steps(odd):
+    assert [episode.length for episode in evaluate(Guarded(odd(), "mine:Odd"))] == [20, 20]
+
+
 @pytest.mark.parametrize("name", ["compute_reward", "compute_terminated", "is_success"])
 def test_a_goal_function_answers_for_each_transition(odd, name):
     env = Guarded(odd(**{name: lambda self, achieved, desired, info: np.zeros(3)}), "mine:Odd")
