@@ -20,7 +20,7 @@ CARRY_PHASE = "carry"
 OPEN, SHUT = 0.22, -0.17
 """Gripper angles, rad. Open, its pads are 34 mm apart; told to shut, they squeeze with all their force."""
 WIDEST = 1.3
-"""The widest that the gripper may be told to come in with, rad."""
+"""Widest gripper angle, rad, to come in with."""
 STEEPEST, FLATTEST = math.radians(60), math.radians(-10)
 """Slants of the fingers that are tried, rad below the horizontal."""
 GRASP_HEIGHT = 0.011

@@ -17,7 +17,7 @@ FRAME_COLOR = (70, 76, 84)
 PATH_WIDTH = 2
 PATH_COLOR = (0.10, 0.35, 0.85)
 PATH_OPACITY = (0.15, 0.9)
-"""Where the path begins, and where it ends."""
+"""Opacity of the path at its beginning, and at its end."""
 
 
 def choose_backend() -> None:

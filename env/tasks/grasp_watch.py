@@ -22,9 +22,9 @@ class GraspWatch:
     def __init__(self, task: CubeTask):
         self.task = task
         self._overlap = 0.0
-        """The deepest of the current control step, m."""
+        """Deepest overlap of the current control step, m."""
         self._caught: np.ndarray | None = None
-        """Where in the gripper the cube was when it came to be held at its goal, (3,) m; None while it is not."""
+        """Place of the cube in the gripper, (3,) m, when it came to be held at its goal. None while it is not."""
         task.sim.after_physics_step = self._look
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
