@@ -5,7 +5,6 @@ python evaluate.py runs/…/checkpoints/step_000010000  one checkpoint
 python evaluate.py reach --video reach.mp4            a policy that came with the code
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from training.evaluation.video import record_video
 
 import checkpoints
 import her
@@ -26,7 +27,6 @@ from training.curves.pictures import as_png
 from training.curves.tensorboard import Curves
 from training.device_choice import choose_device, compile_update
 from training.evaluation.evaluator import Evaluator
-from training.evaluation.video import record_video
 from training.ignored_options import ignored_options
 from training.progress import Progress, say
 from training.recipes import parse
@@ -51,7 +51,8 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
             say(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
         else:
             say(f"{describe_device(device)} (--device {config.device}: {why})")
-            say(f"{run.path} · {'from' if start.checkpoint else 'new run,'} step {state.env_steps:,} to {config.steps:,}")
+            where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
+            say(f"{run.path} · {where} · {config.steps:,} steps")
             started = time.perf_counter()
             continue_run(config, state, run, start, evaluate, stop, watchdog)
             summary(state, run, (time.perf_counter() - started) / 60)
@@ -192,9 +193,10 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
     due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
         count = min(due - state.agent.updates, UPDATES_AT_ONCE)
-        batch = draw(state.buffer, state.relabel_env, config, state.env_steps, count * config.batch_size)
-        metrics = state.agent.update(to_batches(batch, count, state.envs.spec.goal_scale, state.agent.device))
-        state.update_metrics.add(metrics | {"her/relabelled_share": batch.relabelled.mean()}, count)
+        source = state.buffer, state.relabel_env, config
+        drawn = draw(*source, state.env_steps, count * config.batch_size)
+        metrics = state.agent.update(to_batches(*source, drawn, count, state.envs.spec.goal_scale, state.agent.device))
+        state.update_metrics.add(metrics | {"her/relabelled_share": drawn[2].mean()}, count)
 
 
 def log(state: TrainingState, config: TrainConfig, outputs: Outputs) -> None:

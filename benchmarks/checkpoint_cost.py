@@ -22,8 +22,8 @@ import her
 import train
 from sac import choose_products, describe_device, select_device
 from training.config import CheckpointConfig
-from training.recipes import PICK_PLACE
 from training.curves.tensorboard import Curves
+from training.recipes import PICK_PLACE
 from training.resume.run_directory import RunDirectory
 from training.resume.saving import Saver, restore
 from training.state import TrainingState

@@ -57,7 +57,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=positive, default=3.0, help="length of one measurement")
     parser.add_argument("--repeats", type=count, default=5, help="measurements of each task")
     arguments = parser.parse_args()
-    envs = {name: make_envs(name, 1, replace(config.task, scripted_starts=0.0), "sparse-reach")[0] for name, config in RECIPES.items()}
+    envs = {
+        name: make_envs(name, 1, replace(config.task, scripted_starts=0.0), "sparse-reach")[0]
+        for name, config in RECIPES.items()
+    }
     results = {name: [] for name in envs}
     for repeat in range(arguments.repeats):
         for name, env in envs.items():

@@ -1,8 +1,8 @@
 """Environments by name."""
 
+from env.foreign import Guarded, load_factory
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.starts import ScriptedStarts
-from env.foreign import Guarded, load_factory
 from env.protocol import EnvError, GoalEnv
 from env.so101.model import ArmModel
 from env.tasks.base import ArmTask, Reward, TaskConfig

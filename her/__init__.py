@@ -2,12 +2,11 @@
 
 from her.buffer import Episode, EpisodeTooLong, ReplayBuffer, RowLog, Transition
 from her.diversity import GoalHealth, distinct_cells, goal_displacement, goal_health
-from her.relabel import GoalBatch, HERConfig, hindsight_rows, policy_input, sample
+from her.relabel import HERConfig, hindsight_rows, n_step_return, policy_input, sample
 
 __all__ = [
     "Episode",
     "EpisodeTooLong",
-    "GoalBatch",
     "GoalHealth",
     "HERConfig",
     "ReplayBuffer",
@@ -17,6 +16,7 @@ __all__ = [
     "goal_displacement",
     "goal_health",
     "hindsight_rows",
+    "n_step_return",
     "policy_input",
     "sample",
 ]

@@ -50,11 +50,11 @@ class SACConfig:
 
 
 class CompilerUnavailable(RuntimeError):
-    """PyTorch's compiler does not work here; the message is its reason."""
+    """PyTorch's compiler does not work here. The message is its reason."""
 
 
 class SAC:
-    """Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
+    """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
     Args:
         obs_dim, action_dim: sizes of the policy's input and of an action in [-1, 1].
@@ -116,23 +116,23 @@ class SAC:
 
     @property
     def alpha(self) -> Tensor:
-        """The temperature, detached: only temperature_loss may move it."""
+        """Returns the temperature, detached: only temperature_loss may move it."""
         return self.log_alpha.exp().detach()
 
     def sample_action(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """A reparameterised action (B, A) for obs (B, O), and its log-probability (B,)."""
+        """Draws a reparameterised action (B, A) for obs (B, O). Returns it and its log-probability (B,)."""
         mean, log_std = self.actor(obs)
         noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
         return losses.squash(mean, log_std, noise)
 
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """Actions (N, A) float32 in [-1, 1], drawn from the policy, for observations (N, O)."""
+        """Draws actions (N, A) float32 in [-1, 1] from the policy, for observations (N, O)."""
         return self.sample_action(torch.from_numpy(obs).to(self.device))[0].cpu().numpy()
 
     @torch.no_grad()
     def act_deterministic(self, obs: np.ndarray) -> np.ndarray:
-        """tanh of the average policy's mean, (N, A), for observations (N, O): how a trained policy is evaluated.
+        """Returns tanh of the average policy's mean, (N, A), for observations (N, O), as a trained policy is evaluated.
 
         With a constant learning rate the actor never settles; the average of its last updates does (Polyak & Juditsky
         1992, "Acceleration of stochastic approximation by averaging").
@@ -140,11 +140,12 @@ class SAC:
         return torch.tanh(self.actor_average(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
 
     def compile(self, batch_size: int) -> None:
-        """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster. Its two
-        halves run side by side from then on, each with as many threads as PyTorch is set to. (On a GPU, PyTorch 2.11's
-        compiler fails on it, and a graph, which needs no compiling, is captured instead.)
+        """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster.
 
-        It takes half a minute the first time on a machine. Raises CompilerUnavailable; the agent is as it was then.
+        Its two halves run side by side from then on, each with as many threads as PyTorch is set to. It takes half a
+        minute the first time on a machine. Raises CompilerUnavailable, and the agent is as it was then.
+
+        (On a GPU, PyTorch 2.11's compiler fails on it, and a graph, which needs no compiling, is captured instead.)
         """
         eager = self._step_critic, self._step_actor
         options = {
@@ -174,7 +175,7 @@ class SAC:
         self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
 
     def update(self, batch: Batch) -> Metrics:
-        """One gradient step of everything on one batch, or one after the other on K of them: (B, …) or (K, B, …).
+        """Takes a gradient step of everything on one batch (B, …), or one after the other on K of them (K, B, …).
 
         Returns metrics, means over the K, as 0-d tensors: reading them is the caller's synchronisation, not ours.
         """
@@ -220,8 +221,10 @@ class SAC:
         return critic_metrics | actor_metrics
 
     def _side_by_side(self, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-        """Both results; at once where there is a second thread, or on a GPU, which halves of this size do not fill.
-        Neither may change what the other reads."""
+        """Returns both results: at once where there is a second thread, or on a GPU, which such halves do not fill.
+
+        Neither may change what the other reads.
+        """
         if self._side_stream is not None:
             self._side_stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._side_stream):
@@ -239,15 +242,17 @@ class SAC:
         return aside.result(), ours
 
     def learning_rate(self, updates: int) -> float:
-        """Constant at first, then falling: what has been learnt by then is to settle (docs/experiments.md). It depends
-        on the updates alone, not on how long the run is to be, so that a longer run is the same run."""
+        """Returns the learning rate: constant at first, then falling, so that what has been learnt settles.
+
+        It depends on the updates alone, not on how long the run is to be, so that a longer run is the same run.
+        """
         settled = self.config.lr_decay_after
         if updates <= settled:
             return self.config.lr
         return self.config.lr * (settled / updates) ** 2
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
+        """Returns everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
         return {
             "actor": _to_numpy(self.actor.state_dict()),
             "actor_average": _to_numpy(self.actor_average.state_dict()),
@@ -262,7 +267,7 @@ class SAC:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what state_dict returned. Raises RuntimeError or ValueError where the networks' sizes differ.
+        """Restores what state_dict returned, for networks of the same sizes.
 
         The generator goes on where it stood only on a device of the same kind: a CPU's and a GPU's generator share no
         state, so after a change of device the noise is another, seeded, sequence.
@@ -299,10 +304,6 @@ def _to_torch(tree: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def _load_moments(moments: Moments, state: dict[str, dict[str, np.ndarray]]) -> None:
-    """In place. Raises ValueError where a moment has another size or type."""
     for kind, tensors in moments._asdict().items():
         for name, tensor in tensors.items():
-            found = np.asarray(state[kind][name])
-            if (found.shape, found.dtype) != (tensor.shape, np.float32):
-                raise ValueError(f"{kind} of {name} is {found.dtype}{found.shape}, not {tuple(tensor.shape)}")
-            tensor.copy_(torch.from_numpy(found))
+            tensor.copy_(torch.from_numpy(np.asarray(state[kind][name])))

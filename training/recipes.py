@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def recipe(env: str) -> TrainConfig:
 def parse(arguments: Sequence[str]) -> TrainConfig:
     """Reads the command line of train.py on top of its task's recipe. Raises UserError, and SystemExit as tyro does."""
     names = [word.partition("=")[2] for word in arguments if word.startswith("--env=")]
-    names += [value for word, value in zip(arguments, arguments[1:], strict=False) if word == "--env"]
+    names += [value for word, value in pairwise(arguments) if word == "--env"]
     with whole_numbers():
         config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe([REACH.env, *names][-1]))
     kind = config.env.replace(":", "-")

@@ -58,7 +58,7 @@ def evaluation_goal(env: str, asked: GoalKind) -> GoalKind:
 
 
 def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
-    """Makes an untrained agent that fits the environment. Raises UserError where its networks do not fit into memory."""
+    """Makes an untrained agent for the environment. Raises UserError where its networks do not fit into memory."""
     bounds = return_range(env, config.gamma)
     try:
         return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, bounds, device, seed)

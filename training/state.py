@@ -43,7 +43,7 @@ class TrainingState:
 
     @classmethod
     def new(cls, config: TrainConfig, device: torch.device) -> "TrainingState":
-        """Makes the state before the first step. Every generator of the run grows from config.seed. Raises UserError."""
+        """Makes the state before the first step. Every generator grows from config.seed. Raises UserError."""
         agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
         n = config.num_envs
         (relabel_env,), spec = evaluation_environments(config, 1, "own")

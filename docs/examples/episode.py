@@ -1,4 +1,4 @@
-"""An episode as the buffer holds it: where the achieved goal was, and which of its places hindsight can take as a goal.
+"""Prints a stored episode: where the achieved goal was, and which of its places hindsight can take as a goal.
 
 python docs/examples/episode.py runs/reach-sparse-reach-0
 """

@@ -1,4 +1,4 @@
-"""One transition on its way from the environment into the networks; docs/internals.md explains it.
+"""Follows one transition from the environment into the networks. docs/internals.md explains what it prints.
 
 python docs/examples/transition.py runs/reach-sparse-reach-0
 """
@@ -58,7 +58,7 @@ def main(path: str) -> None:
 
 
 def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
-    """With the policy's exploration, as in training, into a buffer of one environment; returns where it lies."""
+    """Plays an episode with the policy's exploration into a buffer of one environment, and returns where it lies."""
     envs = VectorEnv([run.env], run.spec)
     envs.reset([0])
     stored = []

@@ -110,7 +110,7 @@ class CubeTask(ArmTask):
         )
 
     def _met(self, distance, desired, info):
-        """Asks that the cube is near the goal and held: on the table lying still or pinched, in the air pinched clear."""
+        """Asks for the cube near the goal and held: on the table lying still or pinched, in the air pinched clear."""
         in_air = desired[..., 2] > AIR_GOAL
         return (distance <= self.threshold) & (info["cube_hold"] == Hold.TABLE + in_air)
 

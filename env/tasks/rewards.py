@@ -30,9 +30,9 @@ def sparse(success: np.ndarray) -> np.ndarray:
 def reach_potential(distance: np.ndarray, weight: float) -> np.ndarray:
     """Returns Phi = -weight log(1 + distance / REACH_SCALE), (…) m to (…).
 
-    The gain of coming nearer, weight / (REACH_SCALE + distance), is large where the last centimetres count, and never fades
-    to nothing far away. Beyond FAR it stays what it is there: so its range is known, and what it can add to a return
-    bounds the critics' target.
+    The gain of coming nearer, weight / (REACH_SCALE + distance), is large where the last centimetres count, and never
+    fades to nothing far away. Beyond FAR it stays what it is there: so its range is known, and what it can add to a
+    return bounds the critics' target.
     """
     return -weight * np.log1p(np.minimum(distance, FAR) / REACH_SCALE)
 

@@ -44,8 +44,8 @@ def look_inside(
     goals = {name: float(value) for name, value in goals.items() if not math.isnan(value)}
     if not agent.updates:
         return Inspection(goals, {})
-    batch = draw(view, relabel_env, config, env_steps, config.batch_size)
-    batches = to_batches(batch, 1, goal_scale, agent.device)
+    drawn = draw(view, relabel_env, config, env_steps, config.batch_size)
+    batches = to_batches(view, relabel_env, config, drawn, 1, goal_scale, agent.device)
     generator = torch.Generator(agent.device).manual_seed(int(rng.integers(2**63)))
     inspection = inspect(agent, Batch(*(array[0] for array in batches)), generator)
     return Inspection(goals | inspection.curves, inspection.histograms)
