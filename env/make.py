@@ -1,19 +1,16 @@
 """Environments by name."""
 
-from env.foreign import Guarded, load_factory
+from env.foreign import Guarded, blaming, load_factory
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.starts import ScriptedStarts
 from env.protocol import EnvError, GoalEnv
 from env.so101.model import ArmModel
-from env.tasks.base import ArmTask, Reward, TaskConfig
-from env.tasks.pick_place import PickPlace
-from env.tasks.push import Push
-from env.tasks.reach import Reach
-
-TASKS: dict[str, type[ArmTask]] = {"reach": Reach, "push": Push, "pick-place": PickPlace}
+from env.tasks import TASKS
+from env.tasks.base import Reward, TaskConfig
 
 
 def is_custom(name: str) -> bool:
+    """Tells whether `name` is MODULE:CALLABLE, and no built-in task."""
     return ":" in name
 
 
@@ -25,11 +22,8 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward) -> list[G
     """
     if is_custom(name):
         factory = load_factory(name)
-        try:
+        with blaming(name, "calling it"):
             envs = [factory() for _ in range(count)]
-        except Exception as error:  # other people's code fails in its own ways; the sentence says in which
-            status = 1 if isinstance(error, OSError) else 2
-            raise EnvError(f"--env {name}: calling it failed: {type(error).__name__}: {error}", status) from error
         if len(set(map(id, envs))) < count:
             raise EnvError(f"--env {name}: it returned the same object twice; each call must make an environment")
         return [Guarded(env, name) for env in envs]

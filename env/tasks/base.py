@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from annotated_types import Ge, Interval
 
-from env.protocol import EnvError
+from env.protocol import EnvError, SimulationDiverged
 from env.so101.model import JOINTS, ArmModel
 from env.so101.rendering import Camera
-from env.so101.simulation import Simulation, SimulationDiverged
+from env.so101.simulation import Simulation
 from env.so101.workspace import Sector
 from env.tasks import rewards
 from env.tasks.rewards import Info, goal_distance
@@ -266,7 +266,7 @@ class ArmTask(ABC):
     def render(self) -> np.ndarray:
         """Draws the scene and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
 
-        Raises RenderingUnavailable.
+        Raises UserError.
         """
         self._drawn_path.append(self._achieved_goal())
         return self._camera.draw(self.sim.data, self._drawn_path)
