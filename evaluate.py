@@ -5,33 +5,30 @@ python evaluate.py runs/…/checkpoints/step_000010000  one checkpoint
 python evaluate.py reach --video reach.mp4            a policy that came with the code
 """
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from annotated_types import Ge
 
 import checkpoints
-from env import EnvError, GoalEnv, GoalKind, RenderingUnavailable, is_custom
-from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
+from env import GoalEnv, GoalKind, is_custom
 from env.tasks.cube import CubeTask
 from env.tasks.grasp_watch import GraspWatch
-from env.video import VideoError, check_frame, check_video_path, write_video
-from sac import SAC, DeviceError, DeviceName, choose_products, describe_device, select_device
-from training.config import ConfigError
+from env.video import check_frame, check_video_path, write_video
+from errors import UserError, check_writable, reporting, write_json
+from sac import SAC, DeviceName, choose_products, describe_device, select_device
+from training.config import out_of_bounds
 from training.evaluation.rollout import Policy, record_episodes, run_episodes, summarise
-from training.evaluation.viewer import ViewerError, watch
-from training.ignored_options import unsaid
+from training.evaluation.viewer import watch
+from training.ignored_options import has_effect
+from training.recipes import newer_options, whole_numbers
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
 
 ENVS = 20
 """Episodes that share a forward pass of the policy."""
 VIDEO_EPISODES = 5
-
-
-class EvaluationError(ValueError):
-    """Something that was asked for and cannot be."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,12 @@ class EvaluateConfig:
 
     path: Annotated[str, tyro.conf.Positional]
     """A run directory (its newest checkpoint), one checkpoint, or the name of a policy in checkpoints/pretrained."""
-    episodes: int = 100
+    episodes: Annotated[int, Ge(1)] = 100
     """How many episodes."""
-    seed: int = 10_000
+    seed: Annotated[int, Ge(0)] = 10_000
     """Episode i is drawn from this seed + i and from nothing else."""
-    goal: GoalKind | None = None
-    """Kind of goals; None is the task's own (pick-place: fixed)."""
+    goal: GoalKind = "own"
+    """Kind of goals. own: the task's own (pick-place: fixed)."""
     device: DeviceName = "auto"
     """Where the policy lives."""
     video: Path | None = None
@@ -60,12 +57,11 @@ class EvaluateConfig:
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    if config.episodes < 1 or config.seed < 0:
-        raise EvaluationError(
-            f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up"
-        )
+    """Rolls the policy out, prints and writes what was asked for. Raises UserError."""
+    for sentence in out_of_bounds(config):
+        raise UserError(sentence)
     if config.viewer and (config.video or config.json):
-        raise EvaluationError("--viewer: is for watching, without --video and --json")
+        raise UserError("--viewer: is for watching, without --video and --json")
     if config.video is not None:
         check_video_path(config.video)
     device = select_device(config.device)
@@ -73,16 +69,17 @@ def evaluate(config: EvaluateConfig) -> None:
     path = find_checkpoint(config.path)
     manifest = checkpoints.read_manifest(path)
     training = trained_with(manifest, path)
-    if config.goal is not None and is_custom(training.env):
-        raise EvaluationError(f"--goal {config.goal}: is for the built-in tasks; {training.env} has goals of its own")
+    if config.goal != "own" and is_custom(training.env):
+        raise UserError(f"--goal {config.goal}: is for the built-in tasks; {training.env} has goals of its own")
     goal = evaluation_goal(training.env, config.goal)
 
     envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
     policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
-    print(f"{path} · {training.env}, goal {goal or 'its own'} · trained for {manifest.step:,} steps")
+    print(f"{path} · {training.env}, goal {goal} · trained for {manifest.step:,} steps")
     print(describe_device(device))
     evaluated = replace(training, task=evaluated_task(training.task, goal))
-    if missing := unsaid(manifest.config, evaluated):
+    newer = newer_options(manifest.config, evaluated)
+    if missing := [f"--{name}" for name in newer if name.startswith("task.") and has_effect(name, evaluated)]:
         print(f"older code trained it, without {', '.join(missing)}: as by default now, which may be another task")
     if None not in (manifest.fingerprint, spec.fingerprint) and manifest.fingerprint != spec.fingerprint:
         print("trained on another model of the environment: the files that it is read from have changed since")
@@ -109,31 +106,24 @@ def evaluate(config: EvaluateConfig) -> None:
 
 
 def load_policy(path: Path, agent: SAC, env: str) -> Policy:
-    """The deterministic policy of the checkpoint at `path`, put into `agent`, which was made for `env`.
+    """Returns the deterministic policy of the checkpoint at `path`, put into `agent`, which was made for `env`.
 
-    Raises EvaluationError, CheckpointError.
+    Raises CheckpointError.
     """
-    state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
-    if "actor_average" not in state["agent"]:
-        raise EvaluationError(f"{path} holds no averaged policy: older code wrote it; train it again")
+    average = {"actor_average": agent.state_dict()["actor_average"]}
     try:
-        agent.load_policy(state["agent"]["actor_average"])
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        mismatch = str(error).splitlines()[:2][-1].strip()  # the first of a line for each weight, under a headline
-        raise EvaluationError(f"{path} does not fit {env} as it is now: {mismatch}") from error
-    if checkpoints.not_finite(state["agent"]["actor_average"]):
-        raise EvaluationError(f"{path}: its policy holds a number that is not finite, and cannot act")
+        state, _ = checkpoints.load(path, only=["agent"], expected={"agent": average})
+    except checkpoints.CheckpointError as error:
+        raise checkpoints.CheckpointError(f"{error} (needed for {env} as it is now)") from error
+    agent.load_policy(state["agent"]["actor_average"])
     return agent.act_deterministic
 
 
 def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
-    """What would fail after the last episode fails before the first.
-
-    Raises EvaluationError, OutputError, VideoError, RenderingUnavailable.
-    """
+    """Fails before the first episode where something would fail after the last. Raises UserError."""
     if config.video is not None:
         if not hasattr(env, "render"):
-            raise EvaluationError(f"--video: {name} has no render()")
+            raise UserError(f"--video: {name} has no render()")
         env.reset(seed=config.seed)
         check_frame(env.render())
     for option, path in (("--json", config.json), ("--video", config.video)):
@@ -142,7 +132,7 @@ def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
 
 
 def find_checkpoint(name: str) -> Path:
-    """The checkpoint that a run directory, a checkpoint's own path, or a pretrained policy's name stands for."""
+    """Finds the checkpoint that a run directory, a checkpoint's own path, or a pretrained policy's name stands for."""
     path = Path(name)
     if (path / "checkpoints").is_dir():
         newest, problems = checkpoints.newest_valid(path / "checkpoints", only=["agent"])
@@ -178,29 +168,10 @@ def print_summary(summary: dict) -> None:
 
 
 def main() -> None:
-    open_output()
-    config = tyro.cli(EvaluateConfig, prog="evaluate.py")
-    try:
+    with reporting("evaluate.py"):
+        with whole_numbers():
+            config = tyro.cli(EvaluateConfig, prog="evaluate.py")
         evaluate(config)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        leave_quietly()
-    except (
-        EvaluationError,
-        ConfigError,
-        EnvError,
-        DeviceError,
-        OutputError,
-        VideoError,
-        ViewerError,
-        RenderingUnavailable,
-        checkpoints.CheckpointError,
-    ) as error:
-        sys.exit(f"evaluate.py: {error}")
-    except OSError as error:
-        sys.exit(f"evaluate.py: {os_error_sentence(error)}")
 
 
 if __name__ == "__main__":

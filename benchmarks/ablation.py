@@ -15,13 +15,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import tyro
 from command_line import count, seed_number
 
-from env.outputs import OutputError
-from training.analysis.compare import CompareError, check_picture
+from errors import UserError, reporting
+from training.analysis.compare import check_picture
 from training.analysis.read_runs import read_curve
-from training.config import ConfigError, TrainConfig
+from training.recipes import parse
 
 ROOT = Path(__file__).parents[1]
 SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000", "--her.late-from", "120000"]
@@ -34,22 +33,21 @@ COLUMNS = 5
 LEFT_OUT = {
     "nothing": [],
     "scripted-starts": ["--task.scripted-starts", "0"],
-    "wide-opening": ["--task.scripted-opening", "0.22"],
     "strays": ["--task.scripted-astray", "0"],
     "progress": ["--reward", "sparse"],
     "per-finger": ["--task.no-reach-per-finger"],
-    "pinch-potential": ["--task.pinch-weight", "0"],
-    "opening-potential": ["--task.opening-weight", "0"],
+    "pinch-potential": ["--task.potential", "14", "0", "6"],
+    "opening-potential": ["--task.potential", "14", "14", "0"],
     "fine-actions": ["--task.action-slope", "1"],
     "observation": ["--task.observation", "reference"],
     "hindsight": ["--her.strategy", "none"],
     "skip-met-at-start": ["--her.no-skip-met-at-start"],
-    "less-hindsight-late": ["--her.late-ratio", "0.8"],
-    "four-step-targets": ["--sac.n-step", "1"],
+    "less-hindsight-late": ["--her.late-k", "4"],
+    "four-step-targets": ["--n-step", "1"],
     "clipped-targets": ["--sac.no-clip-target"],
-    "no-entropy-in-target": ["--sac.backup-entropy", "--sac.n-step", "1"],
+    "no-entropy-in-target": ["--sac.backup-entropy", "--n-step", "1"],
     "layer-norm": ["--sac.no-layer-norm"],
-    "quiet-exploration": ["--sac.target-entropy", "-3"],
+    "quiet-exploration": ["--sac.target-entropy", "-0.5"],
     "averaged-actor": ["--sac.average-tau", "1"],
     "falling-learning-rate": ["--sac.lr-decay-after", "1000000000"],
     "replay-ratio": ["--updates-per-step", "0.25"],
@@ -60,7 +58,7 @@ LEFT_OUT = {
 
 
 def train_options(name: str, seed: int, options: list[str]) -> list[str]:
-    """Of train.py; what leaves the ingredient `name` out has the last word, after the schedule and `options`."""
+    """Returns options of train.py. What leaves the ingredient `name` out has the last word, after the schedule."""
     return ["--env", "pick-place", "--seed", str(seed), "--no-video", *SCHEDULE, *options, *LEFT_OUT[name]]
 
 
@@ -134,15 +132,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "ablation")
     parser.add_argument("--out", type=Path, help="draw the curves to this .png")
     arguments, options = parser.parse_known_args()
-    try:
+    with reporting("ablation.py"):
         for name in arguments.only:
-            tyro.cli(TrainConfig, args=train_options(name, 0, options)).resolved()
+            parse(train_options(name, 0, options))
         if arguments.out is not None:
             if set(arguments.only) <= {"nothing"}:
-                raise CompareError("--out has a panel for each ingredient, and none is left out")
+                raise UserError("--out has a panel for each ingredient, and none is left out")
             check_picture(arguments.out)
-    except (ConfigError, CompareError, OutputError) as error:
-        parser.error(str(error))
     runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
     table = []
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -9,7 +9,6 @@ python benchmarks/along_the_script.py runs/…/checkpoints/step_000040000 --epis
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,10 @@ from command_line import count, seed_number
 
 import checkpoints
 import her
-from env import EnvError, SimulationDiverged
 from env.oracle import InverseKinematics, plan
-from evaluate import EvaluationError, find_checkpoint, load_policy
+from errors import UserError, reporting
+from evaluate import find_checkpoint, load_policy
 from sac import SAC, choose_products
-from training.config import ConfigError
 from training.evaluation.rollout import Policy
 from training.setup import evaluation_environments, make_agent, trained_with
 
@@ -57,10 +55,10 @@ def discounted(rewards: np.ndarray, held: np.ndarray, gamma: float) -> np.ndarra
 
 
 def restore_critic(agent: SAC, path: Path) -> None:
-    """Raises EvaluationError where the checkpoint at `path` has none."""
+    """Raises UserError where the checkpoint at `path` has none."""
     state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
     if "critic" not in state["agent"]:
-        raise EvaluationError(f"{path} holds a policy alone: the critic is in a run's own checkpoints")
+        raise UserError(f"{path} holds a policy alone: the critic is in a run's own checkpoints")
     agent.load_state_dict(state["agent"])
 
 
@@ -68,7 +66,7 @@ def report(name: str, goal: str, episodes: int, seed: int) -> None:
     path = find_checkpoint(name)
     training = trained_with(checkpoints.read_manifest(path), path)
     if training.env != "pick-place":
-        raise EvaluationError(f"{path} is a policy for {training.env}: the script that is played here is pick-place's")
+        raise UserError(f"{path} is a policy for {training.env}: the script that is played here is pick-place's")
     envs, spec = evaluation_environments(training, episodes, goal)
     agent = make_agent(training, envs[0], spec, torch.device("cpu"), seed)
     deterministic = load_policy(path, agent, training.env)
@@ -81,7 +79,7 @@ def report(name: str, goal: str, episodes: int, seed: int) -> None:
         rewards, noisily, inputs, actions = go_on(envs, ik, agent.act, played, spec.goal_scale, seed)
         with torch.no_grad():
             q = agent.critic(torch.from_numpy(inputs), torch.from_numpy(actions)).amin(0).mean()
-        got = discounted(rewards, noisily, training.sac.gamma).mean()
+        got = discounted(rewards, noisily, training.gamma).mean()
         print(f"{played:>6}{held.mean():>8.0%}{noisily.mean():>12.0%}{q:>9.1f}{got:>9.1f}")
 
 
@@ -94,10 +92,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     choose_products(torch.device("cpu"), reduced_precision=False)
-    try:
+    with reporting("along_the_script.py"):
         report(arguments.path, arguments.goal, arguments.episodes, arguments.seed)
-    except (EvaluationError, ConfigError, EnvError, SimulationDiverged, checkpoints.CheckpointError) as error:
-        sys.exit(f"along_the_script.py: {error}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from command_line import count
@@ -19,8 +21,9 @@ import checkpoints
 import her
 import train
 from sac import choose_products, describe_device, select_device
-from training.config import CheckpointConfig, TrainConfig
+from training.config import CheckpointConfig
 from training.curves.tensorboard import Curves
+from training.recipes import PICK_PLACE
 from training.resume.run_directory import RunDirectory
 from training.resume.saving import Saver, restore
 from training.state import TrainingState
@@ -34,10 +37,15 @@ def fill(buffer: her.ReplayBuffer, rng: np.random.Generator) -> None:
         for t in range(buffer.max_episode_steps):
             noise = {key: rng.standard_normal(shape, np.float32) for key, shape in shapes.items()}
             goals = {key: noise[key] for key in ("observation", "achieved_goal", "desired_goal")}
-            flags = np.zeros((3, envs), bool)
-            flags[1] = t + 1 == buffer.max_episode_steps
-            info = {key[5:]: value for key, value in noise.items() if key.startswith("info/")}
-            buffer.add(her.Transition(goals, noise["action"], noise["reward"], goals, *flags[:2], info, flags[2]))
+            step = SimpleNamespace(
+                next_obs=goals,
+                reward=noise["reward"],
+                terminated=np.zeros(envs, bool),
+                truncated=np.full(envs, t + 1 == buffer.max_episode_steps),
+                diverged=np.zeros(envs, bool),
+                info={key[5:]: value for key, value in noise.items() if key.startswith("info/")},
+            )
+            buffer.add(goals, noise["action"], step)
 
 
 def cost(capacity: int, every: int, saves: int) -> None:
@@ -45,19 +53,20 @@ def cost(capacity: int, every: int, saves: int) -> None:
     choose_products(device, reduced_precision=False)
     print(describe_device(device))
     with tempfile.TemporaryDirectory() as directory:
-        config = TrainConfig(
-            env="pick-place",
+        config = replace(
+            PICK_PLACE,
             steps=10**7,
             run=directory,
-            her=her.HERConfig(capacity=capacity),
+            her=replace(PICK_PLACE.her, capacity=capacity),
             checkpoint=CheckpointConfig(every=every),
-        ).resolved()
+        )
+        should_save = train.Every(every, config.num_envs)
         run, state = RunDirectory(Path(directory)), TrainingState.new(config, device)
         fill(state.buffer, np.random.default_rng(0))
         state.env_steps = state.learning_since = config.warmup
         iterations, saved_at, calls, background, written = [], [], [], [], [0]
         with (
-            closing(Curves(run.path, config, 0, {})) as curves,
+            closing(Curves(run.path, config, 0)) as curves,
             closing(Saver(run, config, state, curves, None)) as saver,
         ):
             saver.save(None)  # of a full buffer all at once, as no run ever has to
@@ -67,7 +76,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
             while len(calls) <= saves:
                 started = time.perf_counter()
                 train.collect_and_learn(state, config)
-                if train.crossed(state.env_steps, config.num_envs, every):
+                if should_save(state.env_steps):
                     before_call = time.perf_counter()
                     saver.save(None)
                     calls.append(time.perf_counter() - before_call)

@@ -10,13 +10,15 @@ The repeats of all rows are interleaved, so that a busy moment of the machine hi
 import argparse
 import statistics
 import time
+from dataclasses import replace
 
 import mujoco
 import numpy as np
 from command_line import count, positive
 
-from env import TASKS, TaskConfig, make_envs
+from env import make_envs
 from sac import HeldRandomActions
+from training.recipes import RECIPES
 
 
 def run_task(env, seconds: float, seed: int) -> tuple[float, float]:
@@ -55,7 +57,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=positive, default=3.0, help="length of one measurement")
     parser.add_argument("--repeats", type=count, default=5, help="measurements of each task")
     arguments = parser.parse_args()
-    envs = {name: make_envs(name, 1, TaskConfig(), "sparse-reach")[0] for name in TASKS}
+    envs = {
+        name: make_envs(name, 1, replace(config.task, scripted_starts=0.0), "sparse-reach")[0]
+        for name, config in RECIPES.items()
+    }
     results = {name: [] for name in envs}
     for repeat in range(arguments.repeats):
         for name, env in envs.items():

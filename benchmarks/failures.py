@@ -6,23 +6,22 @@ python benchmarks/failures.py pick-place                                      a 
 
 import argparse
 import math
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from command_line import count, seed_number
+from training.evaluation.statistics import wilson_interval
 
 import checkpoints
-from env import TASKS, EnvError, GoalKind
-from env.outputs import leave_quietly, open_output
+from env import TASKS, GoalKind
 from env.so101.workspace import PAN_AXIS
 from env.tasks.base import ArmTask
 from env.tasks.rewards import goal_distance
-from evaluate import ENVS, EvaluationError, find_checkpoint, load_policy
+from errors import UserError, reporting
+from evaluate import ENVS, find_checkpoint, load_policy
 from sac import choose_products
-from training.config import ConfigError
-from training.evaluation.rollout import Episode, Policy, run_episodes, wilson_interval
+from training.evaluation.rollout import Episode, Policy, run_episodes
 from training.setup import evaluation_environments, evaluation_goal, make_agent, trained_with
 
 
@@ -89,11 +88,11 @@ def print_failures(rollouts: list[Rollout], stages: tuple[str, ...]) -> None:
         print(f"  {name:<42}{len(its):>12}{''.join(f'{100 * distance:7.1f}' for distance in quartiles)}")
 
 
-def report(name: str, asked: GoalKind | None, episodes: int, seed: int) -> None:
+def report(name: str, asked: GoalKind, episodes: int, seed: int) -> None:
     path = find_checkpoint(name)
     training = trained_with(checkpoints.read_manifest(path), path)
     if training.env not in TASKS:
-        raise EvaluationError(f"{path} is a policy for {training.env}, and only built-in tasks tell where things are")
+        raise UserError(f"{path} is a policy for {training.env}, and only built-in tasks tell where things are")
     tasks, spec = evaluation_environments(training, min(episodes, ENVS), evaluation_goal(training.env, asked))
     policy = load_policy(path, make_agent(training, tasks[0], spec, torch.device("cpu"), seed=0), training.env)
     rollouts = roll_out(tasks, policy, episodes, seed)
@@ -104,24 +103,16 @@ def report(name: str, asked: GoalKind | None, episodes: int, seed: int) -> None:
 
 
 def main() -> None:
-    open_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a run directory, one of its checkpoints, or a pretrained policy's name")
-    parser.add_argument("--goal", help="kind of goals: fixed, table, air, mix (default: the task's own)")
+    parser.add_argument("--goal", default="own", help="kind of goals: fixed, table, air, mix, or the task's own")
     parser.add_argument("--episodes", type=count, default=200)
     parser.add_argument("--seed", type=seed_number, default=10_000, help="episode i is drawn from this seed + i")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     choose_products(torch.device("cpu"), reduced_precision=False)
-    try:
+    with reporting("failures.py"):
         report(arguments.path, arguments.goal, arguments.episodes, arguments.seed)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        leave_quietly()
-    except (EvaluationError, ConfigError, EnvError, checkpoints.CheckpointError, OSError) as error:
-        sys.exit(f"failures.py: {error}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import train
 from training.curves.look_inside import draw_goals
 from training.curves.pictures import as_png
 from training.curves.tensorboard import Curves
+from training.progress import Progress
 
 
 def seconds(work) -> float:
@@ -34,13 +35,18 @@ def main() -> None:
     state, config = loop.state, loop.config
     state.learning_since = state.env_steps - int(state.agent.updates / config.updates_per_step)
     with tempfile.TemporaryDirectory() as directory:
-        curves = Curves(Path(directory), config, 0, {})
+        curves = Curves(Path(directory), config, 0)
+        outputs = train.Outputs(curves, Progress(config.steps, 0), None)
         rows = [
             (
                 seconds(lambda: loop.whole(config.log.every)),
-                seconds(lambda: train.log(state, config, curves, 0.0)),
+                seconds(lambda: train.log(state, config, outputs)),
                 seconds(
-                    lambda: curves.picture("her/goal_coverage", as_png(draw_goals(state, config)), state.env_steps)
+                    lambda: curves.picture(
+                        "her/goal_coverage",
+                        as_png(draw_goals(state.buffer, config.seed, state.env_steps)),
+                        state.env_steps,
+                    )
                 ),
             )
             for _ in range(rounds + 1)

@@ -12,12 +12,14 @@ Stable-Baselines3's defaults). Minutes are of this process's own computing, eval
 import argparse
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
 from command_line import count, positive, seed_number
 
 from training.config import TrainConfig
+from training.recipes import PICK_PLACE
 from training.setup import evaluation_environments
 
 try:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--every", type=count, default=10_000, help="environment steps between two evaluations")
     arguments = parser.parse_args()
-    config = TrainConfig(env="pick-place", num_envs=1, seed=arguments.seed).resolved()
+    config = replace(PICK_PLACE, num_envs=1, seed=arguments.seed)
     model = SAC(
         "MultiInputPolicy",
         GymnasiumTask(config),

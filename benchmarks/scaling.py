@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from command_line import count
 import her
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
-from training.config import TrainConfig
+from training.batches import draw, to_batches
+from training.recipes import PICK_PLACE
 from training.setup import evaluation_environments, training_environments
 
 OBS, ACTION, GOAL, EPISODE = 54, 6, 3, 100
@@ -53,17 +55,19 @@ def sample(transitions: int) -> Work:
     def reward(achieved: np.ndarray, desired: np.ndarray, _: dict) -> np.ndarray:
         return -(np.linalg.norm(achieved - desired, axis=-1) > 0.03).astype(np.float32)
 
+    source = buffer, SimpleNamespace(compute_reward=reward), replace(PICK_PLACE, n_step=1, her=HERConfig())
+
     def work() -> int:
         for _ in range(50):
-            her.sample(buffer, 256, HERConfig(), reward, gamma=0.98)
+            to_batches(*source, draw(*source, 0, 256), 1, 1.0, CPU)
         return 50
 
     return work
 
 
 def environments(count: int) -> Work:
-    config = TrainConfig(env="pick-place", num_envs=count, overlap=False).resolved()
-    envs = training_environments(config, evaluation_environments(config, 1, None)[1])
+    config = replace(PICK_PLACE, num_envs=count, overlap=False)
+    envs = training_environments(config, evaluation_environments(config, 1, "own")[1])
     envs.reset(list(range(count)))
     rng = np.random.default_rng(0)
 

@@ -19,7 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -31,8 +33,9 @@ import train
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
 from sac.capture import Captured
-from training.config import TrainConfig
+from training.batches import draw, to_batches
 from training.device_choice import compile_update
+from training.recipes import PICK_PLACE
 from training.state import TrainingState
 
 OBS, ACTION, HIDDEN, BATCH = 24, 6, (256, 256), 256
@@ -176,9 +179,11 @@ def our_sample(at_once: int) -> Work:
     buffer = her.ReplayBuffer(CAPACITY, 16, EPISODE, dims, {}, np.random.default_rng(0))
     fill(buffer, np.random.default_rng(1))
 
+    source = buffer, SimpleNamespace(compute_reward=compute_reward), replace(PICK_PLACE, n_step=1, her=HERConfig())
+
     def work(count: int) -> None:
         for _ in range(count // at_once):
-            her.sample(buffer, at_once * BATCH, HERConfig(), compute_reward, gamma=0.98)
+            to_batches(*source, draw(*source, 0, at_once * BATCH), at_once, 1.0, CPU)
 
     return work
 
@@ -223,12 +228,12 @@ class Loop:
     """A run after its first 10,000 steps, its networks hardly trained."""
 
     def __init__(self):
-        self.config = TrainConfig(env="pick-place", updates_per_step=0.25, warmup=10_000).resolved()
+        self.config = replace(PICK_PLACE, updates_per_step=0.25, warmup=10_000)
         choose_products(CPU, reduced_precision=False)
         self.state = TrainingState.new(self.config, CPU)
         while self.state.env_steps <= self.config.warmup + 2 * self.config.num_envs:
             train.collect_and_learn(self.state, self.config)
-        compile_update(self.state.agent, self.config.sac.batch_size)
+        compile_update(self.state.agent, self.config.batch_size)
 
     def whole(self, count: int) -> None:
         for _ in range(count // self.config.num_envs):
@@ -256,7 +261,7 @@ def peers_loop() -> Work:
 
     model = Peer(
         "MultiInputPolicy",
-        GymnasiumTask(TrainConfig(env="pick-place", num_envs=1).resolved()),
+        GymnasiumTask(replace(PICK_PLACE, num_envs=1)),
         replay_buffer_class=HerReplayBuffer,
         replay_buffer_kwargs={"n_sampled_goal": 4, "copy_info_dict": True},
         learning_starts=1_000,

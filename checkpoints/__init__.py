@@ -1,10 +1,10 @@
-"""How a training state is written, verified, listed and restored; pretrained/ holds the policies that come along."""
+"""A training state is written, verified, listed and restored here. pretrained/ holds the policies that come along."""
 
 from pathlib import Path
 
-from checkpoints.disk import make_directory, sync_directory, write_file
+from checkpoints.disk import CheckpointError, make_directory, sync_directory, write_file
 from checkpoints.export import export_policy
-from checkpoints.manifest import CheckpointError, FormatError, Manifest, read_manifest
+from checkpoints.manifest import FormatError, Manifest, read_manifest
 from checkpoints.retention import prune
 from checkpoints.store import (
     About,
@@ -16,7 +16,7 @@ from checkpoints.store import (
     step_of,
     verify,
 )
-from checkpoints.tree import check_like, check_savable, digest, not_finite
+from checkpoints.tree import check_savable, digest, not_finite
 from checkpoints.writer import CheckpointWriter
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -28,7 +28,6 @@ __all__ = [
     "CheckpointWriter",
     "FormatError",
     "Manifest",
-    "check_like",
     "check_savable",
     "digest",
     "export_policy",

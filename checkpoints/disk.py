@@ -1,7 +1,7 @@
-"""The few things that are done to the disk, each so that a crash or a power cut at any instant leaves old or new.
+"""The disk is touched here alone, each time so that a crash or a power cut at any instant leaves old or new.
 
-A file is written under a temporary name, flushed to the disk, and renamed; a rename counts once its directory has been
-flushed as well. Reading takes a regular file of the expected size and nothing else: no pipe can block it, no device
+A file is written under a temporary name, flushed to the disk, and renamed. A rename counts once its directory has been
+flushed as well. Reading takes a regular file of the expected size and nothing else: no pipe can block it, and no device
 can fill the memory.
 """
 
@@ -12,18 +12,20 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from errors import UserError
+
 TEMPORARY = ".tmp"
 _CHUNK = 1 << 20
 
 
-class UnexpectedFile(ValueError):
-    """A file that is not what its manifest says; the message says in which way."""
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or made for another run. The sentence names the file and what to do."""
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes `data` and flushes it to the disk; only then does it get its name. Raises OSError, leaving no rest.
+    """Writes `data`, flushes it to the disk, and only then gives it its name.
 
-    The name itself is safe once sync_directory(path.parent) has returned.
+    The name itself is safe once sync_directory(path.parent) has returned. Raises OSError, and leaves no rest then.
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
@@ -51,7 +53,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """mkdir -p, each new directory flushed into the one above it."""
+    """Makes `path` and what is missing above it, each new directory flushed into the one above it."""
     missing = [parent for parent in (path, *path.parents) if not parent.is_dir()]
     for directory in reversed(missing):
         directory.mkdir(exist_ok=True)
@@ -59,7 +61,7 @@ def make_directory(path: Path) -> None:
 
 
 def empty_directory(path: Path, first: str) -> None:
-    """Removes what is in `path`, the file `first` before all others and for good: without it, nothing else counts."""
+    """Removes what is in `path`, the file `first` before all others and for good. Without it, nothing else counts."""
     (path / first).unlink(missing_ok=True)
     sync_directory(path)
     for entry in list(path.iterdir()):
@@ -67,56 +69,60 @@ def empty_directory(path: Path, first: str) -> None:
 
 
 def remove_directory(path: Path, first: str) -> None:
-    """empty_directory, and then the directory itself."""
+    """Empties `path` as empty_directory does, and then removes the directory itself."""
     empty_directory(path, first)
     path.rmdir()
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Raises OSError, UnexpectedFile."""
-    return b"".join(_chunks(path, None, limit))
+    """Returns the content of a regular file of at most `limit` bytes. Raises CheckpointError."""
+    return b"".join(_chunks(path, limit))
 
 
 def read_verified(path: Path, size: int, sha256: str) -> bytes:
-    """The content of a file that must have this size and hash. Raises OSError, UnexpectedFile."""
-    digest, chunks = hashlib.sha256(), []
-    for chunk in _chunks(path, size, size):
-        digest.update(chunk)
-        chunks.append(chunk)
-    _check(digest.hexdigest(), sha256)
-    return b"".join(chunks)
+    """Returns the content of a file of `size` bytes and this hash. Raises CheckpointError for every other file."""
+    return b"".join(_verified_chunks(path, size, sha256))
 
 
 def verify_file(path: Path, size: int, sha256: str) -> None:
-    """Reads every byte of a file, in little memory. Raises OSError, UnexpectedFile where it is not the one meant."""
+    """Reads a file as read_verified does, in little memory. Raises CheckpointError."""
+    for _ in _verified_chunks(path, size, sha256):
+        pass
+
+
+def _verified_chunks(path: Path, size: int, sha256: str) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for chunk in _chunks(path, size, size):
         digest.update(chunk)
-    _check(digest.hexdigest(), sha256)
+        yield chunk
+    if digest.hexdigest() != sha256:
+        raise _unusable(path, "is damaged: its SHA-256 is not the manifest's")
 
 
-def _check(found: str, sha256: str) -> None:
-    if found != sha256:
-        raise UnexpectedFile("is damaged: its SHA-256 is not the manifest's")
-
-
-def _chunks(path: Path, size: int | None, limit: int) -> Iterator[bytes]:
-    # Non-blocking: a named pipe in the file's place would wait for its writer for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+def _chunks(path: Path, limit: int, size: int | None = None) -> Iterator[bytes]:
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnexpectedFile("is no regular file")
-        if size is not None and status.st_size != size:
-            raise UnexpectedFile(f"is cut short or too long: {status.st_size} bytes instead of {size}")
-        if status.st_size > limit:
-            raise UnexpectedFile(f"has {status.st_size} bytes, and {limit} is the most that one can have")
-        left = status.st_size
-        while left:
-            chunk = os.read(descriptor, min(_CHUNK, left))
-            if not chunk:
-                raise UnexpectedFile("became shorter while it was read")
-            left -= len(chunk)
-            yield chunk
-    finally:
-        os.close(descriptor)
+        # Non-blocking: a named pipe in the file's place would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise _unusable(path, "is no regular file")
+            if size is not None and status.st_size != size:
+                raise _unusable(path, f"is cut short or too long: {status.st_size} bytes instead of {size}")
+            if status.st_size > limit:
+                raise _unusable(path, f"has {status.st_size} bytes, and {limit} is the most that one can have")
+            left = status.st_size
+            while left:
+                chunk = os.read(descriptor, min(_CHUNK, left))
+                if not chunk:
+                    raise _unusable(path, "became shorter while it was read")
+                left -= len(chunk)
+                yield chunk
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+
+
+def _unusable(path: Path, problem: str) -> CheckpointError:
+    return CheckpointError(f"{path} {problem}; use an older checkpoint")

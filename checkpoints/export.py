@@ -1,19 +1,20 @@
-"""The policy of a checkpoint alone: what checkpoints/pretrained/ holds."""
+"""The policy of a checkpoint is written alone, as checkpoints/pretrained/ holds it."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from checkpoints.manifest import CheckpointError, read_manifest
+from checkpoints.disk import CheckpointError
+from checkpoints.manifest import read_manifest
 from checkpoints.store import About, load, save
 
 
 def export_policy(source: Path, target: Path, command: str) -> None:
-    """Writes the policy alone of checkpoint `source` into the directory `target`, with its configuration, its
-    success and the command that made it.
+    """Writes the policy alone of checkpoint `source` into the directory `target`.
 
-    Replaces an older export. Raises CheckpointError where `target` is anything else, and leaves it as it is.
+    Its configuration, its success and `command`, which made it, go with it. An older export is replaced. Raises
+    CheckpointError where `target` is anything else, and leaves it as it is.
     """
     if os.path.lexists(target) and not _is_export(target):
         raise CheckpointError(f"{target} is there already and is no exported policy; name another directory")
@@ -32,7 +33,7 @@ def export_policy(source: Path, target: Path, command: str) -> None:
 
 
 def _is_export(path: Path) -> bool:
-    """Whether `path` is what export_policy wrote: nobody's other directory, and no run's checkpoint."""
+    """Tells whether export_policy wrote `path`, which is then nobody's other directory, and no run's checkpoint."""
     try:
         return "command" in read_manifest(path).config
     except CheckpointError:

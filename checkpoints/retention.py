@@ -1,22 +1,23 @@
-"""Which checkpoints stay."""
+"""Old checkpoints are removed here, and the segments that only they needed."""
 
-import re
 from operator import itemgetter
 from pathlib import Path
 
-from checkpoints.disk import TEMPORARY, remove_directory, sync_directory
-from checkpoints.manifest import MANIFEST, CheckpointError, Manifest, read_manifest
+from checkpoints.disk import CheckpointError, remove_directory, sync_directory
+from checkpoints.manifest import MANIFEST, SEGMENT_FILE, Manifest, read_manifest
 from checkpoints.segments import SEGMENTS
 from checkpoints.store import list_checkpoints, list_unfinished, step_of
 
 ARCHIVE_EVERY = 100_000
 """Environment steps: the first checkpoint after each multiple stays for good."""
-_SEGMENT = re.compile(r"[a-z0-9_-]+-[0-9]{12}-[0-9]{12}-[0-9a-f]{16}\.safetensors(" + re.escape(TEMPORARY) + ")?")
 
 
 def kept(manifests: dict[Path, Manifest], keep: int) -> set[Path]:
-    """Of checkpoints in the order of their steps: the newest `keep`, the best by success (the latest of equals), and
-    the first after each multiple of ARCHIVE_EVERY steps."""
+    """Returns those of `manifests`, which are in the order of their steps, that stay.
+
+    They are the newest `keep`, the best by success (the latest of equals), and the first after each multiple of
+    ARCHIVE_EVERY steps.
+    """
     paths = list(manifests)
     rated = [(m.success, path) for path, m in reversed(manifests.items()) if m.success is not None]
     best = [max(rated, key=itemgetter(0))[1]] if rated else []
@@ -30,9 +31,13 @@ def kept(manifests: dict[Path, Manifest], keep: int) -> set[Path]:
 def prune(root: Path, keep: int, newest: int) -> None:
     """Removes what need not be kept, and the segments that no kept checkpoint names.
 
-    newest: the step that has just been saved. Checkpoints of later steps, which a run that fell back to an older one
-    has left behind, are none of the newest; they are left alone until the run has passed them. What was never finished
-    goes: only the one process that writes into `root` may call this. Raises OSError, CheckpointError.
+    What was never finished goes, too: only the one process that writes into `root` may call this.
+
+    Args:
+        newest: the step that has just been saved. Checkpoints of later steps, which a run that fell back to an older
+            one has left behind, are none of the newest. They are left alone until the run has passed them.
+
+    Raises OSError, CheckpointError.
     """
     manifests, later, unreadable = {}, {}, []
     for path in list_checkpoints(root):
@@ -61,7 +66,7 @@ def prune(root: Path, keep: int, newest: int) -> None:
 def _remove_segments(directory: Path, manifests: list[Manifest]) -> None:
     named = {s.name(log) for m in manifests for log, entry in m.logs.items() for s in entry.segments}
     paths = list(directory.iterdir()) if directory.is_dir() else []
-    useless = [path for path in paths if path.name not in named and _SEGMENT.fullmatch(path.name)]
+    useless = [path for path in paths if path.name not in named and SEGMENT_FILE.fullmatch(path.name)]
     for path in useless:
         path.unlink()
     if paths == useless and directory.is_dir():

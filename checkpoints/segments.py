@@ -1,19 +1,19 @@
-"""A log on the disk: immutable files of up to SEGMENT_ROWS rows, shared by all checkpoints that need them.
+"""A log lies on the disk in immutable files of up to SEGMENT_ROWS rows, shared by all checkpoints that need them.
 
 The rows are cut at multiples of SEGMENT_ROWS, so which file a row comes to lie in does not depend on when the run was
-saved. A checkpoint adds the files that have filled up since the last one, and one for the rows begun: nothing older is
+saved. A checkpoint adds the files that have filled up since the last one, and one for the rows begun. Nothing older is
 written again.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from checkpoints.disk import UnexpectedFile, read_verified
-from checkpoints.manifest import CheckpointError, LogEntry, Segment, unusable
-from checkpoints.tensors import decode
+from checkpoints.manifest import LogEntry, Segment
+from checkpoints.tensors import check_like, read_arrays
 from checkpoints.tree import Columns, Log
 
 SEGMENTS = "segments"
@@ -23,7 +23,7 @@ _SLACK = 2**20
 
 
 def cuts(first: int, last: int) -> list[tuple[int, int]]:
-    """The rows first … last - 1 as ranges that end at multiples of SEGMENT_ROWS, the last one apart."""
+    """Returns rows first … last - 1 as ranges that end at multiples of SEGMENT_ROWS, but for the last one."""
     inner = range((first // SEGMENT_ROWS + 1) * SEGMENT_ROWS, last, SEGMENT_ROWS)
     edges = [first, *inner, last]
     return [(a, b) for a, b in pairwise(edges) if a < b]
@@ -31,8 +31,13 @@ def cuts(first: int, last: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class LogSnapshot:
-    """What has to be on the disk for a log to be: the segments that are there already, and copies of the rows still to
-    be written, both by the range of rows that they are for."""
+    """Holds what a log is at one instant.
+
+    Args:
+        first: its first row.
+        old: the segments that are on the disk already, by the range of rows that they are for.
+        new: copies of the rows still to be written, by their range.
+    """
 
     first: int
     old: dict[tuple[int, int], Segment]
@@ -58,9 +63,13 @@ def snapshot(log: Log, name: str, known: list[Segment], directory: Path) -> LogS
 
 
 class StoredLog:
-    """A log in a checkpoint; reads one file at a time, each byte checked.
+    """Reads a log out of a checkpoint, one file at a time, each byte checked.
 
-    expected: the log that it is to replace, by which no segment may be larger than such rows can be; None trusts it.
+    Args:
+        directory: where its segments lie.
+        name: its joined key.
+        entry: what the manifest says of it.
+        expected: a log with columns of the same dtypes and row shapes. None trusts whatever the files hold.
     """
 
     def __init__(self, directory: Path, name: str, entry: LogEntry, expected: Log | None):
@@ -69,11 +78,11 @@ class StoredLog:
         self._segments = entry.segments
         self._directory = directory
         self._name = name
-        self._row_bytes = None if expected is None else _row_bytes(expected)
+        self._expected = None if expected is None else expected.read(expected.first, expected.first)
         self._read: tuple[Segment, Columns] | None = None
 
     def read(self, first: int, last: int) -> Columns:
-        """Rows first … last - 1. Raises CheckpointError, IndexError."""
+        """Returns rows first … last - 1 as {column: (last - first, …)}. Raises CheckpointError, IndexError."""
         if not self.first <= first <= last <= self.last:
             raise IndexError(f"rows {first} to {last} of {self._name}, which holds {self.first} to {self.last}")
         pieces = []
@@ -84,8 +93,6 @@ class StoredLog:
                 pieces.append({key: column[rows] for key, column in columns.items()})
         if not pieces:
             return {}
-        if any(piece.keys() != pieces[0].keys() for piece in pieces):
-            raise CheckpointError(f"the segments of {self._name} hold different columns; use an older checkpoint")
         if len(pieces) == 1:
             return pieces[0]
         return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
@@ -97,27 +104,18 @@ class StoredLog:
 
     def _load(self, segment: Segment) -> Columns:
         path = self._directory / segment.name(self._name)
-        rows = segment.last - segment.first
-        try:
-            # No file holds more than SEGMENT_ROWS: the rows that it claims must not justify any size.
-            if self._row_bytes is not None and segment.size > 2 * SEGMENT_ROWS * self._row_bytes + _SLACK:
-                raise UnexpectedFile(f"has {segment.size} bytes for {rows} rows, which is no segment of this run")
-            columns = decode(read_verified(path, segment.size, segment.sha256))
-        except (OSError, UnexpectedFile) as error:
-            raise unusable(path, error) from error
-        if any(column.shape[:1] != (rows,) for column in columns.values()):
-            raise CheckpointError(f"{path} does not hold {rows} rows; use an older checkpoint")
+        if self._expected is None:
+            return read_arrays(path, segment.size, segment.sha256, None)
+        row_bytes = sum(column.itemsize * math.prod(column.shape[1:]) for column in self._expected.values())
+        # No file holds more than SEGMENT_ROWS: the rows that it claims must not justify any size.
+        columns = read_arrays(path, segment.size, segment.sha256, 2 * SEGMENT_ROWS * row_bytes + _SLACK)
+        check_like(path, columns, self._expected, segment.last - segment.first)
         return columns
 
 
 def _is_there(directory: Path, name: str, segment: Segment) -> bool:
-    """Whether the file still has its size: somebody may have tidied up during the run."""
+    """Tells whether the file still has its size: somebody may have tidied up during the run."""
     try:
         return (directory / segment.name(name)).stat().st_size == segment.size
     except OSError:
         return False
-
-
-def _row_bytes(log: Log) -> int:
-    columns = log.read(log.first, log.first)
-    return sum(column.itemsize * int(np.prod(column.shape[1:])) for column in columns.values())

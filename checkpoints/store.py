@@ -1,4 +1,4 @@
-"""Checkpoints on disk: states written so that a half-written one never counts, and read so that no damage passes.
+"""States are written so that a half-written one never counts, and read so that no damage passes.
 
     checkpoints/
         segments/                       rows of the logs, each in one file for all checkpoints that need it
@@ -21,38 +21,37 @@ from typing import Any
 import numpy as np
 
 from checkpoints.disk import (
-    UnexpectedFile,
+    CheckpointError,
     empty_directory,
     make_directory,
-    read_verified,
     sync_directory,
     verify_file,
     write_file,
 )
 from checkpoints.manifest import (
     MANIFEST,
-    CheckpointError,
     File,
     FormatError,
     LogEntry,
     Manifest,
     Segment,
+    has_manifest,
     part_file,
     read_manifest,
-    unusable,
 )
 from checkpoints.segments import SEGMENTS, LogSnapshot, StoredLog, snapshot
-from checkpoints.tensors import decode, encode
+from checkpoints.tensors import check_like, encode, read_arrays
 from checkpoints.tree import SEPARATOR, join, split
 
 State = Mapping[str, Mapping[str, Any]]
 _NAME = re.compile(r"step_([0-9]{9,})")  # nine digits or more: what :09d writes
-_SLACK = 16 * 2**20
+_SLACK = 256 * 2**20
+"""Bytes that a part's file may have beyond 16 times the arrays that are expected in it."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint tells of its run, besides the state; see Manifest."""
+    """Tells what a checkpoint holds of its run besides the state. Its fields are Manifest's."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +60,7 @@ class About:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state at one instant, in memory of its own: the run may go on while it is written."""
+    """Holds a state of one instant in memory of its own, so that the run may go on while it is written."""
 
     step: int
     success: float | None
@@ -79,7 +78,10 @@ def take_snapshot(
     success: float | None = None,
     known: Mapping[str, LogEntry] | None = None,
 ) -> Snapshot:
-    """Copies `state`, but for the rows that `known` logs in `root` hold already."""
+    """Copies `state`, but for the rows that `known` logs in `root` hold already.
+
+    Raises ValueError where a key in it cannot be one.
+    """
     known = known or {}
     arrays, values, logs = {}, {}, {}
     for part, tree in state.items():
@@ -93,10 +95,13 @@ def take_snapshot(
 
 
 def write(root: Path, taken: Snapshot, again: bool = False) -> Manifest:
-    """Writes a snapshot as root/step_…, and returns its manifest. Raises OSError with nothing half-written counted.
+    """Writes a snapshot as root/step_…, and returns its manifest.
 
-    again: the same step is there and good. It stays so throughout: the same arrays are written over themselves, and
-    others, as an environment that forgets its episode has them, are not written at all.
+    Args:
+        again: the same step is there and good. It stays so throughout: the same arrays are written over themselves, and
+            others, as an environment that forgets its episode has them, are not written at all.
+
+    Raises OSError, with nothing half-written counted, and ValueError, TypeError for a state that cannot be written.
     """
     # All of it as bytes before the disk is touched: a state that cannot be written must not cost an older checkpoint.
     parts = {part: encode(arrays) for part, arrays in taken.arrays.items() if arrays}
@@ -147,78 +152,94 @@ def write(root: Path, taken: Snapshot, again: bool = False) -> Manifest:
 
 
 def save(root: Path, step: int, state: State, about: About, success: float | None = None) -> Path:
-    """take_snapshot and write in one; returns the checkpoint's path. Raises OSError."""
+    """Takes a snapshot of `state`, writes it, and returns the checkpoint's path. Raises as `write` does."""
     write(root, take_snapshot(root, step, state, about, success))
     return root / f"step_{step:09d}"
 
 
 def load(path: Path, only: Iterable[str] | None = None, expected: State | None = None) -> tuple[dict, Manifest]:
-    """The state (all of it, or the parts named in `only`) and the manifest. Raises CheckpointError.
+    """Returns the state of a checkpoint, and its manifest.
 
-    Every byte that is returned has been checked against the manifest. Logs come back as StoredLog, which reads its
-    files when it is asked for rows. expected: a state of the same run; a part that is far larger than it is refused
-    before it is read.
+    Every byte that is returned has been checked against the manifest, and what `expected` names against its shape and
+    dtype. The caller may trust it. A log comes back as StoredLog, which checks its files when it is asked for rows.
+
+    Args:
+        only: the parts to read, instead of all.
+        expected: arrays and logs, as nested as in the state, that must be there: arrays with the same shape and dtype,
+            logs with columns of the same dtypes and row shapes. There may be more, and values are not compared. A
+            file that is far larger than they are is refused before it is read.
+
+    Raises CheckpointError, which names the file, the key and both shapes.
     """
     manifest = read_manifest(path)
     wanted = set(manifest.values) if only is None else set(only)
-    if missing := wanted - set(manifest.values):
+    expected = {part: split(tree)[:2] for part, tree in (expected or {}).items() if only is None or part in wanted}
+    if missing := (wanted | expected.keys()) - manifest.values.keys():
         raise CheckpointError(f"{path} holds no {', '.join(sorted(missing))}; it may be a policy without its training")
     state = {}
     for part in sorted(wanted):
-        _, expected_logs, _ = split((expected or {}).get(part, {}))
+        arrays, logs = expected.get(part, ({}, {}))
         leaves: dict[str, Any] = {}
-        if part in manifest.files:
-            limit = None if expected is None else _limit(expected.get(part, {}))
-            leaves |= _load_part(path / part_file(part), manifest.files[part], limit)
-        for name, entry in manifest.logs.items():
+        file = path / part_file(part)
+        if entry := manifest.files.get(part):
+            leaves |= read_arrays(file, entry.size, entry.sha256, _limit(arrays) if part in expected else None)
+        check_like(file, leaves, arrays)
+        for name, logged in manifest.logs.items():
             owner, _, key = name.partition(SEPARATOR)
             if owner == part:
-                leaves[key] = StoredLog(path.parent / SEGMENTS, name, entry, expected_logs.get(key))
-        try:
-            state[part] = join(leaves, manifest.values[part])
-        except ValueError as error:
-            raise CheckpointError(f"{path / MANIFEST} is damaged ({error}); use an older checkpoint") from error
+                leaves[key] = log = StoredLog(path.parent / SEGMENTS, name, logged, logs.get(key))
+                if key in logs and log.first < log.last:
+                    log.read(log.first, log.first + 1)  # one that does not fit is told now; the file is kept for later
+        if missing := logs.keys() - leaves.keys():
+            raise CheckpointError(f"{path} holds no {', '.join(sorted(missing))} in {part}; use the code that wrote it")
+        state[part] = join(leaves, manifest.values[part])
     return state, manifest
 
 
 def verify(path: Path, only: Iterable[str] | None = None, verified: set[str] | None = None) -> Manifest:
-    """Reads every byte of a checkpoint, or of the parts named in `only`.
+    """Reads every byte of a checkpoint, or of the parts named in `only`, and returns its manifest.
 
-    Raises CheckpointError with the first file that is not what was written. verified: names of segments that need not
-    be read again; those that were read are added to it.
+    Args:
+        verified: names of segments that need not be read again. Those that were read are added to it.
+
+    Raises CheckpointError, which names the first file that is not what was written.
     """
     manifest = read_manifest(path)
     wanted = set(manifest.values) if only is None else set(only)
     for part, entry in manifest.files.items():
         if part in wanted:
-            _verify(path / part_file(part), entry)
+            verify_file(path / part_file(part), entry.size, entry.sha256)
     verified = set() if verified is None else verified
     for log, logged in manifest.logs.items():
         for segment in logged.segments if log.partition(SEPARATOR)[0] in wanted else ():
             name = segment.name(log)
             if name not in verified:
-                _verify(path.parent / SEGMENTS / name, segment)
+                verify_file(path.parent / SEGMENTS / name, segment.size, segment.sha256)
                 verified.add(name)
     return manifest
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """The checkpoint directories in `root`, oldest first; those that were never finished are left out.
+    """Returns the checkpoint directories in `root`, oldest first, without those that were never finished.
 
     Empty where there is no `root`. Raises CheckpointError where it cannot be read: that is not the same as empty.
     """
-    return [path for path in _directories(root) if _is_finished(path)]
+    return [path for path in _directories(root) if has_manifest(path)]
 
 
 def list_unfinished(root: Path) -> list[Path]:
-    """What was begun as a checkpoint in `root` and never finished, oldest first. Raises CheckpointError."""
-    return [path for path in _directories(root) if not _is_finished(path)]
+    """Returns the checkpoint directories in `root` that were never finished, oldest first. Raises CheckpointError."""
+    return [path for path in _directories(root) if not has_manifest(path)]
 
 
 def newest_valid(root: Path, only: Iterable[str] | None = None) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies (None where there is none), and what was wrong with newer ones.
+    """Returns the newest checkpoint that verifies (None where there is none), and what is wrong with newer ones.
 
-    only: the parts that are to be used. Raises FormatError where the newest is not damaged but other code's.
+    Args:
+        only: the parts that are to be used.
+
+    Raises FormatError where a newer one is not damaged but other code's, and CheckpointError where `root` cannot be
+    read.
     """
     problems = []
     for path in reversed(list_checkpoints(root)):
@@ -234,13 +255,13 @@ def newest_valid(root: Path, only: Iterable[str] | None = None) -> tuple[Path | 
 
 
 def step_of(path: Path) -> int | None:
-    """The step of a checkpoint's name; None for every other name, `step_000000300.bak` among them."""
+    """Returns the step of a checkpoint's name, or None for every other name, `step_000000300.bak` among them."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else None
 
 
 def _directories(root: Path) -> list[Path]:
-    """The directories in `root` that are named as checkpoints are, finished or not, by step."""
+    """Returns the directories in `root` that are named as checkpoints are, finished or not, by step."""
     # Not Path.glob, which takes a directory that it may not read for an empty one.
     try:
         with os.scandir(root) as entries:
@@ -252,36 +273,9 @@ def _directories(root: Path) -> list[Path]:
     return sorted((path for path, step in steps.items() if step is not None), key=steps.__getitem__)
 
 
-def _is_finished(path: Path) -> bool:
-    """Whether there is a manifest. One that may not be looked at counts: reading it will say what is wrong."""
-    try:
-        os.stat(path / MANIFEST)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _load_part(path: Path, entry: File, limit: int | None) -> dict[str, np.ndarray]:
-    try:
-        if limit is not None and entry.size > limit:
-            raise UnexpectedFile(f"has {entry.size} bytes, far more than this run's can have")
-        return decode(read_verified(path, entry.size, entry.sha256))
-    except (OSError, UnexpectedFile) as error:
-        raise unusable(path, error) from error
-
-
-def _verify(path: Path, entry: File | Segment) -> None:
-    try:
-        verify_file(path, entry.size, entry.sha256)
-    except (OSError, UnexpectedFile) as error:
-        raise unusable(path, error) from error
-
-
-def _limit(part: Mapping[str, Any]) -> int:
-    """Bytes that a part's file may have: an optimiser that has begun holds two arrays more for each weight."""
-    return 4 * sum(array.nbytes for array in split(part)[0].values()) + _SLACK
+def _limit(arrays: Mapping[str, np.ndarray]) -> int:
+    """Returns the bytes that a part's file may have: next to one network may lie its targets and an optimiser."""
+    return 16 * sum(array.nbytes for array in arrays.values()) + _SLACK
 
 
 def _sha256(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Nested dicts of arrays, numbers and logs: taken apart to be written, put together again, copied, compared.
+"""Nested dicts of arrays, numbers and logs are taken apart to be written, put together again, and compared.
 
 A state is {part: nested dict}. Its leaves are NumPy arrays, what JSON can hold, and logs.
 """
@@ -17,9 +17,9 @@ Columns = dict[str, np.ndarray]
 
 @runtime_checkable
 class Log(Protocol):
-    """Rows of which the newest are kept and which never change: row `first` up to, not including, row `last`.
+    """Holds rows that never change, the newest of all: row `first` up to, not including, row `last`.
 
-    read(a, b) returns rows a … b - 1 as one array for each column, the rows along the first axis.
+    read(a, b) returns rows a … b - 1 as {column: (b - a, …)}.
     """
 
     first: int
@@ -28,10 +28,10 @@ class Log(Protocol):
 
 
 def split(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, Log], dict[str, Any]]:
-    """A nested dict as its arrays and its logs, by joined keys, and the same nesting with everything else.
+    """Returns the arrays and the logs of a nested dict, by joined keys, and the same nesting with everything else.
 
     A NumPy number is an array without axes, and comes back as one: as a number of Python's it would lose its type.
-    Raises ValueError, TypeError where something cannot be written.
+    Raises ValueError where a key is no string, or could not be told apart again.
     """
     arrays, logs, values = {}, {}, {}
     for key, value in tree.items():
@@ -52,21 +52,19 @@ def split(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarr
 
 
 def join(leaves: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Puts arrays and logs back where split took them from. Raises ValueError where the nesting has no such place."""
+    """Puts arrays and logs back where split took them from."""
     tree = dict(values)
     for joined, leaf in leaves.items():
         *parents, key = joined.split(SEPARATOR)
         node = tree
         for parent in parents:
-            node = node.get(parent)
-            if not isinstance(node, dict):
-                raise ValueError(f"there is no place for {joined}")
+            node = node[parent]
         node[key] = leaf
     return tree
 
 
 def check_savable(tree: Mapping[str, Any]) -> None:
-    """Raises ValueError, TypeError where `tree` cannot come back from a checkpoint as it is; tuples may, as lists."""
+    """Raises ValueError, TypeError where `tree` cannot come back from a checkpoint as it is. Tuples may: as lists."""
     arrays, _, values = split(tree)
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
@@ -76,25 +74,8 @@ def check_savable(tree: Mapping[str, Any]) -> None:
     json.dumps(values, allow_nan=False)
 
 
-def check_like(found: Any, expected: Any, name: str) -> None:
-    """Raises ValueError unless `found` can take the place of `expected`: the same keys throughout, arrays of the same
-    shape and type, values of the same type, and no negative whole number."""
-    if isinstance(expected, Mapping):
-        if not isinstance(found, Mapping) or found.keys() != expected.keys():
-            keys = ", ".join(sorted(map(str, found))) if isinstance(found, Mapping) else type(found).__name__
-            raise ValueError(f"{name} holds {keys:.200}, not {', '.join(sorted(expected)):.200}")
-        for key in expected:
-            check_like(found[key], expected[key], f"{name}{SEPARATOR}{key}")
-    elif isinstance(expected, np.ndarray):
-        kind = (found.dtype, found.shape) if isinstance(found, np.ndarray) else type(found).__name__
-        if kind != (expected.dtype, expected.shape):
-            raise ValueError(f"{name} is {kind}, not {(expected.dtype, expected.shape)}")
-    elif type(found) is not type(expected) or (type(found) is int and found < 0):
-        raise ValueError(f"{name} is {found!r:.80}, which is nothing like {expected!r:.80}")
-
-
 def not_finite(state: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The joined keys of every array and number that holds a NaN or an infinity; logs are not looked into."""
+    """Returns the joined keys of every array and number that holds a NaN or an infinity. Logs are not looked into."""
     bad = []
     for key, value in state.items():
         name = prefix + str(key)
@@ -116,7 +97,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a state or any part of it: equal exactly where every bit of every array, number and log is."""
+    """Returns the SHA-256 of a state or of any part of it.
+
+    Two are equal exactly where every bit of every array, number and log is.
+    """
     sha256 = hashlib.sha256()
     for piece in _pieces(value):
         sha256.update(piece)

@@ -1,10 +1,11 @@
-"""Saving beside training: one thread that writes, one save at a time."""
+"""A thread writes checkpoints beside training, one save at a time."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from checkpoints.manifest import CheckpointError, LogEntry, Manifest
+from checkpoints.disk import CheckpointError
+from checkpoints.manifest import LogEntry, Manifest
 from checkpoints.retention import prune
 from checkpoints.store import About, Snapshot, State, take_snapshot, write
 
@@ -14,7 +15,7 @@ class CheckpointWriter:
 
     Args:
         root: where the checkpoints lie; no other process may write there.
-        keep: how many of the newest stay; see retention.py for what else does.
+        keep: how many of the newest stay. retention.kept tells what else does.
         tell: gets a sentence for each failure, in the writing thread.
         resumed: manifest of the checkpoint in `root` that the run goes on from, whose segments need not be written
             again.
@@ -33,10 +34,13 @@ class CheckpointWriter:
     def save(
         self, step: int, state: State, about: About, success: float | None, before: Callable[[], None] | None = None
     ) -> None:
-        """Copies `state` and returns; it is written in the background, once a save that is in flight has ended.
+        """Waits for a save in flight, copies `state`, and returns while it is written in the background.
 
-        before: called in the writing thread ahead of everything, for what the state relies on; an OSError of it fails
-        the save. Raises ValueError, TypeError where the state cannot be written at all.
+        Args:
+            before: called in the writing thread ahead of everything, for what the state relies on. An OSError of it
+                fails the save.
+
+        Raises ValueError, TypeError where the state cannot be written at all.
         """
         self.wait()
         taken = take_snapshot(self.root, step, state, about, success, self._known)

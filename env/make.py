@@ -1,38 +1,29 @@
 """Environments by name."""
 
-from env.guard import Guarded
+from env.foreign import Guarded, blaming, load_factory
 from env.oracle.kinematics import InverseKinematics
-from env.oracle.planning import OPEN, WIDEST
 from env.oracle.starts import ScriptedStarts
-from env.probe import load_factory
-from env.protocol import EnvError, EnvFailed, GoalEnv
+from env.protocol import EnvError, GoalEnv
 from env.so101.model import ArmModel
-from env.tasks.base import ArmTask, Reward, TaskConfig
-from env.tasks.pick_place import PickPlace
-from env.tasks.push import Push
-from env.tasks.reach import Reach
-
-TASKS: dict[str, type[ArmTask]] = {"reach": Reach, "push": Push, "pick-place": PickPlace}
-DEFAULT_REWARD: Reward = "sparse-reach"
+from env.tasks import TASKS
+from env.tasks.base import Reward, TaskConfig
 
 
 def is_custom(name: str) -> bool:
+    """Tells whether `name` is MODULE:CALLABLE, and no built-in task."""
     return ":" in name
 
 
 def make_envs(name: str, count: int, task: TaskConfig, reward: Reward) -> list[GoalEnv]:
-    """`count` environments; those of a built-in task share one MjModel. Raises EnvError.
+    """Makes `count` environments. Those of a built-in task share one MjModel. Raises EnvError.
 
-    name: a built-in task, or MODULE:CALLABLE, called once for each environment; `task` and `reward` belong to the
-    built-in tasks.
+    name: a built-in task, or MODULE:CALLABLE, which is called once for each environment. `task` and `reward` belong to
+    the built-in tasks.
     """
     if is_custom(name):
         factory = load_factory(name)
-        try:
+        with blaming(name, "calling it"):
             envs = [factory() for _ in range(count)]
-        except Exception as error:  # other people's code fails in its own ways; the sentence says in which
-            kind = EnvFailed if isinstance(error, OSError) else EnvError
-            raise kind(f"--env {name}: calling it failed: {type(error).__name__}: {error}") from error
         if len(set(map(id, envs))) < count:
             raise EnvError(f"--env {name}: it returned the same object twice; each call must make an environment")
         return [Guarded(env, name) for env in envs]
@@ -40,20 +31,11 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward) -> list[G
         raise EnvError(f"--env {name}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own")
     kind = TASKS[name]
     model = ArmModel.load(kind.has_cube)
-    try:
-        envs = [kind(model, task, reward) for _ in range(count)]
-    except ValueError as error:
-        raise EnvError(f"--env {name}: {error}") from error
+    envs = [kind(model, task, reward) for _ in range(count)]
     if task.scripted_starts:
         if not kind.has_cube:
             raise EnvError(f"--task.scripted-starts {task.scripted_starts}: {name} has no cube to be grasped")
-        if not OPEN <= task.scripted_opening <= WIDEST:
-            raise EnvError(
-                f"--task.scripted-opening {task.scripted_opening}: a scripted grasp opens the gripper to {OPEN} rad at "
-                f"least and {WIDEST} at most"
-            )
         ik = InverseKinematics(model)
-        until = (kind.scripted_until if task.scripted_until is None else task.scripted_until) / count
         for env in envs:
-            env.starts = ScriptedStarts(ik, task.scripted_starts, until, task.scripted_opening, task.scripted_astray)
+            env.starts = ScriptedStarts(ik, task.scripted_starts, task.scripted_until / count, task.scripted_astray)
     return envs

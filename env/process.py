@@ -1,6 +1,6 @@
-"""Environments in a process of their own, which step while the caller computes, and come to the same bits.
+"""Steps environments in a process of their own while the caller computes, and comes to the same bits.
 
-A process and not a thread: half of a step is Python, and Python's threads take turns (docs/performance.md).
+It is a process and not a thread: half of a step is Python, and Python's threads take turns (docs/performance.md).
 """
 
 import ctypes
@@ -16,24 +16,25 @@ from typing import Any
 import numpy as np
 
 from env.make import make_envs
-from env.protocol import EnvError, EnvFailed, EnvSpec
+from env.protocol import EnvError, EnvSpec
 from env.tasks.base import Reward, TaskConfig
 from env.vector import VectorEnv, VectorStep
+from errors import UserError
 
 _ROOT = Path(__file__).parents[1]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def make_vector(name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec) -> VectorEnv:
-    """What make_envs makes, side by side. Raises EnvError."""
+    """Puts what make_envs makes side by side. Raises EnvError."""
     return VectorEnv(make_envs(name, count, task, reward), spec)
 
 
 class VectorEnvProcess:
-    """A VectorEnv that lives in another process, with the same methods; `obs` is a copy of its own.
+    """Has the methods of a VectorEnv that lives in another process. `obs` is a copy of its own.
 
     `begin` returns at once, `finish` waits for the step. What is raised there is raised here. The other process ends
-    with this one, however that ends. Its arguments are make_vector's. Raises EnvError; EnvFailed where the other
+    with this one, however that ends. Its arguments are make_vector's. Raises EnvError, with status 1 where the other
     process is gone.
     """
 
@@ -56,28 +57,33 @@ class VectorEnvProcess:
         return self._count
 
     def reset(self, seeds: list[int]) -> None:
-        self._call("reset", seeds)
+        _, self.obs = self._call("reset", seeds)
 
     def begin(self, actions: np.ndarray) -> None:
         """Has every environment begin a step with its row of actions (N, A)."""
         self._send(("step", actions))
 
     def finish(self) -> VectorStep:
-        """What that step led to."""
-        return self._receive()
+        """Returns what that step led to."""
+        step, first_obs = self._receive()
+        self.obs = {key: value.copy() for key, value in step.next_obs.items()}
+        for key, rows in first_obs.items():
+            self.obs[key][step.begun] = rows
+        return step
 
     def step(self, actions: np.ndarray) -> VectorStep:
         self.begin(actions)
         return self.finish()
 
     def state_dict(self) -> dict[str, Any]:
-        return self._call("state_dict")
+        return self._call("state_dict")[0]
 
     def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
-        return self._call("load_state_dict", state, fresh_seeds)
+        fresh, self.obs = self._call("load_state_dict", state, fresh_seeds)
+        return fresh
 
     def close(self) -> None:
-        """Ends the process; a second time it does nothing."""
+        """Ends the process. A second time it does nothing."""
         self._process.kill()
         self._process.communicate()
 
@@ -92,24 +98,24 @@ class VectorEnvProcess:
         except BrokenPipeError:
             raise self._gone() from None
 
-    def _receive(self) -> Any:
+    def _receive(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """Returns what the method returned there, and those observations of `obs` that the result does not hold."""
         try:
             result, obs, error = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError):  # before an answer, or in the middle of one
             raise self._gone() from None
         if error is not None:
             raise error
-        self.obs = obs
-        return result
+        return result, obs
 
-    def _gone(self) -> EnvFailed:
+    def _gone(self) -> EnvError:
         status = self._process.wait()
         how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
-        return EnvFailed(f"the process that the environments step in ended ({how})")
+        return EnvError(f"the process that the environments step in ended ({how})", status=1)
 
 
 def serve() -> None:
-    """The other process: builds environments from the first message, and answers the calls of VectorEnvProcess."""
+    """Builds environments from the first message, and answers the calls of VectorEnvProcess: the other process."""
     # Ctrl-C and a supervisor's SIGTERM are for the process that trains: it asks for one more step, and saves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -123,29 +129,37 @@ def serve() -> None:
             message = pickle.load(messages)
         except EOFError:
             return
-        result = error = None
+        result, obs, error = None, {}, None
         try:
             if envs is None:
                 envs = make_vector(*message)
             else:
                 method, *arguments = message
                 result = getattr(envs, method)(*arguments)
+                obs = _not_in(result, envs.obs)
         except Exception as raised:  # other people's code fails in its own ways; it is raised where it was called from
             error = _picklable(raised)
         try:
-            pickle.dump((result, {} if envs is None else envs.obs, error), answers)
+            pickle.dump((result, obs, error), answers)
             answers.flush()
         except BrokenPipeError:
             return
 
 
+def _not_in(result: Any, obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what of `obs` {key: (N, …)} must be sent beside a method's result: every observation crosses once."""
+    if isinstance(result, VectorStep):
+        return {key: value[result.begun] for key, value in obs.items()}
+    return {} if isinstance(result, dict) else obs  # a state_dict changes none
+
+
 def _picklable(error: Exception) -> Exception:
-    if isinstance(error, EnvError):  # a sentence for the user, who needs no traceback
+    if isinstance(error, UserError):  # a sentence for the user, who needs no traceback
         return error
     error.add_note("In the environments' process:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
     # An exception of somebody's own class can fail in any way on its way through pickle, and must not end the answers.
     except Exception:
-        return EnvFailed(f"an environment failed: {type(error).__name__}: {error}")
+        return EnvError(f"an environment failed: {type(error).__name__}: {error}", status=1)
     return error

@@ -1,4 +1,4 @@
-"""The goal-environment protocol (Gymnasium's GoalEnv convention); env/probe.py checks that an object follows it."""
+"""States the goal-environment protocol (Gymnasium's GoalEnv convention). env/foreign.py checks who follows it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,35 +6,37 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from errors import UserError
+
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
-class EnvError(ValueError):
-    """An environment that does not exist or does not follow the protocol."""
+class EnvError(UserError):
+    """Says that an environment does not exist, does not follow the protocol, or (status 1) could not go on."""
 
 
-class EnvFailed(EnvError):
-    """An environment that follows the protocol, and could not go on: as it is, another try may do better."""
+class SimulationDiverged(RuntimeError):
+    """Says that the simulation met a NaN or an absurd number. Its state is worthless: drop the episode."""
 
 
 class GoalEnv(Protocol):
-    """What train.py needs of an environment.
+    """Lists what train.py needs of an environment.
 
-    Observations are {"observation": (O,), "achieved_goal": (G,), "desired_goal": (G,)}, float32. In `info`, every
-    NumPy array is stored with the transition, as float32, and handed back to compute_reward and the like, with a
-    leading batch axis; plain Python numbers are not. info["is_success"] says whether the goal holds now. Two
-    optional dicts are for curves: info["metrics"] of numbers, each an episode's mean, or its largest where the name
-    ends in _max; info["stages"] of bools, what an episode goes through on its way to success, each counting where
-    it happened at any step.
+    Observations are {"observation": (O,), "achieved_goal": (G,), "desired_goal": (G,)}, float32. Actions are
+    (action_dim,) in [-1, 1]. An `action_space`, where there is one, says so as well.
 
-    Actions are (action_dim,) in [-1, 1]; an `action_space`, where there is one, says so as well.
+    info["is_success"] says whether the goal holds now. Every NumPy array in `info` is stored with the transition, as
+    float32. compute_reward and the like get it back with a leading batch axis. Plain Python numbers are not stored.
+    Two optional dicts are for curves. info["metrics"] holds numbers, each an episode's mean, or its largest where the
+    name ends in _max. info["stages"] holds bools, what an episode goes through on its way to success. Each counts
+    where it happened at any step.
 
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
     `render` (no videos), `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
     `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
-    `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range(gamma)` (None: lowest and
-    highest possible return with that discount), `fingerprint` (None: a string that is another where the simulated
-    model is another; a run is not continued with it).
+    `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range(gamma)` (None: lowest and highest
+    possible return with that discount), `fingerprint` (None: a string that names the simulated model, with another of
+    which a run is not continued).
     """
 
     obs_dim: int
@@ -53,7 +55,7 @@ class GoalEnv(Protocol):
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """Sizes of an environment, as found by trying it."""
+    """Holds the sizes of an environment, as found by trying it."""
 
     obs_dim: int
     goal_dim: int
@@ -65,5 +67,5 @@ class EnvSpec:
 
 
 def info_arrays(info: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The entries of `info` that are stored with a transition: the NumPy arrays."""
+    """Returns the entries of `info` that are stored with a transition: the NumPy arrays."""
     return {key: value for key, value in info.items() if isinstance(value, np.ndarray)}

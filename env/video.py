@@ -1,4 +1,4 @@
-"""Frames to a file that a person can open."""
+"""Writes frames to a file that a person can open."""
 
 import contextlib
 import itertools
@@ -9,32 +9,31 @@ import imageio.v3
 import numpy as np
 from PIL import Image
 
+from errors import UserError
+
 FPS = 25
-"""Frames a second in the file; the arm's 50 control steps a second are thinned to it."""
+"""Frames a second in the file. The arm's 50 control steps a second are thinned to it."""
 STRIDE = 2
 
 
-class VideoError(RuntimeError):
-    """A file name that no writer knows, a frame that is none, or a file that did not come out whole."""
-
-
 def check_video_path(path: Path) -> None:
+    """Raises UserError for a file name that no writer knows."""
     if path.suffix not in (".mp4", ".gif"):
-        raise VideoError(f"--video {path}: the name must end in .mp4 or .gif")
+        raise UserError(f"--video {path}: the name must end in .mp4 or .gif")
 
 
 def check_frame(frame: np.ndarray) -> np.ndarray:
-    """`frame` itself. Raises VideoError where it is not what render() must return: people bring their own."""
+    """Returns `frame` itself. Raises UserError where it is not what render() must return: people bring their own."""
     if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
         return frame
     got = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
-    raise VideoError(f"render() must return (H, W, 3) uint8, and returned {got.removesuffix('Type')}")
+    raise UserError(f"render() must return (H, W, 3) uint8, and returned {got.removesuffix('Type')}")
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending. Raises VideoError.
+    """Writes every second frame of (H, W, 3) uint8 as mp4 or gif, by the name's ending. Raises UserError.
 
-    The file gets its name when it is complete: whatever ends the writing leaves none, or the one that was there.
+    The file gets its name when it is complete. Whatever ends the writing leaves none, or the one that was there.
     """
     check_video_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
         partial.replace(path)
     except OSError as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise VideoError(f"{path} could not be written ({reason}); is there room on the disk?") from error
+        raise UserError(f"{path} could not be written ({reason}); is there room on the disk?", status=1) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,22 +1,21 @@
 """Hindsight Experience Replay: the episode buffer, goal relabelling, and what both tell about goal diversity."""
 
-from her.buffer import Episode, EpisodeTooLong, ReplayBuffer, RowLog, Transition
+from her.buffer import Episode, ReplayBuffer, RowLog, Step
 from her.diversity import GoalHealth, distinct_cells, goal_displacement, goal_health
-from her.relabel import GoalBatch, HERConfig, hindsight_rows, policy_input, sample
+from her.relabel import HERConfig, hindsight_rows, n_step_return, policy_input, sample
 
 __all__ = [
     "Episode",
-    "EpisodeTooLong",
-    "GoalBatch",
     "GoalHealth",
     "HERConfig",
     "ReplayBuffer",
     "RowLog",
-    "Transition",
+    "Step",
     "distinct_cells",
     "goal_displacement",
     "goal_health",
     "hindsight_rows",
+    "n_step_return",
     "policy_input",
     "sample",
 ]

@@ -1,4 +1,4 @@
-"""What the stored episodes tell about the goals that hindsight can teach."""
+"""Statistics of the stored episodes that tell which goals hindsight can teach."""
 
 import math
 from typing import NamedTuple
@@ -6,11 +6,18 @@ from typing import NamedTuple
 import numpy as np
 
 from her.buffer import ReplayBuffer
-from her.relabel import GoalFunction, HERConfig, hindsight_rows, holds_from_the_start, is_met_where_reached, stored_info
+from her.relabel import (
+    GoalFunction,
+    HERConfig,
+    achieved_goal_is_success,
+    hindsight_rows,
+    met_at_episode_start,
+    stored_info,
+)
 
 
 class GoalHealth(NamedTuple):
-    """Statistics of a sample of stored transitions and of the hindsight goals that could be theirs.
+    """Holds statistics of a sample of stored transitions and of the hindsight goals that could be theirs.
 
     A share is nan where the environment has no is_success.
     """
@@ -34,7 +41,7 @@ class GoalHealth(NamedTuple):
 
 
 def goal_displacement(achieved_goals: np.ndarray) -> float:
-    """The farthest that an episode's achieved goal got from where it started, in the goal's unit. (T + 1, G) to ().
+    """Returns how far an episode's achieved goals (T + 1, G) got from the first, at most, in the goal's unit.
 
     Where it is 0, every goal that hindsight could pick is the one that holds from the start: there is nothing to learn.
     """
@@ -42,14 +49,14 @@ def goal_displacement(achieved_goals: np.ndarray) -> float:
 
 
 def distinct_cells(goals: np.ndarray, side: float) -> int:
-    """How many cells of a grid with that `side`, in the goal's unit, hold at least one of the goals (M, G)."""
+    """Counts the cells of a grid with that `side`, in the goal's unit, that hold at least one of the goals (M, G)."""
     return len(np.unique(np.floor(goals / side).astype(np.int64), axis=0))
 
 
 def goal_health(
     buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None, cell: float
 ) -> GoalHealth:
-    """What hindsight finds in `buffer` before any goal is drawn again; from `size` of its transitions.
+    """Measures what hindsight finds in `buffer` before any goal is drawn again, from `size` of its transitions.
 
     `cell` is the side of a cell in the goal's unit. Draws from buffer.rng: hand in a view of the buffer (drawn_by)
     where the run must not notice.
@@ -66,8 +73,8 @@ def goal_health(
     info = stored_info(buffer, rows)
     _, counts = np.unique(buffer.rows["reward"][rows], return_counts=True)
     return GoalHealth(
-        trivial=share(is_success and holds_from_the_start(buffer, rows, hindsight, is_success)),
-        unmet=share(is_success and ~is_met_where_reached(buffer, sources, is_success)),
+        trivial=share(is_success and met_at_episode_start(buffer, rows, hindsight, is_success)),
+        unmet=share(is_success and ~achieved_goal_is_success(buffer, sources, is_success)),
         cells=distinct_cells(reached, cell),
         success_real=share(is_success and is_success(reached, real, info)),
         success_hindsight=share(is_success and is_success(reached, hindsight, info)),

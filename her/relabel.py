@@ -6,9 +6,10 @@ strategies are those of section 4.5. Relabelling happens when a batch is drawn, 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from her.buffer import ReplayBuffer
 
@@ -28,55 +29,27 @@ class HERConfig:
     """Where hindsight goals come from.
     future: a later step of the same episode. final: its last step. episode: any of its steps.
     none: no relabelling, plain SAC."""
-    k: int = 4
+    k: Annotated[float, Ge(0)] = 4.0
     """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled,
     less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
-    ratio: float | None = None
-    """Share of a batch that is relabelled, stated directly; overrides k."""
-    late_ratio: float | None = None
-    """What that share has become by --her.late-from: hindsight finds the first successes, and flatters the risks that
-    led to them (docs/recipe.md). Default: push and pick-place 0.5, where it began above that; others keep it as it
-    is."""
-    late_from: int = 200_000
-    """Environment steps by which the share is --her.late-ratio; it begins to change after half of them."""
+    late_k: Annotated[float, Ge(0)] = 1_000.0
+    """What k falls to by --her.late-from. At k or above: it stays. Early on, hindsight is the only success to learn
+    from. Later it makes risky grasps look too good (docs/recipe.md)."""
+    late_from: Annotated[int, Ge(1)] = 200_000
+    """Environment steps by which k is --her.late-k. It begins to change after half of them."""
     skip_met_at_start: bool = True
-    """Draw another transition where hindsight picks a goal that held at the episode's start already.
+    """Draw another transition where hindsight picks a goal that was met at the episode's start already.
     Such goals teach a policy to leave alone what it has not learnt to move."""
-    capacity: int = 1_000_000
+    capacity: Annotated[int, Ge(1)] = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
 
-    @property
-    def first_share(self) -> float:
-        """Of a batch, how much is relabelled at the start of a run."""
-        return self.k / (self.k + 1) if self.ratio is None else self.ratio
-
     def relabelled_share(self, env_steps: int) -> float:
-        """Of a batch that is drawn after so many environment steps."""
+        """Returns the share of a batch to relabel after `env_steps` steps."""
         if self.strategy == "none":
             return 0.0
-        if self.late_ratio is None:
-            return self.first_share
+        first, late = (k / (k + 1) for k in (self.k, min(self.k, self.late_k)))
         progress = min(1.0, max(0.0, 2 * env_steps / self.late_from - 1))
-        return self.first_share + progress * (self.late_ratio - self.first_share)
-
-
-class GoalBatch(NamedTuple):
-    """Goal-conditioned transitions: what relabelling makes of stored rows. B rows, float32, relabelled bool.
-
-    observation, next_observation (B, O); achieved_goal, next_achieved_goal, desired_goal (B, G); action (B, A);
-    reward, terminated, discount, relabelled (B,).
-    """
-
-    observation: np.ndarray
-    achieved_goal: np.ndarray
-    desired_goal: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    next_observation: np.ndarray
-    next_achieved_goal: np.ndarray
-    terminated: np.ndarray
-    discount: np.ndarray
-    relabelled: np.ndarray
+        return first + progress * (late - first)
 
 
 def hindsight_rows(
@@ -86,7 +59,7 @@ def hindsight_rows(
     steps_after: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The rows whose achieved goal becomes the goal of the transitions leaving `rows`; all arguments and result (B,).
+    """Draws the rows whose achieved goals become the goals of the transitions leaving `rows`. Everything is (B,).
 
     A goal counts from the moment it is reached, that is at a transition's end: for a transition t of an episode of T
     transitions, achieved goals are numbered 0 … T, "future" draws from t + 1 … T, "episode" from 1 … T, "final" is T.
@@ -101,21 +74,21 @@ def hindsight_rows(
 
 
 def stored_info(buffer: ReplayBuffer, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The info arrays (B, …) of the transitions that leave `rows` (B,)."""
+    """Returns the info arrays (B, …) of the transitions that leave `rows` (B,)."""
     return {key[5:]: column[rows] for key, column in buffer.rows.items() if key.startswith("info/")}
 
 
-def is_met_where_reached(buffer: ReplayBuffer, sources: np.ndarray, is_success: GoalFunction) -> np.ndarray:
-    """Whether the states of rows `sources` (B,) meet the goals that were achieved there; (B,) bool."""
+def achieved_goal_is_success(buffer: ReplayBuffer, sources: np.ndarray, is_success: GoalFunction) -> np.ndarray:
+    """Tells whether the states of rows `sources` (B,) meet the goals that were achieved there, (B,) bool."""
     goals = buffer.rows["achieved_goal"][sources]
     # What a state was like, its goal apart, is stored with the transition that led to it.
     return np.asarray(is_success(goals, goals, stored_info(buffer, sources - 1)), bool)
 
 
-def holds_from_the_start(
+def met_at_episode_start(
     buffer: ReplayBuffer, rows: np.ndarray, goals: np.ndarray, is_success: GoalFunction
 ) -> np.ndarray:
-    """Whether `goals` (B, G) are met at the start of the episodes that `rows` (B,) belong to; (B,) bool."""
+    """Tells whether `goals` (B, G) are met at the start of the episodes that `rows` (B,) belong to, (B,) bool."""
     first = rows - buffer.steps_before[rows]
     # No transition leads to the start: the one that leads out of it must do.
     return np.asarray(is_success(buffer.rows["achieved_goal"][first], goals, stored_info(buffer, first)), bool)
@@ -124,12 +97,12 @@ def holds_from_the_start(
 def draw_hindsight(
     buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of `size` transitions (size,), a hindsight goal for each (size, G), and whether it is one to learn from.
+    """Draws rows of `size` transitions (size,), a hindsight goal for each (size, G), and whether it teaches anything.
 
     Hindsight supposes that the state a goal comes from meets it (the paper's section 3.2). Where success takes more
     than a place, as of a cube that is to be held, a cube in flight does not: no goal is taken from it. And a goal that
-    held at its episode's start already is none either: it teaches a policy to leave alone what it has not learnt to
-    move. Such a transition is drawn again, REDRAWS times at most; so where few episodes move what should be moved,
+    was met at its episode's start already is none either: it teaches a policy to leave alone what it has not learnt to
+    move. Such a transition is drawn again, REDRAWS times at most. So where few episodes move what should be moved,
     those few are seen more often (Zhao & Tresp 2018, "Energy-based hindsight experience prioritization", to this end).
     """
     achieved, before, after = buffer.rows["achieved_goal"], buffer.steps_before, buffer.steps_after
@@ -149,60 +122,29 @@ def draw_hindsight(
         if is_success is None:
             useful[:] = True
             break
-        useful[missing] = is_met_where_reached(buffer, sources, is_success)
+        useful[missing] = achieved_goal_is_success(buffer, sources, is_success)
         if config.skip_met_at_start:
-            useful[missing] &= ~holds_from_the_start(buffer, drawn, goals[missing], is_success)
+            useful[missing] &= ~met_at_episode_start(buffer, drawn, goals[missing], is_success)
     return rows, goals, useful
 
 
 def sample(
-    buffer: ReplayBuffer,
-    size: int,
-    config: HERConfig,
-    compute_reward: GoalFunction,
-    compute_terminated: GoalFunction | None = None,
-    is_success: GoalFunction | None = None,
-    *,
-    gamma: float,
-    n_step: int = 1,
-    env_steps: int = 0,
-) -> GoalBatch:
-    """A batch of `size` transitions of which config.relabelled_share(env_steps) carry a goal from hindsight.
+    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None = None, env_steps: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws `size` transitions, of which config.relabelled_share(env_steps) carry a goal from hindsight.
 
-    A relabelled transition gets its reward from compute_reward, for its new goal. Its termination comes from
-    compute_terminated where the environment has one (a success that ended the episode may be none for the new goal,
-    and the other way round); an environment without it ends episodes for reasons that no goal changes, and the stored
-    flag stands. A time limit is in neither: terminated is stored without it, so the target bootstraps past it.
-
-    is_success, of the same signature, tells which goals hindsight can use (draw_hindsight); without it, it uses all.
-
-    With n_step > 1, each row stands for that many transitions at once (n_step_return): `reward` is their discounted
-    sum, `next_observation` what they led to, and `discount` gamma to the power of their number.
+    Returns the rows that they leave (B,), the goal that each is to be taught (B, G), and whether that goal is from
+    hindsight (B,) bool. Those from hindsight come first. is_success tells which goals hindsight can use
+    (draw_hindsight). Without it, hindsight uses all.
     """
     # The first rows of a batch are as good as any: all are drawn independently.
     n = round(size * config.relabelled_share(env_steps))
     hindsight, hindsight_goals, useful = draw_hindsight(buffer, n, config, is_success)
     rows = np.concatenate([hindsight, buffer.sample_rows(size - n)])
     relabelled = np.concatenate([useful, np.zeros(size - n, bool)])
-
-    columns = buffer.rows
-    goals = columns["desired_goal"][rows]
+    goals = buffer.rows["desired_goal"][rows]
     goals[relabelled] = hindsight_goals[useful]
-    reward, terminated, steps = n_step_return(
-        buffer, rows, goals, relabelled, compute_reward, compute_terminated, gamma, n_step
-    )
-    return GoalBatch(
-        observation=columns["observation"][rows],
-        achieved_goal=columns["achieved_goal"][rows],
-        desired_goal=goals,
-        action=columns["action"][rows],
-        reward=reward,
-        next_observation=columns["observation"][rows + steps],
-        next_achieved_goal=columns["achieved_goal"][rows + steps],
-        terminated=terminated.astype(np.float32),
-        discount=(gamma**steps).astype(np.float32),
-        relabelled=relabelled,
-    )
+    return rows, goals, relabelled
 
 
 def n_step_return(
@@ -215,13 +157,17 @@ def n_step_return(
     gamma: float,
     n_step: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the next `n_step` transitions from `rows` (B,) earn towards `goals` (B, G), fewer where the episode ends.
+    """Adds up what the next `n_step` transitions from `rows` (B,) earn towards `goals` (B, G), until an episode ends.
 
     Returns the discounted sum of their rewards (B,) float32, whether the last of them terminated (B,) bool, and how
     many they are (B,): Q is bootstrapped that many steps on, times gamma to their power (Sutton & Barto 2018, section
     7.1; with relabelled goals Yang et al. 2021, "Bias-reduced multi-step hindsight experience replay for efficient
-    multi-goal reinforcement learning", arXiv:2102.12962, who measure its bias). What is `relabelled` (B,) is judged
-    anew at each of the steps.
+    multi-goal reinforcement learning", arXiv:2102.12962, who measure its bias).
+
+    What is `relabelled` (B,) is judged anew at each of the steps: its reward by compute_reward, its termination by
+    compute_terminated where the environment has one. (A success that ended the episode may be none for the new goal,
+    and the other way round.) An environment without it ends episodes for reasons that no goal changes, and the stored
+    flag stands. A time limit is in neither: terminated is stored without it, so the target bootstraps past it.
     """
     columns = buffer.rows
     total, terminated = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool)
@@ -248,7 +194,7 @@ def n_step_return(
 def policy_input(
     observation: np.ndarray, achieved_goal: np.ndarray, desired_goal: np.ndarray, goal_scale: float
 ) -> np.ndarray:
-    """What the networks see: the observation, and how far the goal still is. (…, O), (…, G), (…, G) to (…, O + G).
+    """Returns what the networks see: the observation, and how far the goal is. (…, O), (…, G), (…, G) to (…, O + G).
 
     The goal enters as desired - achieved: the way to go rather than a place, which generalises over places.
     `goal_scale` brings it to about 1 (0.1 m times 10, say), as the observations are.

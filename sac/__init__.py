@@ -1,7 +1,7 @@
 """Soft Actor-Critic: networks, losses, the agent, what goes on inside it, its device, and exploration before it."""
 
 from sac.agent import SAC, CompilerUnavailable, SACConfig
-from sac.device import DeviceError, DeviceName, choose_products, describe_device, select_device
+from sac.device import DeviceName, choose_products, describe_device, select_device
 from sac.exploration import HeldRandomActions
 from sac.inspection import Inspection, inspect
 from sac.update import Batch
@@ -10,7 +10,6 @@ __all__ = [
     "SAC",
     "Batch",
     "CompilerUnavailable",
-    "DeviceError",
     "DeviceName",
     "HeldRandomActions",
     "Inspection",

@@ -1,13 +1,15 @@
 """The SAC agent: networks, targets, optimisers and temperature, and the one gradient step that moves them all."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from sac import losses
@@ -15,50 +17,44 @@ from sac.capture import Captured
 from sac.networks import Actor, Critics
 from sac.update import Batch, Metrics, Moments, Update
 
+INITIAL_ALPHA = 0.05
+"""Temperature at the start. It is learnt from there."""
+
 
 @dataclass(frozen=True)
 class SACConfig:
     """Soft Actor-Critic. docs/experiments.md holds the runs behind the defaults."""
 
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: Annotated[tuple[int, ...], Interval(ge=1, le=2**16)] = (256, 256, 256)
     """Width of each hidden layer, for the actor and for each critic."""
     layer_norm: bool = True
     """Layer normalisation in the critics: keeps Q-values bounded far from the data."""
-    lr: float = 5e-4
+    lr: Annotated[float, Gt(0)] = 5e-4
     """Adam's learning rate for actor, critics and temperature."""
-    lr_decay_after: int | None = None
+    lr_decay_after: Annotated[int, Ge(1)] = 40_000
     """Updates after which the learning rate falls: at twice as many it is lr / 4, at three times lr / 9.
-    More than the run has: it stays. Default: reach 2000, pick-place 80000, others 40000."""
-    gamma: float = 0.98
-    """Discount per environment step. The horizon it looks ahead, 1 / (1 - gamma), should cover the task."""
-    n_step: int = 4
-    """Steps whose rewards the critics' target adds up before it bootstraps; 1 is SAC to the letter."""
-    tau: float = 0.01
+    More than the run has: it stays."""
+    tau: Annotated[float, Interval(gt=0, le=1)] = 0.01
     """Share of the online critics that moves into the target critics at each update."""
-    average_tau: float = 1e-3
+    average_tau: Annotated[float, Interval(gt=0, le=1)] = 1e-3
     """Share of the actor that moves into its running average at each update.
     The average is what is evaluated and kept as the policy. Of the untrained actor a share of about
     exp(-average_tau * updates) is left in it. 1 is the actor itself."""
-    batch_size: int = 256
-    """Transitions per update."""
-    init_alpha: float = 0.05
-    """Temperature at the start; it is learnt from there."""
-    target_entropy: float | None = None
-    """Entropy (nats) that the temperature steers the policy to.
-    None is -(action dimensions) / 2; push and pick-place train with -6."""
+    target_entropy: Annotated[float, Interval(ge=-4, le=0.69)] = -0.5
+    """Entropy that the temperature steers the policy to, in nats for each action dimension (the paper's is -1)."""
     backup_entropy: bool = False
     """Include the entropy bonus in the critics' target, as in the paper.
-    Without it Q is the plain return, which can be clipped to its possible range. Needs n_step 1."""
+    Without it Q is the plain return, which can be clipped to its possible range. Needs --n-step 1."""
     clip_target: bool = True
     """Clip the critics' target to the range of the return, where the environment states one."""
 
 
 class CompilerUnavailable(RuntimeError):
-    """PyTorch's compiler does not work here; the message is its reason."""
+    """PyTorch's compiler does not work here. The message is its reason."""
 
 
 class SAC:
-    """Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
+    """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
     Args:
         obs_dim, action_dim: sizes of the policy's input and of an action in [-1, 1].
@@ -81,7 +77,7 @@ class SAC:
         self.device = device
         self.obs_dim = obs_dim
         self.action_dim = action_dim
-        self.target_entropy = -action_dim / 2 if config.target_entropy is None else config.target_entropy
+        self.target_entropy = action_dim * config.target_entropy
         # The entropy bonus adds to the return, so the rewards' range is no bound on Q once it is in the backup.
         self.target_bounds = return_range if config.clip_target and not config.backup_entropy else None
 
@@ -90,7 +86,7 @@ class SAC:
         self.critic = Critics(obs_dim, action_dim, config.hidden, config.layer_norm, init).to(device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_average = deepcopy(self.actor).requires_grad_(False)
-        self.log_alpha = torch.tensor(float(np.log(config.init_alpha)), device=device)
+        self.log_alpha = torch.tensor(math.log(INITIAL_ALPHA), device=device)
 
         # The parameters' own memory, without their history: a gradient is taken of what it is asked for alone.
         self._actor, self._actor_average, self._critic, self._critic_target = (
@@ -120,23 +116,23 @@ class SAC:
 
     @property
     def alpha(self) -> Tensor:
-        """The temperature, detached: only temperature_loss may move it."""
+        """Returns the temperature, detached: only temperature_loss may move it."""
         return self.log_alpha.exp().detach()
 
     def sample_action(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """A reparameterised action (B, A) for obs (B, O), and its log-probability (B,)."""
+        """Draws a reparameterised action (B, A) for obs (B, O). Returns it and its log-probability (B,)."""
         mean, log_std = self.actor(obs)
         noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
         return losses.squash(mean, log_std, noise)
 
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """Actions (N, A) float32 in [-1, 1], drawn from the policy, for observations (N, O)."""
+        """Draws actions (N, A) float32 in [-1, 1] from the policy, for observations (N, O)."""
         return self.sample_action(torch.from_numpy(obs).to(self.device))[0].cpu().numpy()
 
     @torch.no_grad()
     def act_deterministic(self, obs: np.ndarray) -> np.ndarray:
-        """tanh of the average policy's mean, (N, A), for observations (N, O): how a trained policy is evaluated.
+        """Returns tanh of the average policy's mean, (N, A), for observations (N, O), as a trained policy is evaluated.
 
         With a constant learning rate the actor never settles; the average of its last updates does (Polyak & Juditsky
         1992, "Acceleration of stochastic approximation by averaging").
@@ -144,11 +140,12 @@ class SAC:
         return torch.tanh(self.actor_average(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
 
     def compile(self, batch_size: int) -> None:
-        """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster. Its two
-        halves run side by side from then on, each with as many threads as PyTorch is set to. (On a GPU, PyTorch 2.11's
-        compiler fails on it, and a graph, which needs no compiling, is captured instead.)
+        """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster.
 
-        It takes half a minute the first time on a machine. Raises CompilerUnavailable; the agent is as it was then.
+        Its two halves run side by side from then on, each with as many threads as PyTorch is set to. It takes half a
+        minute the first time on a machine. Raises CompilerUnavailable, and the agent is as it was then.
+
+        (On a GPU, PyTorch 2.11's compiler fails on it, and a graph, which needs no compiling, is captured instead.)
         """
         eager = self._step_critic, self._step_actor
         options = {
@@ -178,7 +175,7 @@ class SAC:
         self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
 
     def update(self, batch: Batch) -> Metrics:
-        """One gradient step of everything on one batch, or one after the other on K of them: (B, …) or (K, B, …).
+        """Takes a gradient step of everything on one batch (B, …), or one after the other on K of them (K, B, …).
 
         Returns metrics, means over the K, as 0-d tensors: reading them is the caller's synchronisation, not ours.
         """
@@ -224,8 +221,10 @@ class SAC:
         return critic_metrics | actor_metrics
 
     def _side_by_side(self, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-        """Both results; at once where there is a second thread, or on a GPU, which halves of this size do not fill.
-        Neither may change what the other reads."""
+        """Returns both results: at once where there is a second thread, or on a GPU, which such halves do not fill.
+
+        Neither may change what the other reads.
+        """
         if self._side_stream is not None:
             self._side_stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._side_stream):
@@ -243,15 +242,17 @@ class SAC:
         return aside.result(), ours
 
     def learning_rate(self, updates: int) -> float:
-        """Constant at first, then falling: what has been learnt by then is to settle (docs/experiments.md). It depends
-        on the updates alone, not on how long the run is to be, so that a longer run is the same run."""
+        """Returns the learning rate: constant at first, then falling, so that what has been learnt settles.
+
+        It depends on the updates alone, not on how long the run is to be, so that a longer run is the same run.
+        """
         settled = self.config.lr_decay_after
-        if settled is None or updates <= settled:
+        if updates <= settled:
             return self.config.lr
         return self.config.lr * (settled / updates) ** 2
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
+        """Returns everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
         return {
             "actor": _to_numpy(self.actor.state_dict()),
             "actor_average": _to_numpy(self.actor_average.state_dict()),
@@ -266,7 +267,7 @@ class SAC:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what state_dict returned. Raises RuntimeError or ValueError where the networks' sizes differ.
+        """Restores what state_dict returned, for networks of the same sizes.
 
         The generator goes on where it stood only on a device of the same kind: a CPU's and a GPU's generator share no
         state, so after a change of device the noise is another, seeded, sequence.
@@ -303,10 +304,6 @@ def _to_torch(tree: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def _load_moments(moments: Moments, state: dict[str, dict[str, np.ndarray]]) -> None:
-    """In place. Raises ValueError where a moment has another size or type."""
     for kind, tensors in moments._asdict().items():
         for name, tensor in tensors.items():
-            found = np.asarray(state[kind][name])
-            if (found.shape, found.dtype) != (tensor.shape, np.float32):
-                raise ValueError(f"{kind} of {name} is {found.dtype}{found.shape}, not {tuple(tensor.shape)}")
-            tensor.copy_(torch.from_numpy(found))
+            tensor.copy_(torch.from_numpy(np.asarray(state[kind][name])))

@@ -1,5 +1,7 @@
-"""Updates recorded once as a GPU graph, and launched whole from then on: small networks are slower to launch than to
-compute. Graphs are recorded by hand; CUDA and ROCm show the same interface."""
+"""Updates recorded once as a GPU graph, and launched whole from then on: small networks are slow to launch.
+
+Graphs are recorded by hand. CUDA and ROCm show the same interface.
+"""
 
 from collections.abc import Callable
 
@@ -15,7 +17,7 @@ Recorder = Callable[[Callable[[], dict[str, Tensor]]], tuple[dict[str, Tensor], 
 
 
 def record_gpu_graph(function: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], Callable[[], None]]:
-    """`function` as a graph: its results' memory, and what computes them anew. It is recorded, and not run."""
+    """Records `function`, without running it. Returns its results' memory, and what computes them anew."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         results = function()
@@ -23,13 +25,13 @@ def record_gpu_graph(function: Callable[[], dict[str, Tensor]]) -> tuple[dict[st
 
 
 class Captured:
-    """`function` of arrays, launched as one graph for each combination of their shapes.
+    """Launches `function` of arrays as one graph for each combination of their shapes.
 
     Args:
         function: takes tensors, changes others in place, and returns tensors by name. What it changes must stay where
             it is in memory.
         snapshot: returns what undoes the runs of the warm-up.
-        record: records a function without running it; another than a GPU's is for tests.
+        record: records a function without running it. Another than a GPU's is for tests.
     """
 
     def __init__(

@@ -5,23 +5,24 @@ from typing import Literal
 
 import torch
 
+from errors import UserError
+
 DeviceName = Literal["auto", "cpu", "cuda"]
 FLOAT32_PRODUCT_ERROR = 1e-5
 """Relative error of a 256 × 256 product: float32 stays near 1e-6, bfloat16 and TF32 lie beyond 1e-4."""
 
 
-class DeviceError(RuntimeError):
-    """The device that was asked for is not there."""
-
-
 def select_device(name: DeviceName) -> torch.device:
-    """The device for `name`; "auto" is the GPU where PyTorch sees one, else the CPU (train.py tries both instead:
-    training/device_choice.py). Raises DeviceError."""
+    """Returns the device for `name`. "auto" is the GPU where PyTorch sees one, else the CPU. Raises UserError.
+
+    (train.py tries both instead: training/device_choice.py.)
+    """
     if name == "cuda" and not torch.cuda.is_available():
         build = "ROCm" if torch.version.hip else "CUDA" if torch.version.cuda else "CPU-only"
-        raise DeviceError(
+        raise UserError(
             f"--device cuda: PyTorch {torch.__version__} (a {build} build) sees no GPU; install a ROCm or CUDA build "
-            "that matches the driver (README, 'On a GPU'), or use --device cpu"
+            "that matches the driver (docs/gpu.md), or use --device cpu",
+            status=1,
         )
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")
@@ -29,8 +30,11 @@ def select_device(name: DeviceName) -> torch.device:
 
 
 def choose_products(device: torch.device, reduced_precision: bool) -> None:
-    """Sets how float32 matrix products are computed from now on, in the whole process: in reduced precision where that
-    is asked for (bfloat16 on a CPU, TF32 on a GPU), else exactly, and the fastest way there is."""
+    """Sets how float32 matrix products are computed from now on, in the whole process.
+
+    In reduced precision where that is asked for (bfloat16 on a CPU, TF32 on a GPU), else exactly, and the fastest way
+    there is.
+    """
     if reduced_precision:
         torch.set_float32_matmul_precision("medium")
     elif device.type == "cpu":
@@ -40,7 +44,7 @@ def choose_products(device: torch.device, reduced_precision: bool) -> None:
 
 
 def use_fastest_exact_products() -> str:
-    """Lets float32 matrix products take the CPU's fastest path that is still float32; returns the precision chosen.
+    """Lets float32 matrix products take the CPU's fastest path that is still float32. Returns the precision chosen.
 
     On some CPUs (AMD's with AVX-512, say) PyTorch's "medium" sends them down another library's path at twice the speed
     and the same accuracy; on others it means bfloat16. So it is tried on one product, and kept where the error is
@@ -57,7 +61,7 @@ def use_fastest_exact_products() -> str:
 
 
 def describe_device(device: torch.device) -> str:
-    """One line: device, its name and architecture, and the versions that decide what the numbers will be."""
+    """Describes in one line the device, its name and architecture, and the versions that decide the numbers."""
     if device.type == "cpu":
         return (
             f"cpu · {platform.machine()}, {torch.get_num_threads()} threads, "

@@ -6,10 +6,10 @@ import numpy as np
 
 
 class HeldRandomActions:
-    """Uniform random actions, each held for `hold` steps on average.
+    """Draws uniform random actions, each held for `hold` steps on average.
 
-    Actions here are changes of a servo's target: drawn afresh at each step they cancel out, and the arm trembles where
-    it stands. Held ones carry it across its workspace. At each step, each environment draws a new action with
+    Where actions are changes of a servo's target, those drawn afresh at each step cancel out, and the arm trembles
+    where it stands. Held ones carry it across its workspace. At each step, each environment draws a new action with
     probability 1 / hold.
     """
 
@@ -21,7 +21,7 @@ class HeldRandomActions:
         self.action = rng.uniform(-1, 1, (num_envs, action_dim)).astype(np.float32)
 
     def __call__(self) -> np.ndarray:
-        """The next actions, (N, A) float32 in [-1, 1]."""
+        """Returns the next actions, (N, A) float32 in [-1, 1]."""
         fresh = self.rng.uniform(-1, 1, self.action.shape).astype(np.float32)
         redraw = self.rng.random(len(self.action)) < 1 / self.hold
         self.action = np.where(redraw[:, None], fresh, self.action)

@@ -1,4 +1,4 @@
-"""What goes on inside the agent, seen through one batch: it computes anew what an update would, and changes nothing."""
+"""A look inside the agent through one batch: it computes anew what an update would, and changes nothing."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -18,17 +18,17 @@ SATURATED = 0.99
 
 
 class Inspection(NamedTuple):
-    """curves: numbers by their TensorBoard tags; histograms: arrays (M,) by theirs (docs/curves.md explains each)."""
+    """Holds numbers (curves) and arrays (M,) (histograms) by their TensorBoard tags. docs/curves.md explains each."""
 
     curves: dict[str, float]
     histograms: dict[str, np.ndarray]
 
 
 def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
-    """Q-values, TD errors, the policy, gradients, weights and steps of `agent` on a batch (B, …) on its device.
+    """Measures Q-values, TD errors, the policy, gradients, weights and steps of `agent` on a batch (B, …).
 
-    The noise of the actions comes from `generator`, on the same device. Costs about as much as one update without
-    the compiler.
+    The batch and `generator`, from which the noise of the actions comes, are on the agent's device. It costs about as
+    much as one update without the compiler.
     """
     config = agent.config
 
@@ -85,23 +85,23 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
 
 
 def quantiles(name: str, values: Tensor) -> dict[str, Tensor]:
-    """The 5 %, 50 % and 95 % quantiles of `values` (…), by names that end in them."""
+    """Returns the 5 %, 50 % and 95 % quantiles of `values` (…), by names that end in them."""
     shares = torch.tensor([0.05, 0.5, 0.95])
     return dict(zip((f"{name}_{p}" for p in ("p05", "p50", "p95")), quantile(values, shares), strict=True))
 
 
 def quantile(values: Tensor, shares: Tensor) -> Tensor:
-    """The quantiles (…) of `values` (…): of the first of them, where they are more than PyTorch sorts for this."""
+    """Returns quantiles of `values` (…): of the first of them, where they are more than PyTorch sorts for this."""
     return values.flatten()[:MOST_SORTED].quantile(shares.to(values.device))
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
-    """The Euclidean norm of all of them together, ()."""
+    """Returns the Euclidean norm of all of them together, ()."""
     return torch.stack([tensor.detach().norm() for tensor in tensors]).norm()
 
 
 def dead_units(net: nn.Sequential, obs: Tensor) -> Tensor:
-    """Of the layer with most of them: the share of its units that no observation (B, O) of the batch wakes, ()."""
+    """Returns the share of units that no observation (B, O) wakes, (), in the layer with most of them."""
     shares, x = [], obs.unsqueeze(0)
     for layer in net:
         x = layer(x)
@@ -111,6 +111,6 @@ def dead_units(net: nn.Sequential, obs: Tensor) -> Tensor:
 
 
 def relative_step(network: nn.Module, moments: Moments, lr: float) -> Tensor:
-    """The norm of Adam's last step, as a share of the weights' norm, ()."""
+    """Returns the norm of Adam's last step, as a share of the weights' norm, ()."""
     weights: Parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
     return norm(last_adam_step(moments, lr).values()) / norm(weights.values())

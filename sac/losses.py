@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The reparameterised action and its log-probability ([SAC] equation 8 and appendix C).
+    """Computes the reparameterised action and its log-probability ([SAC] equation 8 and appendix C).
 
     mean, log_std, noise: (B, A), noise ~ N(0, 1). Returns action = tanh(u), u = mean + std * noise, in (-1, 1), (B, A),
     and log pi(action) = log N(u; mean, std) - sum log(1 - tanh(u)^2), (B,).
@@ -34,7 +34,7 @@ def td_target(
     discount: Tensor,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """The value that both critics regress on ([SAC] equations 3 and 5, with the minimum of the critics from [TD3]).
+    """Computes the value that both critics regress on ([SAC] equations 3 and 5, with [TD3]'s minimum of the critics).
 
     reward, discount (B,), terminated (B,) in {0, 1}, next_q (E, B) of the *target* critics, next_log_prob (B,). Returns
     (B,): r + discount (1 - terminated) (min_i Q_i(s', a') - alpha log pi(a'|s')), discount being gamma where s' is one
@@ -48,7 +48,7 @@ def td_target(
 
 
 def critic_loss(q: Tensor, target_q: Tensor) -> Tensor:
-    """Sum over the critics of the mean squared Bellman error: twice [SAC] equation 5, whose 1/2 Adam would undo.
+    """Sums the critics' mean squared Bellman errors: twice [SAC] equation 5, whose 1/2 Adam would undo.
 
     q (E, B), target_q (B,) to ().
     """
@@ -56,16 +56,16 @@ def critic_loss(q: Tensor, target_q: Tensor) -> Tensor:
 
 
 def actor_loss(alpha: Tensor | float, log_prob: Tensor, q: Tensor) -> Tensor:
-    """[SAC] equation 7: E[alpha log pi(a|s) - min_i Q_i(s, a)]. log_prob (B,), q (E, B) to ()."""
+    """Computes [SAC] equation 7: E[alpha log pi(a|s) - min_i Q_i(s, a)]. log_prob (B,), q (E, B) to ()."""
     return (alpha * log_prob - q.amin(0)).mean()
 
 
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """[SAC] equation 18: E[-alpha (log pi(a|s) + target_entropy)], alpha = exp(log_alpha). log_prob (B,) to ()."""
+    """Computes [SAC] equation 18: E[-alpha (log pi(a|s) + target_entropy)], alpha = exp(log_alpha). log_prob (B,)."""
     return -(log_alpha.exp() * (log_prob.detach() + target_entropy)).mean()
 
 
 @torch.no_grad()
 def polyak_update(target: list[Tensor], online: list[Tensor], tau: float) -> None:
-    """In place, target <- (1 - tau) target + tau online ([SAC] algorithm 1, last line of the gradient step)."""
+    """Moves, in place, target <- (1 - tau) target + tau online ([SAC] algorithm 1, last line of the gradient step)."""
     torch._foreach_lerp_(target, online, tau)

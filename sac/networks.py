@@ -10,7 +10,7 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 class StackedLinear(nn.Module):
-    """E independent linear layers evaluated by one batched matrix product.
+    """Evaluates E independent linear layers by one batched matrix product.
 
     Maps (E, B, in_features) to (E, B, out_features). Each layer starts from U(-1/sqrt(in), 1/sqrt(in)), PyTorch's own
     choice for a linear layer, drawn from `generator` so that no global random state is involved.
@@ -30,7 +30,7 @@ class StackedLinear(nn.Module):
 
 
 class StackedLayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) of (E, B, features), each of the E networks with its own gain and offset."""
+    """Normalises (E, B, features) (Ba et al. 2016), each of the E networks with its own gain and offset."""
 
     def __init__(self, stack: int, features: int):
         super().__init__()
@@ -42,7 +42,7 @@ class StackedLayerNorm(nn.Module):
 
 
 def stacked_mlp(stack: int, sizes: tuple[int, ...], layer_norm: bool, generator: torch.Generator) -> nn.Sequential:
-    """E multilayer perceptrons side by side: linear (, layer norm), ReLU, …, linear."""
+    """Builds E multilayer perceptrons side by side: linear (, layer norm), ReLU, …, linear."""
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         layers.append(StackedLinear(stack, n_in, n_out, generator))
@@ -54,14 +54,14 @@ def stacked_mlp(stack: int, sizes: tuple[int, ...], layer_norm: bool, generator:
 
 
 class Actor(nn.Module):
-    """Mean and log standard deviation of the Gaussian that tanh squashes into an action."""
+    """Computes mean and log standard deviation of the Gaussian that tanh squashes into an action."""
 
     def __init__(self, obs_dim: int, action_dim: int, hidden: tuple[int, ...], generator: torch.Generator):
         super().__init__()
         self.net = stacked_mlp(1, (obs_dim, *hidden, 2 * action_dim), False, generator)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """obs (B, O) to mean (B, A) and log_std (B, A), log_std within [LOG_STD_MIN, LOG_STD_MAX]."""
+        """Maps obs (B, O) to mean (B, A) and log_std (B, A), log_std within [LOG_STD_MIN, LOG_STD_MAX]."""
         mean, raw = self.net(obs.unsqueeze(0)).squeeze(0).chunk(2, dim=-1)
         # A smooth bound: a hard clamp would have no gradient once the standard deviation has left the range.
         log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1)
@@ -69,7 +69,7 @@ class Actor(nn.Module):
 
 
 class Critics(nn.Module):
-    """E action-value functions Q_i(s, a), by default the twins of clipped double Q-learning (Fujimoto et al. 2018)."""
+    """Computes E action values Q_i(s, a), by default the twins' of clipped double Q-learning (Fujimoto et al. 2018)."""
 
     def __init__(
         self,
@@ -85,6 +85,6 @@ class Critics(nn.Module):
         self.net = stacked_mlp(stack, (obs_dim + action_dim, *hidden, 1), layer_norm, generator)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """obs (B, O), action (B, A) to the E values of each pair, (E, B)."""
+        """Maps obs (B, O) and action (B, A) to the E values of each pair, (E, B)."""
         pair = torch.cat([obs, action], dim=-1)
         return self.net(pair.expand(self.stack, *pair.shape)).squeeze(-1)

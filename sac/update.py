@@ -1,4 +1,4 @@
-"""One gradient step of SAC, as two pure halves that eager PyTorch and its compiler run alike."""
+"""The gradient step of SAC, as two pure halves that eager PyTorch and its compiler run alike."""
 
 from copy import deepcopy
 from typing import NamedTuple
@@ -19,7 +19,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 class Batch(NamedTuple):
-    """Transitions as SAC sees them: obs, next_obs (B, O); action (B, A); reward, terminated, discount (B,); float32.
+    """Holds transitions, float32: obs and next_obs (B, O), action (B, A), reward, terminated and discount (B,).
 
     Of n steps at once: reward is their discounted sum, next_obs what they led to, and discount is gamma^n.
     """
@@ -33,8 +33,10 @@ class Batch(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Adam's state (Kingma & Ba 2015, arXiv:1412.6980), by the names of the parameters: how many steps it has taken
-    (0-d), and the running averages of the gradient and of its square."""
+    """Holds Adam's state (Kingma & Ba 2015, arXiv:1412.6980), by the names of the parameters.
+
+    How many steps it has taken (0-d), and the running averages of the gradient and of its square.
+    """
 
     step: Parameters
     exp_avg: Parameters
@@ -42,13 +44,13 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, parameters: Parameters) -> "Moments":
-        """Before the first step."""
+        """Returns the state before the first step."""
         step = {name: torch.zeros((), device=value.device) for name, value in parameters.items()}
         return cls(step, *({name: torch.zeros_like(value) for name, value in parameters.items()} for _ in range(2)))
 
 
 def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, lr: Tensor) -> Parameters:
-    """The parameters after one step of PyTorch's Adam. `moments` move in place, `parameters` do not."""
+    """Returns the parameters after one step of PyTorch's Adam. `moments` move in place, `parameters` do not."""
     after = {name: value.clone() for name, value in parameters.items()}
     # The compiler fuses the step with the gradients if it is spelled out; eager PyTorch has it as one kernel.
     compiling = torch.compiler.is_compiling()
@@ -71,8 +73,10 @@ def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, l
 
 
 def last_adam_step(moments: Moments, lr: float) -> Parameters:
-    """What Adam's last step, with the learning rate `lr`, took from the parameters (Kingma & Ba 2015, algorithm 1);
-    zeros before the first."""
+    """Returns what Adam's last step, with the learning rate `lr`, took from the parameters. Zeros before the first.
+
+    Source: Kingma & Ba 2015, algorithm 1.
+    """
 
     def step(name: str) -> Tensor:
         taken = moments.step[name].clamp(min=1)
@@ -83,7 +87,7 @@ def last_adam_step(moments: Moments, lr: float) -> Parameters:
 
 
 class Update:
-    """The two halves of a gradient step: the critics' and the actor's.
+    """Computes the two halves of a gradient step: the critics' and the actor's.
 
     Both start from the same parameters: the actor climbs the critics as they were before their own step, not after it
     as in the paper's algorithm 1. So neither waits for the other, and each can have a core. A half returns the
@@ -127,7 +131,7 @@ class Update:
         batch: Batch,
         noise: Tensor,
     ) -> tuple[Parameters, Metrics]:
-        """One step of both critics on the squared error to the target critics' bootstrapped value; the targets follow.
+        """Steps both critics on the squared error to the target critics' bootstrapped value. The targets follow.
 
         noise (B, A), standard normal, makes the next action. Moves critic_target and moments in place. Returns the
         critics' new parameters, and metrics as 0-d tensors.
@@ -167,8 +171,9 @@ class Update:
         batch: Batch,
         noise: Tensor,
     ) -> tuple[Parameters, Tensor, Metrics]:
-        """One step of the policy up the critics' minimum, and one of the temperature towards the target entropy; the
-        average policy follows.
+        """Steps the policy up the critics' minimum, and the temperature towards the target entropy.
+
+        The average policy follows.
 
         noise (B, A), standard normal, makes the action. Moves actor_average and both moments in place. Returns the
         actor's new parameters, the new log_alpha, and metrics as 0-d tensors.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import tyro
+from training.options import differences
 
 from training.config import TrainConfig
-from training.options import differences
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

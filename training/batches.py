@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import her
-from env import EnvError, GoalEnv, VectorStep
+from env import EnvError, GoalEnv
 from sac import Batch
 from training.config import TrainConfig
 
@@ -12,40 +12,41 @@ UPDATES_AT_ONCE = 16
 """Updates whose batches are drawn, relabelled and handed over together, at most."""
 
 
-def transition_of(obs: dict[str, np.ndarray], action: np.ndarray, step: VectorStep) -> her.Transition:
-    """What the buffer stores of a `step` of N environments that acted on `obs` (N, …) with `action` (N, A)."""
-    return her.Transition(
-        obs, action, step.reward, step.next_obs, step.terminated, step.truncated, step.info, step.diverged
-    )
+def draw(
+    buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws rows (B,), the goals that they are taught (B, G), and which of these are hindsight's (B,): her.sample."""
+    return her.sample(buffer, size, config.her, getattr(relabel_env, "is_success", None), env_steps)
 
 
-def draw(buffer: her.ReplayBuffer, judge: GoalEnv, config: TrainConfig, env_steps: int, size: int) -> her.GoalBatch:
-    """`size` transitions, relabelled as `config` asks for after `env_steps`, rewarded by `judge`. Raises EnvError."""
-    batch = her.sample(
-        buffer,
-        size,
-        config.her,
-        judge.compute_reward,
-        getattr(judge, "compute_terminated", None),
-        getattr(judge, "is_success", None),
-        gamma=config.sac.gamma,
-        n_step=config.sac.n_step,
-        env_steps=env_steps,
+def to_batches(
+    buffer: her.ReplayBuffer,
+    relabel_env: GoalEnv,
+    config: TrainConfig,
+    drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
+    count: int,
+    goal_scale: float,
+    device: torch.device,
+) -> Batch:
+    """Turns K · B transitions that were drawn into K batches (K, B, …) of the plain ones that SAC learns from.
+
+    Raises EnvError where `relabel_env` gives a reward that is not finite.
+    """
+    rows, goals, _ = drawn
+    terminates = getattr(relabel_env, "compute_terminated", None)
+    reward, terminated, steps = her.n_step_return(
+        buffer, *drawn, relabel_env.compute_reward, terminates, config.gamma, config.n_step
     )
-    if not np.isfinite(batch.reward).all():
+    if not np.isfinite(reward).all():
         raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
-    return batch
-
-
-def to_batches(batch: her.GoalBatch, count: int, goal_scale: float, device: torch.device) -> Batch:
-    """Goal-conditioned transitions (K · B, …) as K batches (K, B, …) of the plain ones that SAC learns from."""
-    arrays = (
-        her.policy_input(batch.observation, batch.achieved_goal, batch.desired_goal, goal_scale),
-        batch.action,
-        batch.reward,
-        her.policy_input(batch.next_observation, batch.next_achieved_goal, batch.desired_goal, goal_scale),
-        batch.terminated,
-        batch.discount,
+    observation, achieved_goal = buffer.rows["observation"], buffer.rows["achieved_goal"]
+    arrays = Batch(
+        obs=her.policy_input(observation[rows], achieved_goal[rows], goals, goal_scale),
+        action=buffer.rows["action"][rows],
+        reward=reward,
+        next_obs=her.policy_input(observation[rows + steps], achieved_goal[rows + steps], goals, goal_scale),
+        terminated=terminated.astype(np.float32),
+        discount=(config.gamma**steps).astype(np.float32),
     )
     # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
     dealt = (np.ascontiguousarray(array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)) for array in arrays)

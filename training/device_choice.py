@@ -16,12 +16,12 @@ SECONDS = 1.0
 
 
 def choose_device(config: TrainConfig) -> tuple[torch.device, str]:
-    """The device that config.device names, and why it is that one. Raises DeviceError, EnvError, ConfigError."""
+    """The device that config.device names, and why it is that one. Raises UserError."""
     if config.device != "auto":
         return select_device(config.device), "as asked"
     if not torch.cuda.is_available():
         return torch.device("cpu"), "PyTorch sees no GPU"
-    (env,), spec = evaluation_environments(config, 1, None)
+    (env,), spec = evaluation_environments(config, 1, "own")
     return fastest({name: seconds_per_update(config, env, spec, torch.device(name)) for name in ("cpu", "cuda")})
 
 
@@ -38,9 +38,9 @@ def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device:
     threads = torch.get_num_threads()
     if config.compile and device.type == "cpu":
         with suppress(CompilerUnavailable):  # the run will say so
-            compile_update(agent, config.sac.batch_size)
+            compile_update(agent, config.batch_size)
     count = min(max(1, int(config.num_envs * config.updates_per_step)), UPDATES_AT_ONCE)
-    shape, obs = (count, config.sac.batch_size), spec.obs_dim + spec.goal_dim
+    shape, obs = (count, config.batch_size), spec.obs_dim + spec.goal_dim
     batch = Batch(
         torch.zeros(*shape, obs),
         torch.zeros(*shape, spec.action_dim),

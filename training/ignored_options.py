@@ -1,75 +1,49 @@
-"""Options that a run does not read: who gives one should hear of it. And those that it reads and were never given."""
+"""Options that a run does not read. Who gives one should hear of it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
-from env import TASKS
-from training.config import TrainConfig
-from training.options import flatten
+from training.config import TrainConfig, flatten
+from training.recipes import recipe
 
-HINDSIGHT = ("her.k", "her.ratio", "her.late-ratio", "her.late-from", "her.skip-met-at-start")
-SCRIPT = ("task.scripted-until", "task.scripted-opening", "task.scripted-astray")
-FINGERS = ("task.reach-per-finger", "task.pinch-weight", "task.opening-weight")
-POTENTIAL = ("task.reach-weight", "task.reach-scale", *FINGERS)
-STAGED = {
-    "reach": {"reach", "success"},
-    "push": {"reach", "place", "success", "lost"},
-}
-"""Which weights of the staged reward a task has; the others have all."""
+HINDSIGHT = ("her.k", "her.late-k", "her.late-from", "her.skip-met-at-start")
+SCRIPT = ("task.scripted-until", "task.scripted-astray")
 
 
-def unread(given: TrainConfig, config: TrainConfig) -> list[str]:
-    """A sentence for each option of `given` that is not its default and has no effect in `config`, which is the same
-    with every default filled in."""
-    usual, values = flatten(asdict(TrainConfig())), flatten(asdict(given))
+def ignored_options(config: TrainConfig) -> list[str]:
+    """Returns a sentence for each option of `config` that is not its task's default and has no effect."""
+    usual, values = flatten(asdict(recipe(config.env))), flatten(asdict(config))
     reasons: dict[str, str] = {}
-    for name, reason in _unread(config):
+    for name, reason in _ignored(config):
         reasons.setdefault(name, reason)
-    told = (name for name in reasons if values[name] != usual[name])
-    return [f"--{name} has no effect with {reasons[name]}" for name in told]
+    return [f"--{name} has no effect with {why}" for name, why in reasons.items() if values[name] != usual[name]]
 
 
-def unsaid(said: dict[str, Any], config: TrainConfig) -> list[str]:
-    """The built-in task's options that have an effect in `config`, and that the same configuration as older code wrote
-    it, `said`, does not know: they are as they are today by default."""
-    if config.env not in TASKS:
-        return []
-    missing = flatten(config.to_dict()).keys() - flatten(said).keys() - dict(_unread(config)).keys()
-    return sorted(f"--{name}" for name in missing if name.startswith("task."))
+def has_effect(name: str, config: TrainConfig) -> bool:
+    """Tells whether the option `name` ("task.goal") is read in a run of `config`."""
+    return name not in dict(_ignored(config))
 
 
-def _unread(config: TrainConfig) -> Iterator[tuple[str, str]]:
-    def each(names: tuple[str, ...], reason: str) -> Iterator[tuple[str, str]]:
-        yield from ((name, reason) for name in names)
-
-    her, task, sac = config.her, config.task, config.sac
+def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    her, task = config.her, config.task
     if her.strategy == "none":
-        yield from each(HINDSIGHT, "--her.strategy none")
-    if her.ratio is not None:
-        yield "her.k", "--her.ratio"
-    if her.late_ratio in (None, her.first_share):
+        yield from ((name, "--her.strategy none") for name in HINDSIGHT)
+    if her.late_k >= her.k:
         yield "her.late-from", "a share of hindsight that stays as it is"
-    if sac.backup_entropy:
+    if config.sac.backup_entropy:
         yield "sac.clip-target", "--sac.backup-entropy"
-    if config.reward == "staged":
-        yield "sac.clip-target", "--reward staged"
-    if config.reward is None:  # an environment of somebody's own takes none of the following
+    if config.reward.startswith("staged"):
+        yield "sac.clip-target", f"--reward {config.reward}"
+    if config.reward == "own":  # nothing of the following is read for an environment of somebody's own
+        yield from ((name, f"--env {config.env}") for name in flatten({"task": asdict(task)}))
         return
     if not task.scripted_starts:
-        yield from each(SCRIPT, "no scripted starts")
+        yield from ((name, "no scripted starts") for name in SCRIPT)
     if config.reward != "sparse-reach":
-        yield from each(POTENTIAL, f"--reward {config.reward}")
-    weights = [name for name in flatten(asdict(task)) if name.startswith("staged.")]
-    read = STAGED.get(config.env, {name.removeprefix("staged.") for name in weights})
-    for name in weights:
-        if config.reward != "staged":
-            yield f"task.{name}", f"--reward {config.reward}"
-        elif name.removeprefix("staged.") not in read:
-            yield f"task.{name}", f"--env {config.env}"
+        yield from ((name, f"--reward {config.reward}") for name in ("task.potential", "task.reach-per-finger"))
     if config.env == "reach":
-        yield from each(FINGERS, "--env reach")
+        yield "task.reach-per-finger", "--env reach"
     if config.env != "pick-place":
         yield "task.retry-missed", f"--env {config.env}"
-    elif task.goal not in (None, "mix"):
+    elif task.goal != "mix":
         yield "task.retry-missed", f"--task.goal {task.goal}"

@@ -1,9 +1,10 @@
-"""What a run prints: a progress bar, and lines. No run ends because nobody can read them."""
+"""Prints a run's progress bar and lines. No run ends because nobody can read them."""
 
 import atexit
 import contextlib
 import os
 import sys
+import time
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -13,7 +14,7 @@ _GONE = (OSError, ValueError)
 
 
 class Unfailing:
-    """A text stream, or None, that shows what it can and never raises.
+    """Wraps a text stream, or None, to show what it can and never raise.
 
     tqdm keeps a lock over the process for ever where its stream raises: the next line from any thread would hang.
     """
@@ -57,7 +58,7 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """A bar over the steps of the whole run, where somebody watches, and a line for each evaluation."""
+    """Shows a bar over the steps of the whole run, where somebody watches, and a line for each evaluation."""
 
     def __init__(self, steps: int, env_steps: int):
         # disable=None: no bar where nobody watches, in a log file or a pipe.
@@ -69,12 +70,18 @@ class Progress:
             dynamic_ncols=True,
             file=Unfailing(sys.stderr),
         )
+        self._started, self._steps = time.perf_counter(), 0
 
     def advance(self, steps: int) -> None:
         self._bar.update(steps)
+        self._steps += steps
+
+    def steps_per_second(self) -> float:
+        """Returns the environment steps a second of this process, evaluations included."""
+        return self._steps / (time.perf_counter() - self._started)
 
     def report(self, result: dict[str, Any], goal_moved: float, env_steps: int) -> None:
-        """An evaluation's summary, and in which share of the recent training episodes the goal moved."""
+        """Prints an evaluation's summary, and in which share of the recent training episodes the goal moved."""
         success, once = result["success"]["rate"], result["success_once"]["rate"]
         self._bar.set_postfix_str(f"success {success:.0%}")
         say(

@@ -3,50 +3,73 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from checkpoints import Manifest
-from env import EnvSpec, GoalEnv, GoalKind, TaskConfig, VectorEnv, VectorEnvProcess, make_envs, make_vector, probe
-from env.make import TASKS
-from env.probe import return_range
+from env import (
+    TASKS,
+    EnvSpec,
+    GoalEnv,
+    GoalKind,
+    TaskConfig,
+    VectorEnv,
+    VectorEnvProcess,
+    make_envs,
+    make_vector,
+    probe,
+    return_range,
+)
+from errors import UserError
+from her import ReplayBuffer
 from sac import SAC
-from training.config import ConfigError, TrainConfig, config_from_dict
+from training.config import TrainConfig
+from training.recipes import from_stored
 
 
 def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
-    """The configuration of the run that made the checkpoint at `path`. Raises ConfigError."""
-    return config_from_dict({key: value for key, value in manifest.config.items() if key != "command"}, path)
+    """Returns the configuration of the run that made the checkpoint at `path`. Raises UserError."""
+    return from_stored({key: value for key, value in manifest.config.items() if key != "command"}, path)
 
 
 def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:
-    """The environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
+    """Makes the environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
     make = VectorEnvProcess if config.overlap else make_vector
     return make(config.env, config.num_envs, config.task, config.reward, spec)
 
 
-def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind | None) -> tuple[list[GoalEnv], EnvSpec]:
-    """`count` environments of the run's task with goals of kind `goal`, and their sizes: episodes begin in the task's
-    own start state, whatever training does. Raises EnvError."""
+def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> tuple[list[GoalEnv], EnvSpec]:
+    """Makes `count` environments of the run's task with goals of kind `goal`, and finds out their sizes.
+
+    Episodes begin in the task's own start state, whatever training does. Raises EnvError.
+    """
     envs = make_envs(config.env, count, evaluated_task(config.task, goal), config.reward)
     return envs, probe(envs[0], config.env)
 
 
-def evaluated_task(task: TaskConfig, goal: GoalKind | None) -> TaskConfig:
-    """What evaluations make of the task that is trained on."""
-    return replace(task, goal=goal, scripted_starts=None)
+def evaluated_task(task: TaskConfig, goal: GoalKind) -> TaskConfig:
+    """Returns what evaluations make of the task that is trained on."""
+    return replace(task, goal=goal, scripted_starts=0.0)
 
 
-def evaluation_goal(env: str, asked: GoalKind | None) -> GoalKind | None:
-    """The kind of goals to evaluate on: what was asked for, else the task's own; None for other people's tasks."""
-    return asked or (TASKS[env].goal_kinds[0] if env in TASKS else None)
+def evaluation_goal(env: str, asked: GoalKind) -> GoalKind:
+    """Returns the kind of goals to evaluate on: what was asked for, where a built-in task has more than one word."""
+    return TASKS[env].goal_kinds[0] if env in TASKS and asked == "own" else asked
 
 
 def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
-    """An untrained agent that fits the environment. Raises ConfigError where its networks do not fit into memory,
-    EnvError."""
+    """Makes an untrained agent for the environment. Raises UserError where its networks do not fit into memory."""
+    bounds = return_range(env, config.gamma)
     try:
-        return SAC(
-            spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, return_range(env, config.sac.gamma), device, seed
-        )
+        return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, bounds, device, seed)
     except RuntimeError as error:  # what PyTorch raises when an allocation fails
-        raise ConfigError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error
+        raise UserError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error
+
+
+def make_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) -> ReplayBuffer:
+    """Makes an empty buffer that fits the environments. Raises UserError where not even one episode would fit in."""
+    dims = {"observation": spec.obs_dim, "goal": spec.goal_dim, "action": spec.action_dim}
+    try:
+        return ReplayBuffer(config.her.capacity, config.num_envs, spec.max_episode_steps, dims, spec.info_shapes, rng)
+    except (ValueError, MemoryError) as error:
+        raise UserError(f"--her.capacity {config.her.capacity}: {error}") from error

@@ -1,26 +1,26 @@
 """Leaving a run in good order: when a signal asks for it, or when the run hangs."""
 
+import faulthandler
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
 import numpy as np
 
-from training.watchdog import Watchdog
-
-
-class Stopped(Exception):
-    """A signal has asked the run to leave, in the middle of something that can be left and done again."""
+AGAIN = 1.0
+"""Seconds from which on a signal is somebody's impatience: a terminal that closes may send its own twice."""
 
 
 class StopRequest:
     """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
 
-    As a context manager it listens, and says on stderr that it has heard; a second signal changes nothing. A signal
-    that the process was started to ignore, as SIGHUP under nohup, stays ignored.
+    As a context manager it listens, and says on stderr that it has heard. A further signal, at least AGAIN seconds
+    later, ends the program at once: what the last checkpoint holds is kept. A signal that the process was started to
+    ignore, as SIGHUP under nohup, stays ignored.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -38,24 +38,52 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
         if self.signal is None:
-            self.signal = number
-            # Past Python's own buffers, which the signal may have found half-way through a line. A terminal that has
-            # hung up takes no word, and where stderr was closed its number may be another file's by now.
-            if sys.stderr is not None:
-                with suppress(OSError):
-                    os.write(2, f"\n{signal.Signals(number).name} has come: leaving as soon as it can be\n".encode())
+            self.signal, self._since = number, time.monotonic()
+            _write(f"\n{name} has come: leaving as soon as this step is done and saved; once more leaves at once\n")
+        elif time.monotonic() - self._since >= AGAIN:
+            _write(f"\n{name} has come again: leaving at once, with what the last checkpoint holds\n")
+            os._exit(128 + number)
 
 
-def interruptible(
-    policy: Callable[[np.ndarray], np.ndarray], stop: StopRequest, watchdog: Watchdog
-) -> Callable[[np.ndarray], np.ndarray]:
-    """`policy`, raising Stopped once a signal has come; each action is a sign of life."""
+def _write(text: str) -> None:
+    """Writes past Python's own buffers, which the signal may have found half-way through a line."""
+    # A terminal that has hung up takes no word, and where stderr was closed its number may be another file's by now.
+    if sys.stderr is not None:
+        with suppress(OSError):
+            os.write(2, text.encode())
 
-    def act(inputs: np.ndarray) -> np.ndarray:
-        if stop.signal is not None:
-            raise Stopped
-        watchdog.pat()
-        return policy(inputs)
 
-    return act
+class Watchdog:
+    """Ends a process that hangs, so that whatever started it can start it again (status 1).
+
+    As a context manager: where `pat` is not called for `seconds`, every thread's stack goes to stderr and the process
+    ends. faulthandler's thread is C code, so that a driver call that never returns and holds Python's lock is ended,
+    too. 0 switches it off.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+
+    def __enter__(self) -> "Watchdog":
+        self.pat()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._seconds:
+            faulthandler.cancel_dump_traceback_later()
+
+    def pat(self) -> None:
+        """Gives a sign of life: the wait begins anew."""
+        if self._seconds:
+            faulthandler.dump_traceback_later(self._seconds, exit=True, file=sys.__stderr__ or 2)
+
+    def watching(self, policy: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns `policy`, each of whose actions is a sign of life."""
+
+        def act(inputs: np.ndarray) -> np.ndarray:
+            self.pat()
+            return policy(inputs)
+
+        return act

@@ -1,4 +1,4 @@
-"""A batch as the next update would draw it: a few rows with a goal from hindsight, and a few with their real one.
+"""Prints rows of a batch as the next update would draw it: a few with a goal from hindsight, a few with their real one.
 
 python docs/examples/batch.py runs/reach-sparse-reach-0
 """
@@ -13,18 +13,20 @@ SIZE, SHOWN = 256, 3
 
 def main(path: str) -> None:
     run = open_run(path)
-    batch = run.sample(SIZE)
-    distance = np.linalg.norm(batch.desired_goal - batch.next_achieved_goal, axis=-1)
-    print(f"{path}, after {run.env_steps:,} steps: {batch.relabelled.sum()} of {SIZE} rows carry a goal from hindsight")
-    for name, rows in (
-        ("from hindsight", np.flatnonzero(batch.relabelled)[:SHOWN]),
-        ("real", np.flatnonzero(~batch.relabelled)[:SHOWN]),
+    rows, goals, relabelled = drawn = run.sample(SIZE)
+    judges = run.env.compute_reward, getattr(run.env, "compute_terminated", None)
+    reward, _, steps = her.n_step_return(run.buffer, *drawn, *judges, run.config.gamma, run.config.n_step)
+    achieved, reached = (run.buffer.rows["achieved_goal"][at] for at in (rows, rows + steps))
+    distance, discount = np.linalg.norm(goals - reached, axis=-1), run.config.gamma**steps
+    print(f"{path}, after {run.env_steps:,} steps: {relabelled.sum()} of {SIZE} rows carry a goal from hindsight")
+    for name, shown in (
+        ("from hindsight", np.flatnonzero(relabelled)[:SHOWN]),
+        ("real", np.flatnonzero(~relabelled)[:SHOWN]),
     ):
         print(f"\n{name:<15} {'achieved goal':<22} {'after its steps':<22} goal{'distance':>25}   reward  discount")
-        for row in rows:
-            places = batch.achieved_goal[row], batch.next_achieved_goal[row], batch.desired_goal[row]
-            shown = "   ".join(map(show, places))
-            print(f"{'':<15} {shown} {distance[row]:8.3f} {batch.reward[row]:8.3f} {batch.discount[row]:9.4f}")
+        for i in shown:
+            places = "   ".join(map(show, (achieved[i], reached[i], goals[i])))
+            print(f"{'':<15} {places} {distance[i]:8.3f} {reward[i]:8.3f} {discount[i]:9.4f}")
 
     is_success = getattr(run.env, "is_success", None)
     if is_success is not None:

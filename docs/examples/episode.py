@@ -1,4 +1,4 @@
-"""An episode as the buffer holds it: where the achieved goal was, and which of its places hindsight can take as a goal.
+"""Prints a stored episode: where the achieved goal was, and which of its places hindsight can take as a goal.
 
 python docs/examples/episode.py runs/reach-sparse-reach-0
 """
@@ -6,22 +6,22 @@ python docs/examples/episode.py runs/reach-sparse-reach-0
 import numpy as np
 
 import her
-from env import EnvError
-from her.relabel import holds_from_the_start, is_met_where_reached
+from errors import UserError
+from her.relabel import achieved_goal_is_success, met_at_episode_start
 from training.analysis.open_run import open_run, run_example, show
 
 
 def main(path: str) -> None:
     run = open_run(path)
     if not hasattr(run.env, "is_success"):
-        raise EnvError(f"{run.config.env} has no is_success: hindsight takes every place as a goal")
+        raise UserError(f"{run.config.env} has no is_success: hindsight takes every place as a goal")
     buffer = run.buffer
     row = int(buffer.sample_rows(1)[0])
     first, last = row - int(buffer.steps_before[row]), row + int(buffer.steps_after[row])
     rows = np.arange(first, last + 1)
     places, goal = buffer.rows["achieved_goal"][rows], buffer.rows["desired_goal"][first]
-    met = is_met_where_reached(buffer, rows[1:], run.env.is_success)
-    trivial = holds_from_the_start(buffer, rows[1:], places[1:], run.env.is_success)
+    met = achieved_goal_is_success(buffer, rows[1:], run.env.is_success)
+    trivial = met_at_episode_start(buffer, rows[1:], places[1:], run.env.is_success)
     print(f"rows {first} to {last} of the buffer; the real goal is {show(goal)}")
     print(f"the achieved goal moved by up to {her.goal_displacement(places):.3f}")
     print(f"{np.sum(met & ~trivial)} of its {len(met)} places are goals to learn from;")

@@ -1,4 +1,4 @@
-"""One gradient step in slow motion, with the numbers of each equation on a batch; docs/internals.md explains it.
+"""Takes one gradient step in slow motion, with the numbers of each equation. docs/internals.md explains what it prints.
 
 python docs/examples/one_update.py runs/reach-sparse-reach-0
 """
@@ -14,11 +14,12 @@ from training.analysis.open_run import open_run, run_example
 def main(path: str) -> None:
     run = open_run(path)
     agent, config = run.agent, run.config.sac
-    drawn = run.sample(config.batch_size)
-    batch = run.to_batch(drawn)
-    print(f"{path}: {agent.updates:,} updates so far; {drawn.relabelled.sum()} of {config.batch_size} rows relabelled")
+    size = run.config.batch_size
+    rows, goals, relabelled = run.sample(size)
+    batch = run.to_batch(rows, goals, relabelled)
+    print(f"{path}: {agent.updates:,} updates so far; {relabelled.sum()} of {size} rows relabelled")
 
-    # What the agent is going to draw in its own update below: so that it comes to the same numbers.
+    # The agent draws the same noise in its own update below, and so comes to the same numbers.
     state = agent.generator.get_state()
     noise_of_critics, noise_of_actor = torch.randn((2, *batch.action.shape), generator=agent.generator)
     agent.generator.set_state(state)
@@ -35,12 +36,12 @@ def main(path: str) -> None:
     print(" hindsight   reward   discount   q1(s', a')   q2(s', a')   target        q1        q2")
     for row in (0, 1, 2, -3, -2, -1):
         print(
-            f"{'yes' if drawn.relabelled[row] else 'no':>10} {batch.reward[row]:8.3f} {batch.discount[row]:10.4f} "
+            f"{'yes' if relabelled[row] else 'no':>10} {batch.reward[row]:8.3f} {batch.discount[row]:10.4f} "
             f"{next_q[0, row]:12.3f} {next_q[1, row]:12.3f} {target_q[row]:8.3f} {q[0, row]:9.3f} {q[1, row]:9.3f}"
         )
     if agent.target_bounds:
         low, high = agent.target_bounds
-        print(f"returns lie in [{low:.2f}, {high:.2f}]; {clipped} of {config.batch_size} targets are clipped to that")
+        print(f"returns lie in [{low:.2f}, {high:.2f}]; {clipped} of {size} targets are clipped to that")
 
     action, log_prob = losses.squash(*agent.actor(batch.obs), noise_of_actor)
     q_of_policy = agent.critic(batch.obs, action)

@@ -1,4 +1,4 @@
-"""What both critics think of actions that differ in one servo, in a state that training has seen.
+"""Prints what both critics think of actions that differ in one servo, in a state that training has seen.
 
 python docs/examples/q_slice.py runs/reach-sparse-reach-0 0        the first servo
 """
@@ -18,7 +18,7 @@ def main(path: str, servo: str = "0") -> None:
     if servo not in map(str, range(run.spec.action_dim)):
         sys.exit(f"q_slice.py: servo {servo}: there are 0 to {run.spec.action_dim - 1}")
     number = int(servo)
-    state = run.to_batch(run.sample(64)).obs[-1:]  # the rows from hindsight come first
+    state = run.to_batch(*run.sample(64)).obs[-1:]  # the rows from hindsight come first
     mean, log_std = run.agent.actor(state)
     actions = torch.tanh(mean).repeat(POINTS, 1)
     actions[:, number] = torch.linspace(-1, 1, POINTS)

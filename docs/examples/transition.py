@@ -1,4 +1,4 @@
-"""One transition on its way from the environment into the networks; docs/internals.md explains it.
+"""Follows one transition from the environment into the networks. docs/internals.md explains what it prints.
 
 python docs/examples/transition.py runs/reach-sparse-reach-0
 """
@@ -9,10 +9,9 @@ import numpy as np
 
 import her
 from env import VectorEnv
-from her.relabel import holds_from_the_start, is_met_where_reached, n_step_return, stored_info
+from her.relabel import achieved_goal_is_success, met_at_episode_start, n_step_return, stored_info
 from training.analysis.open_run import OpenedRun, open_run, run_example, show
-from training.batches import transition_of
-from training.state import new_buffer
+from training.setup import make_buffer
 
 STEP = 12
 """The transition to follow, counted from 0."""
@@ -20,8 +19,8 @@ STEP = 12
 
 def main(path: str) -> None:
     run = open_run(path)
-    env, sac = run.env, run.config.sac
-    buffer = new_buffer(replace(run.config, num_envs=1), run.spec, np.random.default_rng(0))
+    env, gamma = run.env, run.config.gamma
+    buffer = make_buffer(replace(run.config, num_envs=1), run.spec, np.random.default_rng(0))
     row = min(STEP, play_episode(run, buffer).length - 1)
 
     rows = np.array([row])
@@ -31,24 +30,24 @@ def main(path: str) -> None:
     real, goals = buffer.rows["desired_goal"][rows], places[sources]
     print(f"\nhindsight draws one of the rows {row + 1} to {row + after[0]}: row {sources[0]}, {show(goals[0])}")
     if hasattr(env, "is_success"):
-        met = is_met_where_reached(buffer, sources, env.is_success)[0]
-        trivial = holds_from_the_start(buffer, rows, goals, env.is_success)[0]
+        met = achieved_goal_is_success(buffer, sources, env.is_success)[0]
+        trivial = met_at_episode_start(buffer, rows, goals, env.is_success)[0]
         print(f"met where it was reached: {'yes' if met else 'no'}; held from the start: {'yes' if trivial else 'no'}")
 
     judges = env.compute_reward, getattr(env, "compute_terminated", None)
-    total, _, steps = n_step_return(buffer, rows, goals, np.array([True]), *judges, sac.gamma, sac.n_step)
+    total, _, steps = n_step_return(buffer, rows, goals, np.array([True]), *judges, gamma, run.config.n_step)
     print("\nrow   achieved goal after it   to the real goal   reward   to the new goal   judged anew   γ^i")
     by_hand = 0.0
     for i in range(steps[0]):
         reached = places[rows + i + 1]
         anew = env.compute_reward(reached, goals, stored_info(buffer, rows + i))[0]
-        by_hand += sac.gamma**i * anew
+        by_hand += gamma**i * anew
         to_real, to_new = (np.linalg.norm(goal - reached) for goal in (real, goals))
         stored = buffer.rows["reward"][row + i]
         print(f"{row + i:>3}   {show(reached[0])} {to_real:18.6f} {stored:8.4f} {to_new:17.6f} {anew:13.4f}", end="")
-        print(f" {sac.gamma**i:8.4f}")
+        print(f" {gamma**i:8.4f}")
     print(f"sum of γ^i times the reward judged anew: {by_hand:.4f}; n_step_return has {total[0]:.4f}")
-    print(f"discount of the value after them: γ^{steps[0]} = {sac.gamma ** steps[0]:.4f}")
+    print(f"discount of the value after them: γ^{steps[0]} = {gamma ** steps[0]:.4f}")
 
     print(
         f"\nthe networks see {run.spec.obs_dim} numbers, and after them {run.spec.goal_scale:g} (goal - achieved goal):"
@@ -59,7 +58,7 @@ def main(path: str) -> None:
 
 
 def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
-    """With the policy's exploration, as in training, into a buffer of one environment; returns where it lies."""
+    """Plays an episode with the policy's exploration into a buffer of one environment, and returns where it lies."""
     envs = VectorEnv([run.env], run.spec)
     envs.reset([0])
     stored = []
@@ -67,7 +66,7 @@ def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
         obs = {key: value.copy() for key, value in envs.obs.items()}
         action = run.agent.act(her.policy_input(**obs, goal_scale=run.spec.goal_scale))
         step = envs.step(action)
-        stored = buffer.add(transition_of(obs, action, step))
+        stored = buffer.add(obs, action, step)
         if buffer.staged[0] == STEP + 1:
             print(f"step {STEP}: action {show(action[0])}")
             for key in ("achieved_goal", "desired_goal"):

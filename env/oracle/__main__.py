@@ -1,4 +1,4 @@
-"""Can the arm do the task through the agent's own actions? A scripted policy tries, and tells how far it came.
+"""Tries the task with a scripted policy, through the agent's own actions, and tells how far it came.
 
 python -m env.oracle                                           pick-place, every kind of goal
 python -m env.oracle --env pick-place --goal air --episodes 200
@@ -16,32 +16,30 @@ from typing import Literal
 
 import tyro
 
-from env.make import TASKS
 from env.oracle.report import figures, print_failures, print_table
 from env.oracle.rollout import all_attempts, make_task, record
-from env.outputs import OutputError, check_writable, leave_quietly, open_output, os_error_sentence, write_json
-from env.protocol import EnvError
-from env.so101.rendering import RenderingUnavailable
+from env.tasks import TASKS
 from env.tasks.base import ArmTask, GoalKind
-from env.video import VideoError, check_video_path, write_video
+from env.video import check_video_path, write_video
+from errors import UserError, check_writable, reporting, write_json
 
 VIDEO_EPISODES = 5
 
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """Roll a scripted policy out through the agent's own step() and limits: what works here can be done.
+    """Rolls a scripted policy out through the agent's own step() and limits: what works here can be done.
 
     The funnel is the share of episodes that went through each stage. Its last line, held, is the success of
     evaluate.py. For what each stage means see docs/environments.md.
     """
 
     env: Literal["reach", "push", "pick-place"] = "pick-place"
-    """Which task."""
+    """Task to try."""
     goal: GoalKind | None = None
-    """Kind of goals; None is each kind that the task knows."""
+    """Kind of goals. None is each kind that the task knows, own is the first of them."""
     episodes: int = 100
-    """How many episodes, of each kind."""
+    """Episodes of each kind of goal."""
     seed: int = 10_000
     """Episode i is drawn from this seed + i and from nothing else, as evaluate.py draws it."""
     json: Path | None = None
@@ -50,16 +48,15 @@ class OracleConfig:
     """Record the first episodes to this .mp4 or .gif."""
 
 
-class OracleError(ValueError):
-    """Something that was asked for and cannot be."""
-
-
 def run(config: OracleConfig) -> None:
-    """Raises OracleError, EnvError, VideoError, RenderingUnavailable, OSError."""
+    """Plays the episodes, and prints and writes what was asked for. Raises UserError, OSError."""
     if config.episodes < 1 or config.seed < 0:
-        raise OracleError(f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up")
+        raise UserError(f"--episodes {config.episodes} --seed {config.seed}: needs an episode and a seed from 0 up")
     known = TASKS[config.env].goal_kinds
-    kinds = [kind for kind in known if kind != "mix"] if config.goal is None else [config.goal]
+    if config.goal not in (None, "own", *known):
+        raise UserError(f"--goal {config.goal}: {config.env} has no such goals; there are: {', '.join(known)}")
+    chosen = known[0] if config.goal == "own" else config.goal
+    kinds = [kind for kind in known if kind != "mix"] if chosen is None else [chosen]
     task = make_task(config.env, kinds[-1])
     check_outputs(config, task)
     print(f"{config.env}, {config.episodes} episodes of each kind of goal from seed {config.seed:,}, by script")
@@ -80,7 +77,7 @@ def run(config: OracleConfig) -> None:
 
 
 def check_outputs(config: OracleConfig, task: ArmTask) -> None:
-    """What would fail after the last episode fails before the first."""
+    """Fails before the first episode where it would fail after the last. Raises UserError."""
     if config.video is not None:
         check_video_path(config.video)
         task.reset(seed=config.seed)
@@ -91,21 +88,11 @@ def check_outputs(config: OracleConfig, task: ArmTask) -> None:
 
 
 def main() -> None:
-    open_output()
-    config = tyro.cli(OracleConfig, prog="python -m env.oracle")
-    # As an exception, it takes the worker processes down as well.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
+    with reporting("env.oracle"):
+        config = tyro.cli(OracleConfig, prog="python -m env.oracle")
+        # As an exception, it takes the worker processes down as well.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         run(config)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        leave_quietly()
-    except (OracleError, EnvError, OutputError, VideoError, RenderingUnavailable) as error:
-        sys.exit(f"env.oracle: {error}")
-    except OSError as error:
-        sys.exit(f"env.oracle: {os_error_sentence(error)}")
 
 
 if __name__ == "__main__":

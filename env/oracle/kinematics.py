@@ -1,4 +1,4 @@
-"""Inverse kinematics: which joint angles bring the grasp point somewhere, with the gripper at a given slant."""
+"""Finds the joint angles that bring the grasp point somewhere, with the gripper at a given slant."""
 
 import math
 
@@ -8,7 +8,7 @@ import numpy as np
 from env.so101.model import ArmModel
 
 AXIS_WEIGHT = 0.1
-"""Metres that an error of 1 in a direction's component counts as much as: 1e-4 m is then as good as 1e-3 rad."""
+"""Metres that count as much as an error of 1 in a direction's component: 1e-4 m is then as good as 1e-3 rad."""
 TOLERANCE = 1e-4
 DAMPING = 1e-6
 ITERATIONS = 40
@@ -17,7 +17,7 @@ STUCK = 1e-3
 
 
 class InverseKinematics:
-    """Levenberg-Marquardt on MuJoCo's Jacobian, in a scratch MjData of its own.
+    """Solves by Levenberg-Marquardt on MuJoCo's Jacobian, in a scratch MjData of its own.
 
     Source: Sugihara 2011, "Solvability-unconcerned inverse kinematics by the Levenberg-Marquardt method":
     dq = Jᵀ (J Jᵀ + λ 1)⁻¹ e with a damping λ = |e|² / 2 + const that fades as the error e does.
@@ -31,10 +31,10 @@ class InverseKinematics:
         self._translation, self._rotation = np.zeros((2, 3, model.mj.nv))
 
     def solve(self, point: np.ndarray, slant: float | None, start: np.ndarray) -> np.ndarray | None:
-        """Joint angles (5,) within their ranges, found from `start` (5,), or None where there are none.
+        """Returns joint angles (5,) within their ranges, found from `start` (5,), or None where there are none.
 
         point: where the grasp point is to be, (3,) m. slant: how far the fingers point down from the horizontal, rad,
-        the gripper then closing horizontally; None leaves the gripper's orientation free.
+        the gripper then closing horizontally. None leaves the gripper's orientation free.
         """
         joints = start.copy()
         for _ in range(ITERATIONS):
@@ -49,18 +49,18 @@ class InverseKinematics:
         return None
 
     def forward(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For joint angles (5,): the grasp point (3,) m, and the gripper's axes in the world, (3, 3) in columns."""
+        """Returns the grasp point (3,) m at joint angles (5,), and the gripper's axes in the world, columns (3, 3)."""
         self._data.qpos[self._qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
         data, site = self._data, self._site
         return data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()
 
     def slant(self, joints: np.ndarray) -> float:
-        """How far the fingers point down from the horizontal, rad, for joint angles (5,)."""
+        """Returns how far the fingers point down from the horizontal, rad, for joint angles (5,)."""
         return math.asin(self.forward(joints)[1][2, 2])
 
     def _linearise(self, joints: np.ndarray, point: np.ndarray, slant: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """What is missing, (E,) m, and its Jacobian (E, 5); E is 3, and 5 where a slant is asked for."""
+        """Returns what is missing, (E,) m, and its Jacobian (E, 5). E is 3, and 5 where a slant is asked for."""
         model, data = self._model, self._data
         grasp_point, axes = self.forward(joints)
         mujoco.mj_comPos(model, data)
@@ -70,7 +70,7 @@ class InverseKinematics:
             return error, jacobian
         closing, back = axes[:, 0], axes[:, 2]
         rotation = self._rotation[:, self._dof]
-        # A direction d fixed to the gripper changes by (rotation axis) x d; only the height of it matters here.
+        # A direction d fixed to the gripper changes by (rotation axis) x d. Only the height of it matters here.
         heights = [rotation[0] * d[1] - rotation[1] * d[0] for d in (back, closing)]
         missing = [math.sin(slant) - back[2], -closing[2]]
         return np.append(error, AXIS_WEIGHT * np.array(missing)), np.vstack([jacobian, AXIS_WEIGHT * np.array(heights)])

@@ -1,4 +1,4 @@
-"""What a scripted policy does, from a task's first state: the poses of a grasp, and of what comes before and after.
+"""Plans a scripted policy from a task's first state: the poses of a grasp, and of what comes before and after.
 
 It needs no more than the agent observes. docs/physics.md tells where the numbers come from.
 """
@@ -20,49 +20,52 @@ CARRY_PHASE = "carry"
 OPEN, SHUT = 0.22, -0.17
 """Gripper angles, rad. Open, its pads are 34 mm apart; told to shut, they squeeze with all their force."""
 WIDEST = 1.3
-"""The widest that the gripper may be told to come in with, rad."""
+"""Widest gripper angle, rad, to come in with."""
 STEEPEST, FLATTEST = math.radians(60), math.radians(-10)
 """Slants of the fingers that are tried, rad below the horizontal."""
 GRASP_HEIGHT = 0.011
 """m: a millimetre above a resting cube's centre, which keeps the fingers clear of the table."""
 BACK_OFF = 0.035
-"""How far behind the cube, along the fingers, the gripper begins to come in, m."""
+"""Metres behind the cube, along the fingers, where the gripper begins to come in."""
 ASIDE = 0.005
-"""How far the fixed finger keeps from the cube while it comes in, m: a finger that meets the cube pushes it away."""
+"""Metres that the fixed finger keeps from the cube while it comes in: a finger that meets the cube pushes it away."""
 LIFT = 0.04
-"""How far the cube is lifted before it travels, m."""
+"""Metres by which the cube is lifted before it travels."""
 ABOVE = 0.03
-"""How far above its place on the table the cube comes down from, m."""
+"""Metres above its place on the table from which the cube comes down."""
 DROP = 0.002
-"""How far above the table the lowest edge of it is let go, m."""
+"""Metres above the table at which the lowest edge of it is let go."""
 COME_IN, RISE, CARRY, LOWER = 0.2, 0.3, 0.6, 0.2
 """Speeds of the grasp point, m/s."""
 TURN = 3.0
-"""The same of the fastest joint, rad/s."""
+"""Speed of the fastest joint, rad/s."""
 LEAST_SECONDS = 0.18
-"""For any movement near the cube: the servos are springs with little damping, and a quick stop makes the arm bounce."""
+"""Seconds that any movement near the cube takes at least: the servos are springs with little damping, and a quick stop
+makes the arm bounce."""
 REACH_STEPS = 16
 PINCH_STEPS, PINCH_SPEED = 15, 0.015
 """Control steps in which the gripper closes while the arm centres it, and the jaw's speed, rad a control step. How
-hard the jaw strikes is how deep it goes; a faster arm would knock the cube away with its fixed finger."""
+hard the jaw strikes is how deep it goes. A faster arm would knock the cube away with its fixed finger."""
 SETTLE = 1
 """Control steps to wait before the cube is let go."""
 
 
 class Unreachable(ValueError):
-    """The arm has no pose for something that the script needs."""
+    """Says that the arm has no pose for something that the script needs."""
 
 
 def plan(task: ArmTask, ik: InverseKinematics, opening: float = OPEN) -> Script:
-    """A script for the episode that `task` has just begun; a grasp comes to the cube with its gripper at `opening` rad,
-    from OPEN to WIDEST. Raises Unreachable."""
+    """Returns a script for the episode that `task` has just begun. Raises Unreachable.
+
+    A grasp comes to the cube with its gripper at `opening` rad, from OPEN to WIDEST.
+    """
     if not task.has_cube:
         return Script(plan_reach(ik, task.goal))
     return Script(plan_grasp(ik, task.sim.cube_position.copy(), task.goal, opening))
 
 
 def plan_reach(ik: InverseKinematics, goal: np.ndarray) -> list[Waypoint]:
-    """The grasp point to `goal` (3,), in whatever orientation."""
+    """Brings the grasp point to `goal` (3,) m, in whatever orientation. Raises Unreachable."""
     ahead = _facing(goal, lift=0.0, elbow=0.0, wrist=0.0, roll=0.0)
     for lift, elbow in itertools.product((0.0, 0.6, -0.6), repeat=2):
         joints = ik.solve(goal, None, ahead + np.array([0, lift, elbow, 0, 0]))
@@ -72,7 +75,10 @@ def plan_reach(ik: InverseKinematics, goal: np.ndarray) -> list[Waypoint]:
 
 
 def plan_grasp(ik: InverseKinematics, cube: np.ndarray, goal: np.ndarray, opening: float = OPEN) -> list[Waypoint]:
-    """Pinch the cube that lies flat at `cube` (3,), and bring it to `goal` (3,); on the table, let go of it there."""
+    """Pinches the cube that lies flat at `cube` (3,) m, and brings it to `goal` (3,) m. Raises Unreachable.
+
+    On the table, the script lets go of it there.
+    """
     slant, behind, beside, around = _approach(ik, cube)
     lifted = _pose(ik, np.append(cube[:2], GRASP_HEIGHT + LIFT), around, slant, "lift the cube at")
     waypoints = [
@@ -100,10 +106,10 @@ def plan_grasp(ik: InverseKinematics, cube: np.ndarray, goal: np.ndarray, openin
 
 
 def _approach(ik: InverseKinematics, cube: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """The steepest slant that reaches the cube, and the poses (5,) behind it, beside it, and around it.
+    """Returns the steepest slant that reaches the cube, and the poses (5,) behind it, beside it, and around it.
 
-    Steep, because a slanted finger is nearer to the table with its whole length; and coming in along the fingers,
-    because a gripper that comes from above meets the cube's top.
+    It is steep because a slanted finger is nearer to the table with its whole length. It comes in along the fingers
+    because a gripper that comes from above meets the cube's top. Raises Unreachable.
     """
     centre = np.append(cube[:2], GRASP_HEIGHT)
     for slant in np.arange(STEEPEST, FLATTEST, -math.radians(2)):
@@ -120,10 +126,10 @@ def _approach(ik: InverseKinematics, cube: np.ndarray) -> tuple[float, np.ndarra
 
 
 def _pose(ik: InverseKinematics, point: np.ndarray, start: np.ndarray, slant: float, purpose: str) -> np.ndarray:
-    """A pose (5,) that brings the grasp point to `point` (3,), near to `start` (5,) and to `slant`.
+    """Returns a pose (5,) that brings the grasp point to `point` (3,) m, near to `start` (5,) and to `slant`.
 
-    Near to the pose is soon there; near to the slant of the grasp leaves the cube as level as it was. A radian of the
-    one counts as much as one of the other.
+    A pose near to `start` is soon there. One near to the slant of the grasp leaves the cube as level as it was. A
+    radian of the one counts as much as one of the other. Raises Unreachable.
     """
     found = []
     for other in (slant, *np.arange(FLATTEST, STEEPEST, math.radians(10))):
@@ -136,7 +142,7 @@ def _pose(ik: InverseKinematics, point: np.ndarray, start: np.ndarray, slant: fl
 
 
 def _duration(ik: InverseKinematics, start: np.ndarray, end: np.ndarray, speed: float) -> int:
-    """Control steps from pose to pose (5,), no faster than `speed` m/s of the grasp point or TURN, on average."""
+    """Returns the control steps from pose to pose (5,), no faster than `speed` m/s of the grasp point or TURN."""
     distance = math.dist(ik.forward(start)[0], ik.forward(end)[0])
     seconds = max(distance / speed, np.abs(end - start).max() / TURN, LEAST_SECONDS)
     return math.ceil(seconds / CONTROL_STEP)
@@ -145,8 +151,10 @@ def _duration(ik: InverseKinematics, start: np.ndarray, end: np.ndarray, speed: 
 def _facing(
     point: np.ndarray, lift: float = 0.3, elbow: float = 0.3, wrist: float = 0.2, roll: float = -math.pi / 2
 ) -> np.ndarray:
-    """A rough pose (5,) towards `point` to start the solver from; by default the gripper closes horizontally, its
-    camera above."""
+    """Returns a rough pose (5,) towards `point` to start the solver from.
+
+    By default the gripper closes horizontally, its camera above.
+    """
     pan = -math.atan2(point[1] - PAN_AXIS[1], point[0] - PAN_AXIS[0])
     return np.array([pan, lift, elbow, wrist, roll])
 

@@ -1,4 +1,4 @@
-"""What the attempts of the scripted policy come to: the funnel, and where it failed."""
+"""Sums up the attempts of the scripted policy: the funnel, and where it failed."""
 
 import statistics
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ FAILURES_SHOWN = 10
 
 
 def figures(env: str, goal: str, attempts: list[Attempt]) -> dict[str, Any]:
-    """What --json holds; lengths in m, rates in [0, 1], steps of 20 ms; None where there is nothing to measure."""
+    """Returns what --json holds: lengths in m, rates in [0, 1], steps of 20 ms, None where nothing was measured."""
     count = len(attempts)
     stages = attempts[0].stages
     funnel = {name: sum(attempt.stages[name] for attempt in attempts) / count for name in stages}
@@ -34,7 +34,7 @@ def figures(env: str, goal: str, attempts: list[Attempt]) -> dict[str, Any]:
 
 
 def print_table(columns: list[dict[str, Any]]) -> None:
-    """Each kind of goals in a column: the funnel first."""
+    """Prints each kind of goals in a column, the funnel first."""
 
     def row(name: str, cells: list[str]) -> None:
         print(f"  {name:<34}" + "".join(f"{cell:>10}" for cell in cells))

@@ -1,4 +1,4 @@
-"""Episodes of the scripted policy, and what is measured of each."""
+"""Plays episodes of the scripted policy, and measures each."""
 
 import math
 import os
@@ -10,28 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from env.make import DEFAULT_REWARD, make_envs
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import CARRY_PHASE, Unreachable, plan
 from env.oracle.script import Script
+from env.protocol import SimulationDiverged
 from env.so101.contacts import arm_overlap
-from env.so101.simulation import CONTROL_STEP, SimulationDiverged
+from env.so101.model import ArmModel
+from env.so101.simulation import CONTROL_STEP
+from env.tasks import TASKS
 from env.tasks.base import ArmTask, GoalKind, TaskConfig
 from env.tasks.grasp_watch import cube_in_gripper
 
 HOLD_SECONDS = 3.0
-"""How long a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
+"""Seconds for which a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
+EPISODE_STEPS = {"reach": 50, "push": 100, "pick-place": 100}
+"""Control steps of an episode, as many as training gives by default."""
 PART = 10
 """Episodes that a process takes on at a time."""
 
 
 @dataclass
 class Attempt:
-    """What became of one episode.
+    """Records what became of one episode.
 
-    stages: those it went through; success, success_once: as everywhere; steps: control steps until the goal was first
-    met; penetration: of arm and cube, the deepest of all physics steps, m; slip: how far the cube moved in the gripper
-    while it was held on, m; where: cube and goal at the start; why: of a failure.
+    stages: those it went through. success, success_once: as everywhere. steps: control steps until the goal was first
+    met. penetration: of arm and cube, the deepest of all physics steps, m. slip: how far the cube moved in the gripper
+    while it was held on, m. where: cube and goal at the start. why: the reason for a failure.
     """
 
     seed: int
@@ -46,7 +50,7 @@ class Attempt:
 
 
 def attempt(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
-    """One episode of the script, drawn from `seed`; where the cube is in the grip at its end, 3 s more of holding.
+    """Plays one episode of the script, drawn from `seed`, and 3 s more where the cube is in the grip at its end.
 
     A simulation that diverges makes it a failure, in those 3 s too.
     """
@@ -73,7 +77,7 @@ def attempt(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
 
 
 def follow(task: ArmTask, script: Script, one: Attempt) -> dict[str, Any]:
-    """Plays the episode to its end; returns the last step's info. Raises SimulationDiverged."""
+    """Plays the episode to its end, and returns the last step's info. Raises SimulationDiverged."""
     for step in range(1, task.max_episode_steps + 1):
         info = advance(task, script)
         one.success = info["is_success"]
@@ -88,7 +92,7 @@ def follow(task: ArmTask, script: Script, one: Attempt) -> dict[str, Any]:
 
 
 def advance(task: ArmTask, script: Script) -> dict[str, Any]:
-    """One control step of the script; returns the step's info. Raises SimulationDiverged."""
+    """Takes one control step of the script, and returns its info. Raises SimulationDiverged."""
     info = task.step(task.action_for(script.act(task.sim.servo_target)))[4]
     if task.sim.after_physics_step:  # which is not called for the last of a control step's contacts
         task.sim.after_physics_step()
@@ -100,7 +104,10 @@ def look_for_overlap(task: ArmTask, one: Attempt) -> None:
 
 
 def slip_while_held(task: ArmTask, script: Script) -> float:
-    """Holds on for 3 s; how far the cube's centre moved in the gripper's frame at most, m. A lost cube moved far."""
+    """Holds on for 3 s. Returns how far the cube's centre moved in the gripper's frame at most, m.
+
+    A lost cube moved far. Raises SimulationDiverged.
+    """
     start, slip = cube_in_gripper(task.sim), 0.0
     for _ in range(round(HOLD_SECONDS / CONTROL_STEP)):
         advance(task, script)
@@ -116,19 +123,21 @@ def describe_start(task: ArmTask) -> str:
     return f"cube at {place(task.sim.cube_position)}, {goal}" if task.has_cube else goal
 
 
-def make_task(env: str, goal: GoalKind | None) -> ArmTask:
-    return make_envs(env, 1, TaskConfig(goal=goal), DEFAULT_REWARD)[0]
+def make_task(env: str, goal: GoalKind) -> ArmTask:
+    """Makes the task `env` on a model of its own. The reward is one that takes no computing: nobody looks at it."""
+    kind = TASKS[env]
+    return kind(ArmModel.load(kind.has_cube), TaskConfig(goal=goal, max_episode_steps=EPISODE_STEPS[env]), "sparse")
 
 
 def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
-    """One attempt for each of `seeds`."""
+    """Makes one attempt for each of `seeds`."""
     task = make_task(env, goal)
     ik = InverseKinematics(task.sim.model)
     return [attempt(task, ik, seed) for seed in seeds]
 
 
 def all_attempts(env: str, goals: list[GoalKind], seeds: range) -> dict[GoalKind, list[Attempt]]:
-    """Attempts at each kind of goal, spread over the cores: an attempt depends on its seed alone."""
+    """Makes attempts at each kind of goal, spread over the cores: an attempt depends on its seed alone."""
     parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
     processes = min(os.cpu_count() or 1, len(parts) * len(goals))
     with ProcessPoolExecutor(processes, initializer=_leave_signals_to_the_parent) as pool:
@@ -144,14 +153,16 @@ def all_attempts(env: str, goals: list[GoalKind], seeds: range) -> dict[GoalKind
 
 
 def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal, and the parent alone should answer it. SIGTERM ends a worker: the
-    parent's handler, which it has inherited, would raise an exception that may be swallowed."""
+    """Ignores Ctrl-C, which reaches every process of a terminal: the parent alone should answer it.
+
+    SIGTERM ends a worker. The parent's handler, which it has inherited, would raise an exception that may be swallowed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def record(task: ArmTask, episodes: int, seed: int) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) uint8 of the first episodes, one a step, the start included."""
+    """Yields the frames (H, W, 3) uint8 of the first episodes, one a step, the start included. Raises UserError."""
     ik = InverseKinematics(task.sim.model)
     for i in range(episodes):
         task.reset(seed=seed + i)

@@ -1,4 +1,4 @@
-"""A policy written by hand: servo targets along waypoints, through the agent's own actions."""
+"""Moves servo targets along waypoints that were written by hand, through the agent's own actions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from env.so101.simulation import MAX_TARGET_CHANGE
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where the servos' targets go next, what for, and how fast.
+    """Says where the servos' targets go next, what for, and how fast.
 
-    arm: (5,) rad; gripper: rad; steps: control steps to take from the waypoint before, at least; gripper_speed: rad a
+    arm: (5,) rad. gripper: rad. steps: control steps to take from the waypoint before, at least. gripper_speed: rad a
     control step at most.
     """
 
@@ -40,7 +40,7 @@ class Script:
         return self._waypoint.phase
 
     def act(self, servo_target: np.ndarray) -> np.ndarray:
-        """The action (6,) in [-1, 1] to take where the servos' targets are at (6,) rad."""
+        """Returns the action (6,) in [-1, 1] to take where the servos' targets are at (6,) rad."""
         if self._arrived(servo_target) and (following := next(self._coming, None)):
             self._waypoint, self._steps = following, 0
         waypoint = self._waypoint
@@ -54,7 +54,7 @@ class Script:
         return np.append(arm, gripper) / MAX_TARGET_CHANGE
 
     def rehearse(self, servo_target: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """What act would return, step by step, until the last waypoint is reached: phases, and actions (6,).
+        """Returns what act would return, step by step, until the last waypoint is reached: phases, and actions (6,).
 
         It plays the script, which is of no use any more after that. servo_target: (6,) rad, where it begins.
         """
@@ -71,7 +71,7 @@ class Script:
 
 
 def ease(time: float) -> float:
-    """How much of a movement is done at `time` in [0, 1]: slow at both ends, so that the arm does not overshoot.
+    """Returns how much of a movement is done at `time` in [0, 1]: slow at both ends, so that the arm won't overshoot.
 
     Source: Flash & Hogan 1985, "The coordination of arm movements: an experimentally confirmed mathematical model"
     (minimum jerk).

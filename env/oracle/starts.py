@@ -6,6 +6,8 @@ from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import OPEN, Unreachable, plan
 from env.tasks.base import ArmTask
 
+OPENING = 0.9
+"""Widest that the gripper opens for the cube, rad."""
 SPARE_STEPS = 10
 """Control steps that a policy gets beyond what the script would still need."""
 ASTRAY_STEPS, ASTRAY_HOLD = 12, 4
@@ -34,19 +36,17 @@ class ScriptedStarts:
         ik: finds the script's poses.
         share: of the training episodes, how many begin midway, until half of `until` is over.
         until: control steps of one environment, all its episodes together, by which that share has fallen to 0.
-        opening: widest that the gripper opens for the cube, rad; each grasp draws its own, from the oracle's on.
         astray: of the episodes that begin midway, how many stray from the script.
     """
 
-    def __init__(self, ik: InverseKinematics, share: float, until: float, opening: float, astray: float):
+    def __init__(self, ik: InverseKinematics, share: float, until: float, astray: float):
         self._ik = ik
         self._share = share
         self._until = until
-        self._opening = opening
         self._astray = astray
 
     def share(self, steps_so_far: int) -> float:
-        """The probability that an episode begins midway, after that many control steps of its environment."""
+        """Returns the probability that an episode begins midway, after that many control steps of its environment."""
         return self._share * min(1.0, max(0.0, 2 - 2 * steps_so_far / self._until))
 
     def play(self, task: ArmTask) -> int:
@@ -57,7 +57,7 @@ class ScriptedStarts:
         if task.rng.random() >= self.share(task.steps_so_far):
             return 0
         try:
-            steps = plan(task, self._ik, task.rng.uniform(OPEN, self._opening)).rehearse(task.sim.servo_target)
+            steps = plan(task, self._ik, task.rng.uniform(OPEN, OPENING)).rehearse(task.sim.servo_target)
         except Unreachable:
             return 0
         first_of_phase = [i for i, (phase, _) in enumerate(steps) if i == 0 or phase != steps[i - 1][0]]
@@ -73,7 +73,7 @@ class ScriptedStarts:
 
 
 def _stray(task: ArmTask) -> None:
-    """A few random actions, each held for a while: drawn afresh at each step they would cancel out."""
+    """Takes a few random actions, each held for a while: drawn afresh at each step they would cancel out."""
     action = task.rng.uniform(-1, 1, 6)
     for _ in range(task.rng.integers(1, ASTRAY_STEPS + 1)):
         task.sim.step(action)

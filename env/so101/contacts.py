@@ -1,4 +1,4 @@
-"""What holds the cube: read off MuJoCo's contact list, and judged so that no trick counts as holding."""
+"""Tells what holds the cube, read off MuJoCo's contact list, and judged so that no trick counts as holding."""
 
 import math
 from enum import IntEnum
@@ -10,17 +10,17 @@ import numpy as np
 from env.so101.model import CUBE_HALF, ArmModel
 
 MAX_OVERLAP = 1e-3
-"""Metres by which the cube may enter a finger or the table: deeper is interpenetration, and holds nothing."""
+"""Metres by which the cube may enter a finger or the table. Deeper is interpenetration, and holds nothing."""
 FLAT = math.cos(math.radians(8))
 """Cosine of the tilt up to which a cube stands on a face and not on an edge."""
 RESTING_SPEED, HELD_SPEED = 0.15, 0.5
-"""m/s that no corner of a cube at rest exceeds, and none of a cube that is held: a faster one is being flung."""
+"""Speeds, m/s, that no corner of a cube at rest exceeds, and none of one that is held: a faster one is being flung."""
 CLEARANCE = 5e-3
-"""Metres from the table to the lowest corner of a cube that is in the air: one that is dragged hops by less."""
+"""Metres from the table to the lowest corner of a cube that is in the air. One that is dragged hops by less."""
 
 
 class Hold(IntEnum):
-    """What keeps the cube where it is. A goal on the table takes TABLE, one in the air the next, GRIP."""
+    """Names what keeps the cube where it is. A goal on the table takes TABLE, one in the air the next, GRIP."""
 
     NONE = 0
     """Nothing: it flies, slides, tumbles, leans on an edge, is flung, or crushed into a finger or the table."""
@@ -31,8 +31,11 @@ class Hold(IntEnum):
 
 
 class CubeContacts(NamedTuple):
-    """touched: any part of the arm meets the cube; pinched: both pads do, from opposite sides and without entering it
-    deeper than MAX_OVERLAP; overlap, table_overlap: how deep arm and table enter it, m."""
+    """Says what meets the cube.
+
+    touched: any part of the arm does. pinched: both pads do, from opposite sides and without entering it deeper than
+    MAX_OVERLAP. overlap, table_overlap: how deep arm and table enter it, m.
+    """
 
     touched: bool
     pinched: bool
@@ -42,7 +45,7 @@ class CubeContacts(NamedTuple):
 
 
 def cube_contacts(model: ArmModel, data: mujoco.MjData) -> CubeContacts:
-    """What the contact list of `data`'s current state says of the cube."""
+    """Reads off the contact list of `data`'s current state what meets the cube."""
     cube, floor, pads = model.cube_geom, model.floor_geom, model.jaw_pads
     contact = data.contact
     touched = on_table = False
@@ -67,7 +70,7 @@ def cube_contacts(model: ArmModel, data: mujoco.MjData) -> CubeContacts:
 
 
 def arm_overlap(model: ArmModel, data: mujoco.MjData) -> float:
-    """How deep the arm is in the cube, m: cube_contacts(…).overlap alone, for whoever looks at every physics step."""
+    """Returns how deep the arm is in the cube, m: cube_contacts(…).overlap, for whoever looks at every physics step."""
     contact = data.contact
     pairs, distances = contact.geom.tolist(), contact.dist.tolist()
     cube, floor = model.cube_geom, model.floor_geom
@@ -77,7 +80,7 @@ def arm_overlap(model: ArmModel, data: mujoco.MjData) -> float:
 
 
 def _push(contact: Any, rows: list[int], cube: int) -> list[float]:
-    """The mean of the unit normals (3,) along which the contacts in `rows` push the cube."""
+    """Returns the mean of the unit normals (3,) along which the contacts in `rows` push the cube."""
     x = y = z = 0.0
     for row in rows:
         # MuJoCo's normal points from the first geom to the second.
@@ -88,12 +91,12 @@ def _push(contact: Any, rows: list[int], cube: int) -> list[float]:
 
 
 def _opposed(first: list[float], second: list[float]) -> bool:
-    """Whether two mean normals (3,) point against each other: those of pads on the same side of a cube do not."""
+    """Says whether two mean normals (3,) point against each other: those of pads on the same side of a cube do not."""
     return sum(a * b for a, b in zip(first, second, strict=True)) < -0.5
 
 
 def cube_hold(contacts: CubeContacts, height: float, uprightness: list[float], corner_speed: float) -> Hold:
-    """What holds a cube whose centre is `height` m above the table and whose corners move at `corner_speed` m/s.
+    """Says what holds a cube whose centre is `height` m above the table and whose corners move at `corner_speed` m/s.
 
     uprightness: the cosines between each of its three axes and the vertical, signs left out.
     """
@@ -107,6 +110,6 @@ def cube_hold(contacts: CubeContacts, height: float, uprightness: list[float], c
 
 
 def corner_speed(velocity: np.ndarray) -> float:
-    """No corner of the cube is faster than this, m/s; velocity (6,): linear m/s, angular rad/s."""
+    """Returns a speed that no corner of the cube exceeds, m/s. velocity (6,): linear m/s, angular rad/s."""
     vx, vy, vz, wx, wy, wz = velocity.tolist()
     return math.hypot(vx, vy, vz) + math.sqrt(3) * CUBE_HALF * math.hypot(wx, wy, wz)

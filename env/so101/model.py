@@ -1,4 +1,4 @@
-"""The compiled robot and scene, with every name resolved to an index once."""
+"""Compiles the robot and its scene, and resolves every name to an index once."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def scene_path(with_cube: bool) -> Path:
 
 
 def source_files(path: Path) -> list[Path]:
-    """An MJCF file and every file that it includes, in the order in which they are read."""
+    """Returns an MJCF file and every file that it includes, in the order in which they are read."""
     files = [path]
     for include in ElementTree.parse(path).iter("include"):
         files += source_files(path.parent / include.attrib["file"])
@@ -28,9 +28,9 @@ def source_files(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class ArmModel:
-    """One mujoco.MjModel, shared by any number of simulations, and where its parts are.
+    """Holds one mujoco.MjModel, shared by any number of simulations, and knows where its parts are.
 
-    Read-only after loading: goals and everything else that changes lives in mujoco.MjData.
+    Nothing writes to it after loading: goals and everything else that changes live in mujoco.MjData.
     """
 
     mj: mujoco.MjModel
@@ -38,7 +38,7 @@ class ArmModel:
 
     @classmethod
     def load(cls, with_cube: bool = True) -> "ArmModel":
-        """The SO-101 in its scene; without the cube for tasks that have no use for it."""
+        """Loads the SO-101 in its scene, without the cube for tasks that have no use for it."""
         spec = mujoco.MjSpec.from_file(str(scene_path(with_cube)))
         # Geoms that are only looked at cost a tenth of a step, and change no bit of it.
         spec.compiler.discardvisual = True
@@ -46,12 +46,12 @@ class ArmModel:
 
     @cached_property
     def drawn(self) -> mujoco.MjModel:
-        """The same model with everything that is only looked at; positions mean the same in both."""
+        """Loads the same model with everything that is only looked at. Positions mean the same in both."""
         return mujoco.MjModel.from_xml_path(str(scene_path(self.has_cube)))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the MJCF files that the model was read from: another model is another task."""
+        """Returns the SHA-256 of the MJCF files that the model was read from: another model is another task."""
         sha256 = hashlib.sha256()
         for file in source_files(scene_path(self.has_cube)):
             sha256.update(file.read_bytes().replace(b"\r\n", b"\n"))
@@ -67,7 +67,7 @@ class ArmModel:
 
     @cached_property
     def control_range(self) -> np.ndarray:
-        """(6, 2): lowest and highest target of each servo, rad."""
+        """Returns the lowest and highest target of each servo, (6, 2) rad."""
         return self.mj.actuator_ctrlrange.copy()
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Off-screen pictures of a simulation, with whatever OpenGL this machine has."""
+"""Draws off-screen pictures of a simulation, with whatever OpenGL this machine has."""
 
 import ctypes
 import os
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+
+from errors import UserError
 
 HEIGHT, WIDTH = 480, 640
 INSET = 180
@@ -15,11 +17,7 @@ FRAME_COLOR = (70, 76, 84)
 PATH_WIDTH = 2
 PATH_COLOR = (0.10, 0.35, 0.85)
 PATH_OPACITY = (0.15, 0.9)
-"""Where the path begins, and where it ends."""
-
-
-class RenderingUnavailable(RuntimeError):
-    """This machine cannot draw; everything else works."""
+"""Opacity of the path at its beginning, and at its end."""
 
 
 def choose_backend() -> None:
@@ -42,8 +40,7 @@ def choose_backend() -> None:
 class Camera:
     """Draws one simulation: the whole arm, a path, and in a corner, where asked for, what the gripper's camera sees.
 
-    The OpenGL contexts are made at the first picture. Raises RenderingUnavailable from the first draw() on a machine
-    without a working back end.
+    The OpenGL contexts are made at the first picture. On a machine without a working back end, draw() raises UserError.
 
     Args:
         model: an env.so101.model.ArmModel.
@@ -55,7 +52,10 @@ class Camera:
         self._data = self._overview = self._gripper = None
 
     def draw(self, data, path: Sequence[np.ndarray]) -> np.ndarray:
-        """The picture, (480, 640, 3) uint8, of `data` and of a line through the points of `path`, each (3,) m."""
+        """Returns a picture, (480, 640, 3) uint8, of `data` and of a line through the points of `path`, each (3,) m.
+
+        Raises UserError.
+        """
         import mujoco
 
         if self._overview is None:
@@ -83,7 +83,7 @@ class Camera:
         try:
             return mujoco.Renderer(self._model.drawn, 2 * height, 2 * width)
         except Exception as error:  # each back end fails in its own way: ImportError, AttributeError, GLError, …
-            raise RenderingUnavailable(
+            raise UserError(
                 f"no off-screen rendering (MUJOCO_GL={backend or 'unset'}: {type(error).__name__}: {error}); install "
                 "EGL or OSMesa (Debian: libegl1 libgl1-mesa-dri, or libosmesa6) or set MUJOCO_GL=egl|osmesa|glfw"
             ) from error
@@ -109,7 +109,7 @@ def unshadow_sites(scene) -> None:
 
 
 def add_path(scene, path: Sequence[np.ndarray]) -> None:
-    """Adds a line through the points (3,) m to an updated scene: through the newest, where there is no room for all."""
+    """Adds a line through the points (3,) m to an updated scene, through the newest where there is no room for all."""
     import mujoco
 
     room = scene.maxgeom - scene.ngeom
@@ -123,16 +123,16 @@ def add_path(scene, path: Sequence[np.ndarray]) -> None:
 
 
 def opacities(points: np.ndarray) -> np.ndarray:
-    """(N - 1,) opacities of the lines between points (N, 3), rising evenly along the way.
+    """Returns the opacities (N - 1,) of the lines between points (N, 3), rising evenly along the way.
 
-    Along the way and not with time: a cube that waits for the arm would use up the range before it moves.
+    They do not rise with time: a cube that waits for the arm would use up the range before it moves.
     """
     way = np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))
     return np.interp(way, (0, max(way[-1], 1e-9)), PATH_OPACITY) if len(way) else way
 
 
 def halved(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of an image (2 H, 2 W, 3), every four pixels averaged: smooth edges, those of shadows too."""
+    """Averages every four pixels of an image (2 H, 2 W, 3) to (H, W, 3) uint8: smooth edges, those of shadows too."""
     wide = image.astype(np.uint16)
     return ((wide[::2, ::2] + wide[::2, 1::2] + wide[1::2, ::2] + wide[1::2, 1::2] + 2) // 4).astype(np.uint8)
 

@@ -1,10 +1,11 @@
-"""One simulation of the arm: control steps, state, and the few quantities that tasks are made of."""
+"""Simulates one arm: control steps, state, and the few quantities that tasks are made of."""
 
 from collections.abc import Callable
 
 import mujoco
 import numpy as np
 
+from env.protocol import SimulationDiverged
 from env.so101.contacts import CubeContacts, Hold, corner_speed, cube_contacts, cube_hold
 from env.so101.model import ArmModel
 
@@ -18,12 +19,8 @@ _FATAL = [int(warning) for name, warning in mujoco.mjtWarning.__members__.items(
 _FATAL = [number for number in _FATAL if number != int(getattr(mujoco.mjtWarning, "mjWARN_VGEOMFULL", -1))]
 
 
-class SimulationDiverged(RuntimeError):
-    """MuJoCo met a NaN or an absurd number; the state is worthless, and the episode must be dropped."""
-
-
 class Simulation:
-    """An MjData over a shared ArmModel, advanced in control steps of 20 ms.
+    """Advances an MjData over a shared ArmModel in control steps of 20 ms.
 
     MuJoCo's step is split so that positions, velocities and contacts are those of the current state whenever Python
     looks: each control step begins with the second half of a physics step (forces, integration) and ends with the
@@ -42,8 +39,8 @@ class Simulation:
         self._control_low, self._control_high = model.control_range.T
         self._state_size = mujoco.mj_stateSize(model.mj, STATE)
         self.after_physics_step: Callable[[], None] | None = None
-        """Called after each physics step of 2 ms but a control step's last, by whoever wants to see more than its end.
-        The contacts are then those that the physics step began with."""
+        """Is called after each physics step of 2 ms but a control step's last, for whoever wants to see more than its
+        end. The contacts are then those that the physics step began with."""
         data = self.data
         # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
         self._warnings = data.warning.number
@@ -60,7 +57,7 @@ class Simulation:
         self.reset()
 
     def reset(self, cube: np.ndarray | None = None) -> None:
-        """Every joint at 0 and at rest, servo targets at 0; the cube, if there is one, flat at position `cube` (3,)."""
+        """Puts every joint and servo target at 0 and at rest, and the cube, if there is one, flat at `cube` (3,) m."""
         mujoco.mj_resetData(self.model.mj, self.data)
         if cube is not None:
             start = self.model.cube_qpos
@@ -72,7 +69,7 @@ class Simulation:
         self.data.mocap_pos[self.model.target_mocap] = position
 
     def step(self, action: np.ndarray) -> None:
-        """One control step: moves each servo's target by MAX_TARGET_CHANGE times the action (6,), within its range.
+        """Takes a control step: each servo's target moves by MAX_TARGET_CHANGE times the action (6,), within its range.
 
         Raises SimulationDiverged.
         """
@@ -95,17 +92,18 @@ class Simulation:
         return cube_contacts(self.model, self.data)
 
     def cube_hold(self, contacts: CubeContacts) -> Hold:
-        """What holds the cube now, given its contacts."""
+        """Says what holds the cube now, given its contacts."""
         uprightness = [abs(cosine) for cosine in self.cube_axes[2].tolist()]
         return cube_hold(contacts, float(self.cube_position[2]), uprightness, corner_speed(self.cube_velocity))
 
     def state(self) -> np.ndarray:
-        """Everything that MuJoCo's next step depends on (mjSTATE_INTEGRATION, warm start included), (S,) float64."""
+        """Returns all that MuJoCo's next step depends on (mjSTATE_INTEGRATION, warm start included), (S,) float64."""
         state = np.empty(self._state_size)
         mujoco.mj_getState(self.model.mj, self.data, state, STATE)
         return state
 
     def load_state(self, state: np.ndarray) -> None:
+        """Restores what state() returned. Raises ValueError for the state of another model."""
         if state.shape != (self._state_size,):
             raise ValueError(f"a simulation state of {state.shape} does not fit this model's ({self._state_size},)")
         mujoco.mj_resetData(self.model.mj, self.data)
@@ -115,7 +113,7 @@ class Simulation:
 
 
 def _view(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """The part of `array` at `indices`, which must follow each other, without a copy."""
+    """Returns the part of `array` at `indices`, which must follow each other, without a copy."""
     first, last = int(indices[0]), int(indices[-1])
     if last - first != len(indices) - 1:
         raise ValueError("the arm's joints must follow each other in the model")

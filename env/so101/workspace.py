@@ -1,25 +1,25 @@
-"""Points that the arm can get to, around its pan axis."""
+"""Draws and confines points that the arm can get to, around its pan axis."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 PAN_AXIS = np.array([0.0388, 0.0])
-"""Where the shoulder's vertical axis meets the table, m."""
+"""Point (2,) m where the shoulder's vertical axis meets the table."""
 
 
 class Sector(NamedTuple):
-    """An annular sector around the pan axis, and a range of heights."""
+    """Describes an annular sector around the pan axis, and a range of heights."""
 
     radius: tuple[float, float]
-    """From the pan axis, m."""
+    """Distances from the pan axis, m."""
     angle: float
-    """To either side of straight ahead, rad."""
+    """Angle to either side of straight ahead, rad."""
     height: tuple[float, float]
-    """Above the table, m."""
+    """Heights above the table, m."""
 
     def confine(self, point: np.ndarray) -> np.ndarray:
-        """`point` (3,) m, its radius, angle and height each brought into the sector's range."""
+        """Returns `point` (3,) m with its radius, angle and height each brought into the sector's range."""
         x, y = point[:2] - PAN_AXIS
         r = np.clip(np.hypot(x, y), *self.radius)
         phi = np.clip(np.arctan2(y, x), -self.angle, self.angle)
@@ -29,7 +29,7 @@ class Sector(NamedTuple):
 def polar_point(
     rng: np.random.Generator, radius: tuple[float, float], angle: float, height: tuple[float, float]
 ) -> np.ndarray:
-    """A point (3,) m: uniform over an annular sector's area (radius from the pan axis, ± angle rad) and over height."""
+    """Draws a point (3,) m, uniform over an annular sector (radius from the pan axis, ± angle rad) and over height."""
     r = np.sqrt(rng.uniform(radius[0] ** 2, radius[1] ** 2))
     phi = rng.uniform(-angle, angle)
     return np.array([PAN_AXIS[0] + r * np.cos(phi), PAN_AXIS[1] + r * np.sin(phi), rng.uniform(*height)])

@@ -1,71 +1,60 @@
-"""What every task on the arm shares: the goal-environment protocol over a simulation."""
+"""The base of every task on the arm: the goal-environment protocol over a simulation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+from annotated_types import Ge, Interval
 
+from env.protocol import EnvError, SimulationDiverged
 from env.so101.model import JOINTS, ArmModel
 from env.so101.rendering import Camera
-from env.so101.simulation import Simulation, SimulationDiverged
+from env.so101.simulation import Simulation
 from env.so101.workspace import Sector
 from env.tasks import rewards
-from env.tasks.rewards import Info, StagedConfig, goal_distance
+from env.tasks.rewards import Info, goal_distance
 
-Reward = Literal["sparse", "sparse-reach", "staged"]
-GoalKind = Literal["fixed", "table", "air", "mix"]
+Reward = Literal["sparse", "sparse-reach", "staged", "staged-reference", "own"]
+GoalKind = Literal["fixed", "table", "air", "mix", "own"]
 Observation = Literal["full", "reference"]
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The built-in tasks. None is the task's own default."""
+    """The built-in tasks. An environment of your own reads none of these."""
 
-    goal: GoalKind | None = None
-    """Goals to train on: fixed (the reference target), table, air, or mix (docs/environments.md)."""
-    max_episode_steps: int | None = None
-    """Control steps (20 ms) before an episode is cut off; the cut is no termination."""
-    scripted_starts: float | None = None
-    """Share of training episodes that begin in the middle of a scripted grasp, at first
-    (docs/environments.md). Default: push and pick-place 0.8, reach 0."""
-    scripted_until: int | None = None
-    """Environment steps by which that share has fallen to 0; it begins to fall after half of them.
-    Default: push 100000, others 200000."""
-    scripted_opening: float = 0.9
-    """Widest that the gripper opens in such a grasp, rad: each draws its own, from the oracle's 0.22 on."""
-    scripted_astray: float = 0.3
-    """Of those episodes, the share that strays from the script by a few random actions: what is left to the policy then
-    is a second try."""
-    action_slope: float = 0.2
+    goal: GoalKind = "own"
+    """Goals to train on: fixed (the reference target), table, air, or mix (docs/environments.md). own: the first kind
+    that the task knows."""
+    max_episode_steps: Annotated[int, Ge(1)] = 100
+    """Control steps (20 ms) before an episode is cut off. The cut is no termination."""
+    scripted_starts: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Share of training episodes that begin in the middle of a scripted grasp, at first (docs/environments.md)."""
+    scripted_until: Annotated[int, Ge(1)] = 200_000
+    """Environment steps by which that share has fallen to 0. It begins to fall after half of them."""
+    scripted_astray: Annotated[float, Interval(ge=0, le=1)] = 0.3
+    """Share of those episodes that strays from the script by a few random actions. What is left to the policy then is
+    a second try."""
+    action_slope: Annotated[float, Interval(gt=0, le=1)] = 0.2
     """How much of a small action counts: a moves its servo's target by 0.07 rad times a (slope + (1 - slope) |a|).
-    Small actions are fine then, and large ones as fast as ever (docs/environments.md); 1 is proportional."""
+    Small actions are fine then, and large ones as fast as ever (docs/environments.md). 1 is proportional."""
     observation: Observation = "full"
     """reference: without what the reference run did not see (docs/environments.md)."""
-    retry_missed: float = 0.75
+    retry_missed: Annotated[float, Interval(ge=0, le=1)] = 0.75
     """Probability that a training goal in the air is one that was missed the last time, instead of a new one
     (pick-place's mix): a place that a policy has given up is asked of it more often."""
-    terminate_on_success: bool = False
-    """End the episode when the goal is met, instead of asking the policy to hold it."""
-    reach_weight: float = 14.0
-    """What reaching is worth in the sparse-reach reward: the potential's depth."""
-    reach_scale: float = 0.05
-    """Metres within which the potential gets steep."""
+    potential: Annotated[tuple[float, float, float], Interval(ge=0, le=1e6)] = (14.0, 14.0, 6.0)
+    """Weights of the sparse-reach reward's potential: of coming near, of pinching the cube, and of opening the gripper
+    for it. 0 leaves one out."""
     reach_per_finger: bool = True
     """Reach with each finger for its own side of the cube, instead of with the grasp point for its centre."""
-    pinch_weight: float = 14.0
-    """What pinching the cube adds to the potential (push and pick-place)."""
-    opening_weight: float = 6.0
-    """What opening the gripper for the cube adds to the potential, until it is pinched (push and
-    pick-place)."""
-    staged: StagedConfig = field(default_factory=StagedConfig)
-    """Weights of the staged reward."""
 
 
 @dataclass(frozen=True)
 class ObservationField:
-    """A run of numbers in the observation: what they are, in which unit, and what each is multiplied by."""
+    """Describes a run of numbers in the observation: what they are, their unit, and what each is multiplied by."""
 
     name: str
     size: int
@@ -86,13 +75,13 @@ ARM_FIELDS = (
 
 
 class Starts(Protocol):
-    """What may move the beginning of training episodes (env/oracle/starts.py)."""
+    """Moves the beginning of training episodes (env/oracle/starts.py)."""
 
     def play(self, task: "ArmTask") -> int: ...
 
 
 class ArmTask(ABC):
-    """A goal environment on the SO-101 (the protocol is in env/protocol.py).
+    """A goal environment on the SO-101 follows the protocol of env/protocol.py.
 
     Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.07 rad; values outside are clipped.
     Goals are points in the world frame, (3,) m; success needs to be within `threshold` of one.
@@ -106,13 +95,9 @@ class ArmTask(ABC):
     has_cube: ClassVar[bool]
     fields: ClassVar[tuple[ObservationField, ...]]
     goal_kinds: ClassVar[tuple[GoalKind, ...]]
-    """Kinds of goals that the task knows; the first is what evaluation asks for by default."""
-    training_goal: ClassVar[GoalKind]
+    """Kinds of goals that the task knows. The first is what evaluation asks for by default."""
     goal_sector: ClassVar[Sector]
     """Where goals of every kind lie."""
-    episode_steps: ClassVar[int]
-    scripted_until: ClassVar[int] = 200_000
-    """Environment steps by which scripted starts are no more."""
     threshold: ClassVar[float]
     stages: ClassVar[tuple[str, ...]]
     """What an episode goes through on its way to success, in order; the last is the goal being met."""
@@ -122,17 +107,13 @@ class ArmTask(ABC):
     """Networks see goals in decimetres: a tenth of a metre is what a goal is typically away."""
 
     def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward):
-        goal = self.training_goal if config.goal is None else config.goal
+        goal = self.goal_kinds[0] if config.goal == "own" else config.goal
         if goal not in self.goal_kinds:
-            raise ValueError(f"this task has no '{goal}' goals; there are: {', '.join(self.goal_kinds)}")
+            raise EnvError(f"--task.goal {goal}: this task has no such goals; there are: {', '.join(self.goal_kinds)}")
         self.config = config
         self.goal_kind = goal
         self.reward = reward
-        self.max_episode_steps = self.episode_steps if config.max_episode_steps is None else config.max_episode_steps
-        if self.max_episode_steps < 1:
-            raise ValueError(f"an episode needs at least 1 step, not {self.max_episode_steps}")
-        if not 0 < config.action_slope <= 1:
-            raise ValueError(f"an action's slope must lie between 0 and 1, not {config.action_slope}")
+        self.max_episode_steps = config.max_episode_steps
         self.kept = [field.in_reference or config.observation == "full" for field in self.fields]
         """Which of `fields` the policy sees."""
         self.obs_dim = sum(field.size for field in self.observed)
@@ -154,7 +135,7 @@ class ArmTask(ABC):
 
     @property
     def observed(self) -> list[ObservationField]:
-        """The fields that the policy sees, in order."""
+        """Lists the fields that the policy sees, in order."""
         return [field for field, kept in zip(self.fields, self.kept, strict=True) if kept]
 
     @abstractmethod
@@ -163,55 +144,50 @@ class ArmTask(ABC):
 
     @abstractmethod
     def _achieved_goal(self) -> np.ndarray:
-        """The point (3,) that should get to the goal; a copy."""
+        """Returns a copy of the point (3,) that should get to the goal."""
 
     @abstractmethod
     def _measure(self) -> tuple[np.ndarray, ...]:
-        """The observation's numbers in SI units, in the order of `fields`."""
+        """Returns the observation's numbers in SI units, in the order of `fields`."""
 
     @abstractmethod
     def _examine(self) -> Any:
-        """What the current state is judged by beyond the goals, read off the simulation once a state."""
+        """Reads off the simulation, once a state, what the state is judged by beyond the goals."""
 
     @abstractmethod
     def _reward_info(self, before: Any, after: Any) -> dict[str, np.ndarray]:
-        """What _met and _terms need beyond the goals, as stored arrays: from what _examine said before and after."""
+        """Returns the arrays that _met and _terms need beyond the goals, from what _examine said before and after."""
 
     @abstractmethod
     def _met(self, distance: np.ndarray, desired: np.ndarray, info: Info) -> np.ndarray:
-        """Whether the goal is met, (…) bool, at `distance` (…) m from the goal `desired` (…, 3)."""
+        """Tells whether the goal is met, (…) bool, at `distance` (…) m from the goal `desired` (…, 3)."""
 
     @abstractmethod
     def _terms(
         self, distance: np.ndarray, success: np.ndarray, desired: np.ndarray, info: Info
     ) -> dict[str, np.ndarray]:
-        """The reward by its named terms, each (…), at `distance` (…) m from the goals `desired` (…, 3)."""
+        """Returns the reward's terms by name, each (…), at `distance` (…) m from the goals `desired` (…, 3)."""
 
     @abstractmethod
     def _stages(self, after: Any, success: bool) -> tuple[bool, ...]:
-        """Which of `stages` the current state is in."""
+        """Tells which of `stages` the current state is in."""
 
     def reward_terms(self, achieved: np.ndarray, desired: np.ndarray, info: Info) -> dict[str, np.ndarray]:
-        """The reward by its named terms, each (…), for goals (…, 3) and stored info arrays (…)."""
+        """Returns the reward's terms by name, each (…), for goals (…, 3) and stored info arrays (…)."""
         distance = goal_distance(achieved, desired)
         return self._terms(distance, self._met(distance, desired, info), desired, info)
 
     def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Info) -> np.ndarray:
-        """Rewards (B,) float32 for goals (B, 3) and what `info` arrays (B, …) hold of each transition."""
+        """Returns rewards (B,) float32 for goals (B, 3) and the `info` arrays (B, …) of their transitions."""
         return sum(self.reward_terms(achieved_goal, desired_goal, info).values()).astype(np.float32)
 
-    def compute_terminated(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Info) -> np.ndarray:
-        """Whether a transition to `achieved_goal` (B, 3) ends an episode with goal `desired_goal` (B, 3); (B,) bool."""
-        success = self.is_success(achieved_goal, desired_goal, info)
-        return success if self.config.terminate_on_success else np.zeros_like(success)
-
     def is_success(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Info) -> np.ndarray:
-        """Whether `achieved_goal` (B, 3) meets `desired_goal` (B, 3) in the state that `info` (B, …) tells of; (B,)."""
+        """Tells whether goals (B, 3) that were achieved meet those desired in states described by `info`, (B,) bool."""
         return self._met(goal_distance(achieved_goal, desired_goal), desired_goal, info)
 
     def return_range(self, gamma: float) -> tuple[float, float] | None:
-        """Lowest and highest return that the reward allows with discount `gamma`, or None: it has no useful bound."""
-        if self.reward == "staged":
+        """Returns the lowest and highest return that the reward allows with discount `gamma`, None without a bound."""
+        if self.reward.startswith("staged"):
             return None
         worst = -1 / (1 - gamma)
         if self.reward == "sparse":
@@ -221,7 +197,7 @@ class ArmTask(ABC):
         return worst + lowest, -lowest
 
     def _lowest_potential(self) -> float:
-        return float(rewards.reach_potential(rewards.FAR, self.config.reach_weight, self.config.reach_scale))
+        return float(rewards.reach_potential(rewards.FAR, self.config.potential[0]))
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Starts an episode. With a seed, the episode depends on that seed alone; without, the generator goes on.
@@ -249,7 +225,7 @@ class ArmTask(ABC):
             return 0
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """One control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
+        """Takes a control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
         before = self._examined
         change = self.target_change(self._checked(action))
         self.sim.step(change)
@@ -270,16 +246,15 @@ class ArmTask(ABC):
             | self._start_metrics(),
             "stages": dict(zip(self.stages, self._stages(after, success), strict=True)),
         }
-        terminated = success and self.config.terminate_on_success
-        return obs, float(sum(terms.values())), terminated, self.steps >= self.max_episode_steps, info
+        return obs, float(sum(terms.values())), False, self.steps >= self.max_episode_steps, info
 
     def target_change(self, action: np.ndarray) -> np.ndarray:
-        """What an action (6,) in [-1, 1] adds to the servos' targets, (6,) as a share of the largest change."""
+        """Returns what an action (6,) in [-1, 1] adds to the servos' targets, (6,), in units of the largest change."""
         slope = self.config.action_slope
         return action * (slope + (1 - slope) * np.abs(action))
 
     def action_for(self, change: np.ndarray) -> np.ndarray:
-        """The action (6,) that has that target_change (6,)."""
+        """Returns the action (6,) that has the target_change `change` (6,)."""
         slope = self.config.action_slope
         return 2 * change / (slope + np.sqrt(slope**2 + 4 * (1 - slope) * np.abs(change)))
 
@@ -289,9 +264,9 @@ class ArmTask(ABC):
         self.sim.show_target(self.goal)
 
     def render(self) -> np.ndarray:
-        """The scene, and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
+        """Draws the scene and the achieved goal's path through the calls since the reset, (480, 640, 3) uint8.
 
-        Raises RenderingUnavailable.
+        Raises UserError.
         """
         self._drawn_path.append(self._achieved_goal())
         return self._camera.draw(self.sim.data, self._drawn_path)
@@ -307,24 +282,16 @@ class ArmTask(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what state_dict returned. Raises ValueError where it is no state of this task."""
-        steps, goal = state["steps"], state["goal"]
-        if type(steps) is not int or not 0 <= steps <= self.max_episode_steps:
-            raise ValueError(f"an episode of {self.max_episode_steps} steps cannot stand at step {steps!r:.40}")
-        if np.shape(goal) != self.goal.shape:
-            raise ValueError(f"a goal of shape {np.shape(goal)} is none of this task")
-        so_far, midway = state["steps_so_far"], state["midway"]
-        if type(so_far) is not int or so_far < 0 or type(midway) is not bool:
-            raise ValueError(f"{so_far!r:.40} steps of all episodes, begun midway: {midway!r:.40}")
+        """Restores what state_dict returned."""
         self.sim.load_state(state["simulation"])
         self.goal = state["goal"].copy()
-        self.steps, self.steps_so_far, self.midway = steps, so_far, midway
+        self.steps, self.steps_so_far, self.midway = state["steps"], state["steps_so_far"], state["midway"]
         self._examined = self._examine()
         self._drawn_path.clear()
         self.rng.bit_generator.state = state["rng"]
 
     def observe(self) -> dict[str, np.ndarray]:
-        """The observation of the current state, as reset and step return it."""
+        """Returns the observation of the current state, as reset and step do."""
         return {
             "observation": (np.concatenate(self._seen()) * self._scale).astype(np.float32),
             "achieved_goal": self._achieved_goal().astype(np.float32),
@@ -335,7 +302,7 @@ class ArmTask(ABC):
         return [numbers for numbers, kept in zip(self._measure(), self.kept, strict=True) if kept]
 
     def _draw_away_from(self, start: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
-        """A goal that is not met from the start: those teach nothing and flatter the success rate."""
+        """Draws a goal that is not met from the start: those teach nothing and flatter the success rate."""
         while not self._is_away_from(start, goal := draw()):
             pass
         return goal
@@ -356,7 +323,7 @@ class ArmTask(ABC):
         )
 
     def _metrics(self, after: Any) -> dict[str, float]:
-        """Numbers worth a curve, as in the protocol's info["metrics"]."""
+        """Returns numbers worth a curve, for the protocol's info["metrics"]."""
         return {}
 
     def _start_metrics(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the tasks with a cube share: its place in the observation, when a goal is met, the rewards and the stages."""
+"""The base of the tasks with a cube: its place in the observation, when a goal is met, the rewards and the stages."""
 
 import math
 from abc import abstractmethod
@@ -36,7 +36,7 @@ LOST_RADIUS = 0.45
 
 
 class CubeState(NamedTuple):
-    """What a step's reward, stages and curves are judged by, beyond the goals."""
+    """Holds what a step's reward, stages and curves are judged by, beyond the goals."""
 
     contacts: CubeContacts
     hold: Hold
@@ -78,7 +78,7 @@ class CubeTask(ArmTask):
 
     @abstractmethod
     def _draw_goal(self, cube: np.ndarray) -> np.ndarray:
-        """A goal (3,) for an episode in which the cube starts at `cube` (3,)."""
+        """Draws a goal (3,) for an episode in which the cube starts at `cube` (3,)."""
 
     def _achieved_goal(self) -> np.ndarray:
         return self.sim.cube_position.copy()
@@ -110,17 +110,17 @@ class CubeTask(ArmTask):
         )
 
     def _met(self, distance, desired, info):
-        """Near the goal and held there: on the table lying still or pinched, in the air pinched clear of the table."""
+        """Asks for the cube near the goal and held: on the table lying still or pinched, in the air pinched clear."""
         in_air = desired[..., 2] > AIR_GOAL
         return (distance <= self.threshold) & (info["cube_hold"] == Hold.TABLE + in_air)
 
     def _pad_offsets(self) -> np.ndarray:
-        """Where the centres of the fixed and the moving pad are from where they pinch the cube, each on its own side
-        of it along the direction in which the gripper closes; (2, 3) m in the gripper's frame."""
+        """Returns where the centres of the fixed and the moving pad are from where they pinch the cube, each on its own
+        side of it along the direction in which the gripper closes; (2, 3) m in the gripper's frame."""
         return (self.sim.pad_positions - self.sim.cube_position) @ self.sim.gripper_axes - PINCHING
 
     def _potential(self, pinched: bool) -> float:
-        """Of the fingers' distance from the cube, of being open for it, and of pinching it.
+        """Adds up the potentials of the fingers' distance from the cube, of being open for it, and of pinching it.
 
         Per finger, what counts is how far each pad is from its own side of the cube, axis by axis, on average: then
         fingers that are shut next to the cube are worse than open ones around it. Being open counts from afar, too: a
@@ -131,17 +131,18 @@ class CubeTask(ArmTask):
             distance = np.abs(self._pad_offsets()).sum() / 2
         else:
             distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
-        reach = rewards.reach_potential(distance, config.reach_weight, config.reach_scale)
+        near, pinch, opening = config.potential
+        reach = rewards.reach_potential(distance, near)
         if pinched:
             return float(reach)
         clear = math.dist(*(pad.tolist() for pad in self.sim.pad_positions)) - PAD_THICKNESS
-        return float(reach) + rewards.opening_potential(clear, OPEN_ENOUGH, config.opening_weight) - config.pinch_weight
+        return float(reach) + rewards.opening_potential(clear, OPEN_ENOUGH, opening) - pinch
 
     def _reward_info(self, before, after):
         info = {"cube_hold": np.array(after.hold, np.float32)}
         if self.reward == "sparse-reach":
             info["potentials"] = np.array((before.potential, after.potential), np.float32)
-        elif self.reward == "staged":
+        elif self.reward.startswith("staged"):
             info |= {
                 "reach_distance": np.array(after.to_grasp_point, np.float32),
                 "pinched": np.array(after.contacts.pinched, np.float32),
@@ -151,13 +152,14 @@ class CubeTask(ArmTask):
         return info
 
     def _lowest_potential(self):
-        return super()._lowest_potential() - self.config.opening_weight - self.config.pinch_weight
+        _, pinch, opening = self.config.potential
+        return super()._lowest_potential() - opening - pinch
 
     def _metrics(self, after):
         return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}
 
     def _terms(self, distance, success, desired, info):
-        if self.reward == "staged":
+        if self.reward.startswith("staged"):
             return self._staged_terms(distance, success, desired, info)
         terms = {"sparse": rewards.sparse(success)}
         if self.reward == "sparse-reach":
@@ -168,14 +170,9 @@ class CubeTask(ArmTask):
     def _staged_terms(
         self, distance: np.ndarray, success: np.ndarray, desired: np.ndarray, info: rewards.Info
     ) -> dict[str, np.ndarray]:
+        height = info["cube_height"]
+        # Paid without end, as in the reference, height pays best where the arm holds the cube as high as it gets.
+        paid = height if self.reward == "staged-reference" else np.minimum(height, desired[..., 2] - CUBE_HALF)
         return rewards.staged(
-            info["reach_distance"],
-            info["pinched"],
-            info["cube_height"],
-            desired[..., 2] - CUBE_HALF,
-            distance,
-            success,
-            info["cube_lost"],
-            LIFT_HEIGHT,
-            self.config.staged,
+            info["reach_distance"], info["pinched"], height, paid, distance, success, info["cube_lost"], LIFT_HEIGHT
         )

@@ -1,4 +1,4 @@
-"""How well a cube is held: the overlap and the slip of a grasp, for any policy."""
+"""Measures how well a cube is held: the overlap and the slip of a grasp, for any policy."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from env.tasks.cube import CubeTask
 
 
 class GraspWatch:
-    """A task with a cube whose info["metrics"] also tell how the grasp holds that meets a goal in the air.
+    """Wraps a task with a cube: info["metrics"] also tell how the grasp holds that meets a goal in the air.
 
     held_overlap_mm_max: how deep arm and cube enter each other at any physics step (2 ms) while the goal is met in the
     grip, mm. slip_mm_max: how far the cube's centre has moved in the gripper's frame since the goal was first met
@@ -22,9 +22,9 @@ class GraspWatch:
     def __init__(self, task: CubeTask):
         self.task = task
         self._overlap = 0.0
-        """Of the current control step, m."""
+        """Deepest overlap of the current control step, m."""
         self._caught: np.ndarray | None = None
-        """Where in the gripper the cube was when it came to be held at its goal, (3,) m; None while it is not."""
+        """Place of the cube in the gripper, (3,) m, when it came to be held at its goal. None while it is not."""
         task.sim.after_physics_step = self._look
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -52,5 +52,5 @@ class GraspWatch:
 
 
 def cube_in_gripper(sim: Simulation) -> np.ndarray:
-    """The cube's centre from the grasp point, (3,) m along the gripper's axes."""
+    """Returns the cube's centre from the grasp point, (3,) m along the gripper's axes."""
     return sim.gripper_axes.T @ (sim.cube_position - sim.grasp_point)

@@ -29,9 +29,7 @@ class PickPlace(CubeTask):
     """
 
     goal_kinds = ("fixed", "table", "air", "mix")
-    training_goal = "mix"
     goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, AIR_HEIGHT[1]))
-    episode_steps = 100
     threshold = 0.03
     stages = ("reached", "touched", "pinched", "lifted", "carried", "placed")
 
@@ -58,12 +56,9 @@ class PickPlace(CubeTask):
         return super().state_dict() | {"goal_in_air": self._goal_in_air, "missed": self._missed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        missed = state["missed"]
-        if type(state["goal_in_air"]) is not bool or not (missed is None or np.shape(missed) == self.goal.shape):
-            raise ValueError(f"a goal in the air: {state['goal_in_air']!r:.40}, one that was missed: {missed!r:.40}")
         super().load_state_dict(state)
         self._goal_in_air = state["goal_in_air"]
-        self._missed = None if missed is None else missed.copy()
+        self._missed = None if state["missed"] is None else state["missed"].copy()
 
     def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
         contacts, cube = after.contacts, self.sim.cube_position

@@ -3,6 +3,7 @@
 from env.so101.contacts import RESTING_SPEED, corner_speed
 from env.so101.model import CUBE_HALF
 from env.so101.workspace import Sector, polar_point
+from env.tasks import rewards
 from env.tasks.cube import REACHED, CubeState, CubeTask
 
 TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
@@ -13,10 +14,7 @@ class Push(CubeTask):
     """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
 
     goal_kinds = ("table",)
-    training_goal = "table"
     goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, CUBE_HALF))
-    episode_steps = 100
-    scripted_until = 100_000
     threshold = 0.03
     stages = ("reached", "touched", "moved", "placed")
 
@@ -30,10 +28,9 @@ class Push(CubeTask):
 
     def _staged_terms(self, distance, success, desired, info):
         # Here nothing is paid for a grasp and a lift: the cube's way to the target counts from the start.
-        weights = self.config.staged
         return {
-            "reach": -weights.reach * info["reach_distance"],
-            "place": -weights.place * distance,
-            "success": weights.success * success,
-            "lost": -weights.lost * info["cube_lost"],
+            "reach": -rewards.REACH * info["reach_distance"],
+            "place": -rewards.PLACE * distance,
+            "success": rewards.SUCCESS * success,
+            "lost": -rewards.LOST * info["cube_lost"],
         }

@@ -17,9 +17,7 @@ class Reach(ArmTask):
     has_cube = False
     fields = ARM_FIELDS
     goal_kinds = ("air",)
-    training_goal = "air"
     goal_sector = Sector(radius=(0.16, 0.34), angle=1.0, height=(0.05, 0.30))
-    episode_steps = 50
     threshold = 0.02
     stages = ("approached", "reached")
 
@@ -46,14 +44,12 @@ class Reach(ArmTask):
         return bool(goal_distance(self.sim.grasp_point, self.goal) <= APPROACHED), success
 
     def _terms(self, distance, success, desired, info):
-        if self.reward == "staged":
+        if self.reward.startswith("staged"):
             # Nothing to grasp or lift: of the five stages, the first and the last are left.
-            weights = self.config.staged
-            return {"reach": -weights.reach * distance, "success": weights.success * success}
+            return {"reach": -rewards.REACH * distance, "success": rewards.SUCCESS * success}
         terms = {"sparse": rewards.sparse(success)}
         if self.reward == "sparse-reach":
-            weight, scale = self.config.reach_weight, self.config.reach_scale
             before = goal_distance(info["grasp_point_before"], desired)
-            phi, next_phi = (rewards.reach_potential(d, weight, scale) for d in (before, distance))
+            phi, next_phi = (rewards.reach_potential(d, self.config.potential[0]) for d in (before, distance))
             terms["progress"] = rewards.progress(phi, next_phi)
         return terms

@@ -59,6 +59,11 @@ def store(root: Path, step: int = 10, success: float | None = 0.5, seed: int = 0
     return save(root, step, state(seed, first, last), ABOUT, success)
 
 
+def store_state(root: Path, state: dict) -> Path:
+    """Saves `state` as of step 10; returns the checkpoint's path."""
+    return save(root, 10, state, ABOUT)
+
+
 def foreign_manifest(content: dict) -> bytes:
     """A manifest as other code may spell it; its own hash is right."""
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()

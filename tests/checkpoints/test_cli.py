@@ -28,8 +28,9 @@ def command(capsys, monkeypatch):
 
     def command(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["checkpoints", *map(str, arguments)])
+        code = 0
         try:
-            code = cli.main()
+            cli.main()
         except SystemExit as error:
             code = error.code
         return Result(code, *capsys.readouterr())
@@ -178,7 +179,7 @@ def test_one_checkpoint_can_be_named(run, command, verb):
 def test_a_path_that_holds_no_checkpoint_is_named(tmp_path, command, verb):
     result = command(verb, tmp_path / "nowhere")
     assert result == (
-        1,
+        2,
         "",
         f"checkpoints: {tmp_path}/nowhere is neither a checkpoint nor a run directory that holds one\n",
     )
@@ -200,9 +201,9 @@ def test_export_writes_the_policy(run, tmp_path, command):
     assert manifest.config["command"] == "python train.py"
 
 
-def test_export_of_what_is_no_checkpoint_exits_with_1(tmp_path, command):
+def test_export_of_what_is_no_checkpoint_exits_with_2(tmp_path, command):
     result = command("export", tmp_path, tmp_path / "policy", "--made-by", "x")
-    assert result.code == 1
+    assert result.code == 2
     assert "is no checkpoint" in result.err
     assert not (tmp_path / "policy").exists()
 
@@ -215,14 +216,14 @@ def test_export_does_not_write_over_what_is_no_policy(run, tmp_path, command, ki
     thesis.write_text("years of work")
     result = command("export", checkpoint(run, 1000), target, "--made-by", "x")
     complaint = f"checkpoints: {target} is there already and is no exported policy; name another directory\n"
-    assert result == (1, "", complaint)
+    assert result == (2, "", complaint)
     assert thesis.read_text() == "years of work"
 
 
 def test_what_the_disk_refuses_is_one_sentence(run, tmp_path, command):
     (tmp_path / "file").touch()
     result = command("export", checkpoint(run, 1000), tmp_path / "file" / "policy", "--made-by", "x")
-    assert result == (1, "", f"checkpoints: {tmp_path / 'file'}: File exists\n")
+    assert result == (1, "", f"checkpoints: {tmp_path / 'file'}: File exists; what was saved before is intact\n")
 
 
 # As a command
@@ -247,4 +248,4 @@ def test_a_reader_that_leaves_is_no_error(run):
 def test_no_verb_is_a_usage_error(command):
     result = command()
     assert result.code == 2
-    assert "usage: python -m checkpoints" in result.err
+    assert "python -m checkpoints --help" in result.err

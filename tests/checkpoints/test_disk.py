@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import disk
-from checkpoints.disk import UnexpectedFile, make_directory, read_file, read_verified, verify_file, write_file
+from checkpoints.disk import CheckpointError, make_directory, read_file, read_verified, verify_file, write_file
 
 DATA = bytes(range(256)) * 20
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -69,10 +69,10 @@ def test_only_the_bytes_of_the_right_hash_are_read(tmp_path):
     assert read_verified(path, len(DATA), SHA256) == read_file(path, len(DATA)) == DATA
     verify_file(path, len(DATA), SHA256)
     for reader in (read_verified, verify_file):
-        with pytest.raises(UnexpectedFile, match="SHA-256"):
+        with pytest.raises(CheckpointError, match="SHA-256"):
             reader(path, len(DATA), SHA256.replace(SHA256[0], "0" if SHA256[0] != "0" else "1"))
         for size in (len(DATA) - 1, len(DATA) + 1):
-            with pytest.raises(UnexpectedFile, match=f"{len(DATA)} bytes instead of {size}"):
+            with pytest.raises(CheckpointError, match=f"{len(DATA)} bytes instead of {size}"):
                 reader(path, size, SHA256)
 
 
@@ -80,7 +80,7 @@ def test_a_file_of_50_gigabytes_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "file"
     with open(path, "wb") as file:
         file.truncate(50 * 10**9)
-    with pytest.raises(UnexpectedFile, match="50000000000 bytes, and 1000 is the most"):
+    with pytest.raises(CheckpointError, match="file has 50000000000 bytes, and 1000 is the most"):
         read_file(path, 1000)
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_regular_file_is_refused_at_once_and_left_closed(tmp_path, mo
     free = os.dup(0)
     os.close(free)
     for _ in range(3):
-        with pytest.raises((UnexpectedFile, OSError)):
+        with pytest.raises(CheckpointError):
             read_file(path, 1000)
     after = os.dup(0)
     os.close(after)
@@ -112,8 +112,8 @@ def test_what_is_no_regular_file_is_refused_at_once_and_left_closed(tmp_path, mo
 def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(3 * 2**20))
-    chunks = disk._chunks(path, None, 3 * 2**20)
+    chunks = disk._chunks(path, 3 * 2**20)
     next(chunks)
     os.truncate(path, 2**20)
-    with pytest.raises(UnexpectedFile, match="became shorter"):
+    with pytest.raises(CheckpointError, match="became shorter"):
         list(chunks)

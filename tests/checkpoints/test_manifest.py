@@ -41,21 +41,13 @@ def test_a_manifest_is_text_with_a_line_for_each_item(tmp_path):
     "change",
     [
         {"success": float("nan")},
-        {"success": 1.5},
-        {"step": -1},
-        {"step": True},
-        {"versions": {"torch": None}},
-        {"fingerprint": 7},
         {"values": {"agent": {"loss": float("inf")}, "buffer": {}}},
         {"values": {"agent": {"path": Path("x")}, "buffer": {}}},
         {"values": {"agent": {1: "one", "1": "another"}, "buffer": {}}},
         {"values": {"agent": {}, "buffer": {}, "../x": {}}},
-        {"values": {"agent": {}}},
         {"values": {"agent": {"long": "x" * LIMIT}, "buffer": {}}},
         {"values": {"agent": {"digits": 10**5000}, "buffer": {}}},
-        {"logs": {"buffer|Rows": LogEntry(0, [])}},
-        {"logs": {"buffer|rows": LogEntry(-1, [])}},
-        {"format": -1},
+        {"logs": {"buffer|Rows": LogEntry(0, [Segment(0, 8, 100, SHA256)])}},
     ],
 )
 def test_what_could_not_be_read_again_is_not_written(change):

@@ -258,35 +258,75 @@ def test_a_damaged_segment_is_named_when_its_rows_are_read_and_not_before(sample
         stored.read(20, 21)
 
 
-@pytest.mark.parametrize("other", [lambda rows: {"else": rows["reward"]}, lambda rows: rows | {"x": rows["reward"]}])
-def test_segments_of_different_columns_are_refused(samples, tmp_path, short_segments, other):
+class OtherColumns:
+    """A log of two rows in other columns."""
+
+    first, last = 0, 2
+
+    def __init__(self, **columns: np.ndarray):
+        self.columns = columns
+
+    def read(self, first, last):
+        return {key: column[first:last] for key, column in self.columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"reward": np.zeros(2)}, r"reward is float64 \(2,\) there, and float32 \(2,\) here"),
+        ({"terminated": np.zeros(2, np.uint8)}, r"terminated is uint8 \(2,\) there, and bool \(2,\) here"),
+        (
+            {"observation": np.zeros((2, 4), np.float32)},
+            r"observation is float32 \(2, 4\) there, and float32 \(2, 3\) here",
+        ),
+        ({"reward": None}, r"reward is missing there, and float32 \(2,\) here"),
+    ],
+)
+def test_a_log_of_other_columns_is_refused_by_file_and_column(samples, tmp_path, columns, message):
+    state = samples.state()
+    columns = state["buffer"]["rows"].read(0, 2) | columns
+    state["buffer"]["rows"] = OtherColumns(**{key: column for key, column in columns.items() if column is not None})
+    path = samples.store_state(tmp_path, state)
+    load(path, only=["agent"], expected=samples.state())
+    with pytest.raises(
+        CheckpointError, match=rf"segments/buffer-rows-\S+\.safetensors does not fit this run: {message}"
+    ):
+        load(path, expected=samples.state())
+
+
+def test_a_log_may_have_more_columns_than_expected_and_any_rows(samples, tmp_path):
+    state = samples.state()
+    columns = state["buffer"]["rows"].read(0, 2)
+    state["buffer"]["rows"] = OtherColumns(more=np.zeros(2), **columns)
+    log = load(samples.store_state(tmp_path, state), expected=samples.state(first=100, last=100))[0]["buffer"]["rows"]
+    samples.assert_same(log.read(0, 2), columns | {"more": np.zeros(2)})
+
+
+def test_every_segment_is_checked_when_it_is_read(samples, tmp_path, short_segments):
+    state = samples.state()
+    rows = state["buffer"]["rows"].read(0, 16)
+
     class Changing(samples.RowLog):
         def read(self, first, last):
-            rows = super().read(first, last)
-            return other(rows) if first >= 8 else rows
+            return {
+                key: column[first:last].astype(float if first >= 8 else column.dtype) for key, column in rows.items()
+            }
 
-    state = samples.state()
     state["buffer"]["rows"] = Changing(0, 16)
-    writer = CheckpointWriter(tmp_path, 3, pytest.fail)
-    writer.save(1, state, samples.ABOUT, None)
-    writer.close()
-    log = load(tmp_path / "step_000000001")[0]["buffer"]["rows"]
-    with pytest.raises(CheckpointError, match="different columns"):
-        log.read(0, 16)
+    log = load(samples.store_state(tmp_path, state), expected=samples.state())[0]["buffer"]["rows"]
+    log.read(0, 8)
+    with pytest.raises(
+        CheckpointError, match=r"000000000008-000000000016-.* does not fit this run: observation is float64"
+    ):
+        log.read(8, 16)
 
 
 def test_a_segment_far_larger_than_such_rows_is_refused_before_it_is_read(samples, tmp_path):
-    class Huge(samples.RowLog):
-        def read(self, first, last):
-            return {"observation": np.zeros((last - first, 1_000_000), np.float32)}
-
     state = samples.state()
-    state["buffer"]["rows"] = Huge(0, 2)
-    writer = CheckpointWriter(tmp_path, 3, pytest.fail)
-    writer.save(1, state, samples.ABOUT, None)
-    writer.close()
-    path = tmp_path / "step_000000001"
-    assert load(path, expected=state)[0]["buffer"]["rows"].read(0, 2)["observation"].shape == (2, 1_000_000)
-    log = load(path, expected=samples.state())[0]["buffer"]["rows"]
-    with pytest.raises(CheckpointError, match="which is no segment of this run"):
-        log.read(0, 2)
+    state["buffer"]["rows"] = OtherColumns(observation=np.zeros((2, 1_000_000), np.float32))
+    path = samples.store_state(tmp_path, state)
+    load(path, expected=state)
+    with pytest.raises(
+        CheckpointError, match=r"segments/buffer-rows-\S+ has 80000\d\d bytes, far more than this run's"
+    ):
+        load(path, expected=samples.state())

@@ -148,7 +148,7 @@ def test_what_must_come_first_comes_first_and_its_failure_fails_the_save(samples
     [
         ({"counters": {"loss": float("nan")}}, "ValueError: Out of range float values are not JSON compliant"),
         ({"counters": {"path": object()}}, "TypeError: Object of type object is not JSON serializable"),
-        ({"../agent": {}}, "ValueError: '../agent' is no part of a state"),
+        ({"../agent": {}}, "ValueError: a part of a state cannot be called '../agent'"),
         ({"words": {"x": np.array(["a"])}}, "rror: "),
     ],
 )

@@ -25,10 +25,12 @@ def scenes():
 
 @pytest.fixture
 def make_task():
-    """make_task(name, reward="sparse", **TaskConfig's fields): a built-in task, not reset yet."""
+    """make_task(name, reward="sparse", **TaskConfig's fields): a built-in task, not reset yet, with training's goals
+    and episodes where nothing else is said."""
 
     def make(name, reward="sparse", **config):
         kind = TASKS[name]
+        config = {"goal": kind.goal_kinds[-1], "max_episode_steps": 100 if kind.has_cube else 50} | config
         return kind(load_model(kind.has_cube), TaskConfig(**config), reward)
 
     return make

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from env import EnvError, EnvFailed, TaskConfig, VectorEnvProcess, make_envs, make_vector, probe
+from env import EnvError, TaskConfig, VectorEnvProcess, make_envs, make_vector, probe
 
 ROOT = Path(__file__).parents[2]
 TROUBLE = """
@@ -34,7 +34,10 @@ class Env:
             class Odd(Exception):
                 pass
             raise Odd("nobody else knows this class")
-        return self._obs(), 0.0, False, False, {"is_success": False}
+        if action[0] == 0.5:
+            raise OSError("unplugged")
+        reward = 0.0 * float(action[0])
+        return self._obs(), reward, False, False, {"is_success": False}
 
     def compute_reward(self, achieved_goal, desired_goal, info):
         return np.zeros(len(achieved_goal))
@@ -92,6 +95,23 @@ def test_the_steps_are_those_of_environments_in_this_process(start):
     assert_same_steps(apart, here, actions(40))
 
 
+@pytest.mark.usefixtures("quiet_log")
+def test_a_diverged_environment_begins_anew_on_both_sides(start):
+    given = arguments("reach")
+    apart, here = start(*given), make_vector(*given)
+    for envs in (apart, here):
+        envs.reset([1, 2, 3])
+    state = here.state_dict()
+    state["envs"]["1"]["simulation"][1] = 1e12  # the time apart, the first number is a joint's angle
+    for envs in (apart, here):
+        envs.load_state_dict(state, [0, 0, 0])
+    apart.begin(actions(1)[0])
+    step = apart.finish()
+    assert step.diverged.tolist() == [False, True, False]
+    np.testing.assert_equal(step._asdict(), here.step(actions(1)[0])._asdict())
+    np.testing.assert_equal(apart.obs, here.obs)
+
+
 def test_a_state_goes_over_and_back_and_goes_on_in_its_bits(start):
     given = arguments(max_episode_steps=15)
     apart, here, other = start(*given), make_vector(*given), start(*given)
@@ -126,16 +146,25 @@ def test_an_error_of_an_environment_is_raised_here_with_its_own_traceback(troubl
 
 
 def test_an_error_that_cannot_be_sent_is_told_in_a_sentence(trouble):
-    with pytest.raises(EnvFailed, match=r"^an environment failed: Odd: nobody else knows this class$"):
+    with pytest.raises(EnvError, match=r"^an environment failed: Odd: nobody else knows this class$") as caught:
         trouble.step(-np.ones((2, 1), np.float32))
+    assert caught.value.status == 1
+
+
+@pytest.mark.parametrize(("action", "status"), [(0.5, 1), (np.nan, 2)])
+def test_a_sentence_for_the_user_keeps_its_status_on_its_way(trouble, action, status):
+    with pytest.raises(EnvError, match=r"^--env trouble:Env: step ") as caught:
+        trouble.step(np.full((2, 1), action, np.float32))
+    assert caught.value.status == status
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_state_that_does_not_fit_is_a_value_error_as_it_is_here(start):
     envs = start(*arguments())
     envs.reset([1, 2, 3])
     state = envs.state_dict()
-    state["envs"]["0"]["steps"] = "x"
-    with pytest.raises((ValueError, TypeError)):
+    state["envs"]["0"]["simulation"] = state["envs"]["0"]["simulation"][:-1]
+    with pytest.raises(ValueError, match="does not fit this model"):
         envs.load_state_dict(state, [0, 0, 0])
 
 
@@ -144,8 +173,9 @@ def test_a_process_that_died_is_told_in_a_sentence(start):
     envs.reset([1, 2, 3])
     envs._process.kill()
     envs._process.wait()
-    with pytest.raises(EnvFailed, match=r"^the process that the environments step in ended \(signal 9, Killed\)$"):
+    with pytest.raises(EnvError, match=r"^the process that the environments step in ended \(signal 9") as caught:
         envs.step(np.zeros((3, 6), np.float32))
+    assert caught.value.status == 1
 
 
 def alive(pid: int) -> bool:

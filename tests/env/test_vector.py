@@ -19,6 +19,13 @@ def make_vector(make_task):
     return make
 
 
+def point_vector(*envs):
+    """Environments of two actions side by side, just reset."""
+    vector = VectorEnv(list(envs), probe(envs[0], "point"))
+    vector.reset(list(range(len(envs))))
+    return vector
+
+
 def actions(steps, count, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (steps, count, 6)).astype(np.float32)
 
@@ -89,19 +96,13 @@ def test_stages_and_metrics_that_one_environment_alone_tells_are_none_of_the_oth
             *rest, info = super().step(action)
             return *rest, info | {"stages": {"moved": True}, "metrics": {"speed": 2.0}}
 
-    envs = [point_env.PointEnv(), Telling(), point_env.PointEnv()]
-    vector = VectorEnv(envs, probe(envs[0], "point"))
-    vector.reset([0, 1, 2])
-    step = vector.step(np.zeros((3, 2)))
+    step = point_vector(point_env.PointEnv(), Telling(), point_env.PointEnv()).step(np.zeros((3, 2)))
     assert step.stages["moved"].tolist() == [False, True, False]
     np.testing.assert_array_equal(step.metrics["speed"], [np.nan, 2.0, np.nan])
 
 
 def test_environments_without_stages_make_steps_without(point_env):
-    envs = [point_env.PointEnv()]
-    vector = VectorEnv(envs, probe(envs[0], "point"))
-    vector.reset([0])
-    assert vector.step(np.zeros((1, 2))).stages == {}
+    assert point_vector(point_env.PointEnv()).step(np.zeros((1, 2))).stages == {}
 
 
 @pytest.mark.usefixtures("quiet_log")
@@ -116,6 +117,7 @@ def test_a_diverged_environment_is_marked_and_reset_and_the_others_do_not_notice
     step, expected = vector.step(plan[2]), undisturbed.step(plan[2])
     assert step.diverged.tolist() == [False, True, False]
     assert not (step.terminated | step.truncated).any()
+    assert step.begun.tolist() == step.diverged.tolist()
     assert vector.envs[1].steps == 0
     assert not step.success[1]
     assert not any(value[1] for value in step.stages.values())
@@ -137,13 +139,48 @@ def test_a_diverged_environment_is_marked_and_reset_and_the_others_do_not_notice
     assert vector.envs[1].steps == 3
 
 
-def test_a_number_that_is_not_finite_is_named_before_anybody_stores_it(point_env):
-    envs = [point_env.PointEnv() for _ in range(2)]
-    vector = VectorEnv(envs, probe(envs[0], "point"))
-    vector.reset([0, 1])
-    envs[1].goal = np.full(2, np.nan, np.float32)
-    with pytest.raises(EnvError, match="desired_goal of environment 1 is not finite"):
+@pytest.mark.parametrize("name", ["desired_goal", "reward", "cost"])
+def test_a_number_that_is_not_finite_is_named_before_anybody_stores_it(point_env, name):
+    class Poisoned(point_env.PointEnv):
+        def step(self, action):
+            obs, reward, *ends, info = super().step(action)
+            obs, info = obs | {}, info | {"cost": np.zeros(1)}
+            if self.steps == 3:
+                told = {"desired_goal": obs, "reward": {}, "cost": info}[name]
+                told[name] = np.full(1, np.nan)
+                reward = np.nan if name == "reward" else reward
+            return obs, reward, *ends, info
+
+    vector = point_vector(Poisoned(), Poisoned())
+    for _ in range(2):
         vector.step(np.zeros((2, 2)))
+    with pytest.raises(EnvError, match=f"^{name} of an environment's step is not finite; nothing of"):
+        vector.step(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("arrays", [{}, {"cost": np.zeros(2)}, {"other": np.zeros(1)}])
+def test_info_arrays_that_come_and_go_are_named(point_env, arrays):
+    class Changing(point_env.PointEnv):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | ({"cost": np.zeros(1)} if self.steps < 3 else arrays)
+
+    vector = point_vector(Changing(), Changing())
+    for _ in range(2):
+        vector.step(np.zeros((2, 2)))
+    with pytest.raises(EnvError, match="info of environment 0 must hold the same NumPy arrays at every step"):
+        vector.step(np.zeros((2, 2)))
+
+
+def test_an_environment_that_scales_its_action_in_place_does_not_change_ours(point_env):
+    class InPlace(point_env.PointEnv):
+        def step(self, action):
+            action *= 0.05
+            return super().step(action)
+
+    ours = np.full((2, 2), 0.5, np.float32)
+    point_vector(InPlace(), InPlace()).step(ours)
+    np.testing.assert_array_equal(ours, 0.5)
 
 
 @pytest.mark.parametrize("steps", [0, 3, 7])
@@ -163,10 +200,7 @@ def test_restored_in_mid_episode_it_goes_on_bit_by_bit(make_vector, steps):
 
 def test_environments_that_cannot_tell_their_state_start_afresh_and_are_named(point_env):
     def make():
-        envs = [point_env.PointEnv(), point_env.SavablePointEnv(), point_env.PointEnv()]
-        vector = VectorEnv(envs, probe(envs[0], "point"))
-        vector.reset([0, 1, 2])
-        return vector
+        return point_vector(point_env.PointEnv(), point_env.SavablePointEnv(), point_env.PointEnv())
 
     original, restored = make(), make()
     for action in actions(4, 3)[..., :2]:

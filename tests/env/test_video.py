@@ -8,7 +8,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from env.video import VideoError, write_video
+from env.video import write_video
+from errors import UserError
 
 GOOD = np.zeros((48, 64, 3), np.uint8)
 RAMP = np.arange(64, dtype=np.uint8)[None, :, None] * np.full_like(GOOD, 4)
@@ -34,7 +35,7 @@ def test_every_second_frame_is_written(name, tmp_path):
 )
 def test_what_is_no_frame_is_refused_wherever_it_comes(bad, named, name, tmp_path):
     for frames in ([bad], [GOOD, bad]):
-        with pytest.raises(VideoError, match=rf"must return \(H, W, 3\) uint8, and returned {named}$"):
+        with pytest.raises(UserError, match=rf"must return \(H, W, 3\) uint8, and returned {named}$"):
             write_video(tmp_path / name, frames)
 
 
@@ -49,7 +50,7 @@ def test_a_video_that_is_not_finished_leaves_the_one_that_was_there_and_nothing_
 
     write_video(tmp_path / name, [GOOD] * 2)
     before = (tmp_path / name).read_bytes()
-    with pytest.raises(failure or VideoError):
+    with pytest.raises(failure or UserError):
         write_video(tmp_path / name, frames())
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == before
@@ -66,13 +67,14 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from env.video import VideoError, write_video
+from env.video import write_video
+from errors import UserError
 
 rng = np.random.default_rng(0)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     write_video(Path({str(path)!r}), (rng.integers(0, 255, (480, 640, 3), dtype=np.uint8) for _ in range(200)))
-except VideoError as error:
+except UserError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,11 +1,12 @@
 """What stored episodes tell about their goals."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from her import HERConfig, ReplayBuffer, Transition, distinct_cells, goal_displacement, goal_health
+from her import HERConfig, ReplayBuffer, distinct_cells, goal_displacement, goal_health
 
 
 def test_a_goal_that_never_moved_has_displacement_zero():
@@ -45,18 +46,15 @@ def stored(paths: list[list[float]], goal: float, calm: float = 1.0, rewards=(0.
 
     for path in paths:
         for t in range(LENGTH):
-            buffer.add(
-                Transition(
-                    obs(path[t]),
-                    np.zeros((1, 1)),
-                    np.full(1, rewards[t]),
-                    obs(path[t + 1]),
-                    np.array([False]),
-                    np.array([t == LENGTH - 1]),
-                    {"calm": np.full(1, calm)},
-                    np.array([False]),
-                )
+            step = SimpleNamespace(
+                next_obs=obs(path[t + 1]),
+                reward=np.full(1, rewards[t]),
+                terminated=np.array([False]),
+                truncated=np.array([t == LENGTH - 1]),
+                info={"calm": np.full(1, calm)},
+                diverged=np.array([False]),
             )
+            buffer.add(obs(path[t]), np.zeros((1, 1)), step)
     return buffer
 
 

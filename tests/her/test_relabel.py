@@ -1,19 +1,39 @@
 """Relabelling against a loop that does it one transition at a time, from the same stored rows."""
 
-from functools import partial
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import her
-from her import HERConfig, ReplayBuffer, Transition, hindsight_rows, policy_input
+from her import HERConfig, ReplayBuffer, hindsight_rows, policy_input
 from her.relabel import REDRAWS
 
 MAX_STEPS, THRESHOLD = 8, 0.25
+ALWAYS = 1e9
+"""A k with which every row of a batch is relabelled."""
 STRATEGIES = ("future", "final", "episode")
 GAMMA = 0.9
-sample = partial(her.sample, gamma=GAMMA)
+
+
+def sample(buffer, size, config, compute_reward, compute_terminated=None, is_success=None, env_steps=0, **n_step):
+    """A batch by the names of what it holds, each (B, …)."""
+    rows, goals, relabelled = her.sample(buffer, size, config, is_success, env_steps)
+    gamma, n = n_step.get("gamma", GAMMA), n_step.get("n_step", 1)
+    judges = compute_reward, compute_terminated
+    reward, terminated, steps = her.n_step_return(buffer, rows, goals, relabelled, *judges, gamma, n)
+    columns = {name: buffer.rows[name] for name in ("observation", "achieved_goal")}
+    return SimpleNamespace(
+        **{name: column[rows] for name, column in columns.items()},
+        **{f"next_{name}": column[rows + steps] for name, column in columns.items()},
+        desired_goal=goals,
+        action=buffer.rows["action"][rows],
+        reward=reward,
+        terminated=terminated,
+        discount=gamma**steps,
+        relabelled=relabelled,
+    )
 
 
 def near(achieved, desired, info=None):
@@ -47,18 +67,15 @@ def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> 
             next_obs = {"observation": np.full((1, 1), next(identity)), "achieved_goal": place, "desired_goal": goal}
             info = {"cost": rng.uniform(0, 1, 1).astype(np.float32)}
             terminated = near(place, goal) & terminate
-            buffer.add(
-                Transition(
-                    obs=obs,
-                    action=rng.uniform(-1, 1, (1, 1)),
-                    reward=compute_reward(place, goal, info),
-                    next_obs=next_obs,
-                    terminated=terminated,
-                    truncated=np.array([t == MAX_STEPS]),
-                    info=info,
-                    diverged=np.array([False]),
-                )
+            step = SimpleNamespace(
+                reward=compute_reward(place, goal, info),
+                next_obs=next_obs,
+                terminated=terminated,
+                truncated=np.array([t == MAX_STEPS]),
+                info=info,
+                diverged=np.array([False]),
             )
+            buffer.add(obs, rng.uniform(-1, 1, (1, 1)), step)
             obs = next_obs
             if terminated[0]:
                 break
@@ -217,30 +234,29 @@ def test_an_unknown_strategy_is_named():
         (HERConfig(k=4), 0.8),
         (HERConfig(k=1), 0.5),
         (HERConfig(k=0), 0.0),
-        (HERConfig(ratio=0.25), 0.25),
-        (HERConfig(ratio=0.0), 0.0),
-        (HERConfig(ratio=1.0), 1.0),
-        (HERConfig(strategy="none", ratio=0.5), 0.0),
+        (HERConfig(k=1 / 3), 0.25),
+        (HERConfig(k=2, late_k=2), 2 / 3),
+        (HERConfig(strategy="none", k=1), 0.0),
     ],
 )
 def test_share_of_relabelled_transitions(config, share):
-    assert config.relabelled_share(0) == config.relabelled_share(10**9) == share
+    assert config.relabelled_share(0) == config.relabelled_share(10**9) == pytest.approx(share)
     batch = sample(filled_buffer(), 100, config, compute_reward)
-    assert batch.relabelled.sum() == 100 * share
+    assert batch.relabelled.sum() == round(100 * share)
 
 
 @pytest.mark.parametrize(
     ("env_steps", "share"), [(0, 0.8), (500, 0.8), (600, 0.7), (750, 0.55), (1_000, 0.3), (10**9, 0.3)]
 )
 def test_the_share_changes_in_a_line_to_what_it_is_late_in_a_run(env_steps, share):
-    config = HERConfig(late_ratio=0.3, late_from=1_000)
+    config = HERConfig(late_k=3 / 7, late_from=1_000)
     assert config.relabelled_share(env_steps) == pytest.approx(share)
     batch = sample(filled_buffer(), 100, config, compute_reward, gamma=0.9, env_steps=env_steps)
     assert batch.relabelled.sum() == round(100 * share)
 
 
 def test_without_hindsight_there_is_none_late_in_a_run_either():
-    assert HERConfig(strategy="none", late_ratio=0.3).relabelled_share(10**9) == 0
+    assert HERConfig(strategy="none", late_k=0.5).relabelled_share(10**9) == 0
 
 
 # What a new goal changes
@@ -249,14 +265,14 @@ def test_without_hindsight_there_is_none_late_in_a_run_either():
 def test_transitions_that_keep_their_goal_keep_their_stored_reward():
     buffer = filled_buffer()
     buffer.rows["reward"][:] = 777  # what no reward function would say
-    batch = sample(buffer, 100, HERConfig(ratio=0.5), compute_reward, compute_terminated)
+    batch = sample(buffer, 100, HERConfig(k=1), compute_reward, compute_terminated)
     assert (batch.reward[~batch.relabelled] == 777).all()
     assert (batch.reward[batch.relabelled] <= 0).all()
 
 
 def test_success_that_ended_an_episode_is_judged_anew_for_the_new_goal():
     buffer = filled_buffer()
-    batch = sample(buffer, 2000, HERConfig(ratio=1.0), compute_reward, compute_terminated)
+    batch = sample(buffer, 2000, HERConfig(k=ALWAYS), compute_reward, compute_terminated)
     at = {float(observation): row for row, observation in enumerate(buffer.rows["observation"][: buffer.used, 0])}
     rows = np.array([at[float(o)] for o in batch.observation[:, 0]])
     success = is_success(batch.next_achieved_goal, batch.desired_goal, {"cost": buffer.rows["info/cost"][rows]})
@@ -270,14 +286,14 @@ def test_goal_of_an_earlier_state_undoes_the_termination_of_the_last_step():
     buffer = filled_buffer()
     last = np.flatnonzero(buffer.steps_after == 1)
     assert buffer.rows["terminated"][last].any()
-    batch = sample(buffer, 4000, HERConfig("episode", ratio=1.0), compute_reward, compute_terminated)
+    batch = sample(buffer, 4000, HERConfig("episode", k=ALWAYS), compute_reward, compute_terminated)
     ended = np.isin(batch.observation[:, 0], buffer.rows["observation"][last[buffer.rows["terminated"][last]], 0])
     assert (batch.terminated[ended] == 0).any()
 
 
 def test_without_a_termination_function_the_stored_flag_stands():
     buffer = filled_buffer()
-    batch = sample(buffer, 2000, HERConfig(ratio=1.0), compute_reward)
+    batch = sample(buffer, 2000, HERConfig(k=ALWAYS), compute_reward)
     at = {float(observation): row for row, observation in enumerate(buffer.rows["observation"][: buffer.used, 0])}
     stored = [buffer.rows["terminated"][at[float(o)]] for o in batch.observation[:, 0]]
     np.testing.assert_array_equal(batch.terminated, stored)
@@ -287,7 +303,7 @@ def test_without_a_termination_function_the_stored_flag_stands():
 def test_a_time_limit_is_never_a_termination():
     buffer = filled_buffer(terminate=False)
     assert len(buffer) > 0
-    for config in (HERConfig(ratio=1.0), HERConfig("none")):
+    for config in (HERConfig(k=ALWAYS), HERConfig("none")):
         assert not sample(buffer, 500, config, compute_reward).terminated.any()
 
 
@@ -296,17 +312,17 @@ def test_goals_met_at_the_start_are_skipped_only_where_the_environment_can_tell(
         batch = sample(filled_buffer(), 1000, config, compute_reward, compute_terminated, success_of)
         return batch.relabelled.mean()
 
-    assert relabelled(HERConfig(ratio=1.0), None) == 1
-    assert relabelled(HERConfig(ratio=1.0, skip_met_at_start=False), near) == 1
-    assert 0.9 < relabelled(HERConfig(ratio=1.0), near) < 1  # drawn again and again, and a few in vain
+    assert relabelled(HERConfig(k=ALWAYS), None) == 1
+    assert relabelled(HERConfig(k=ALWAYS, skip_met_at_start=False), near) == 1
+    assert 0.9 < relabelled(HERConfig(k=ALWAYS), near) < 1  # drawn again and again, and a few in vain
 
 
 def test_hindsight_looks_for_the_few_episodes_in_which_the_goal_moved():
     buffer = filled_buffer()
     stand_still(buffer, 4)
-    once = sample(buffer, 4000, HERConfig(ratio=1.0, skip_met_at_start=False), compute_reward, None, near)
+    once = sample(buffer, 4000, HERConfig(k=ALWAYS, skip_met_at_start=False), compute_reward, None, near)
     moved = (once.achieved_goal != once.desired_goal).any(1).mean()
-    found = sample(buffer, 4000, HERConfig(ratio=1.0), compute_reward, None, near).relabelled.mean()
+    found = sample(buffer, 4000, HERConfig(k=ALWAYS), compute_reward, None, near).relabelled.mean()
     assert moved < 0.3
     assert found > 2 * moved
 
@@ -314,7 +330,7 @@ def test_hindsight_looks_for_the_few_episodes_in_which_the_goal_moved():
 def test_an_episode_that_moved_nothing_keeps_its_real_goals():
     buffer = filled_buffer()
     buffer.rows["achieved_goal"][:] = 0.1
-    batch = sample(buffer, 100, HERConfig(ratio=1.0), compute_reward, compute_terminated, near)
+    batch = sample(buffer, 100, HERConfig(k=ALWAYS), compute_reward, compute_terminated, near)
     assert not batch.relabelled.any()
 
 
@@ -335,7 +351,7 @@ def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
     }
     only = np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after == 1))
     buffer.rows["info/cost"][only] = 0.0
-    batch = sample(buffer, 4000, HERConfig(ratio=1.0), compute_reward, compute_terminated, is_success)
+    batch = sample(buffer, 4000, HERConfig(k=ALWAYS), compute_reward, compute_terminated, is_success)
     assert set(batch.observation[batch.relabelled, 0].tolist()) == expected
     assert 0 < len(expected) < len(buffer)
 
@@ -344,7 +360,7 @@ def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
 @pytest.mark.parametrize("skip", [True, False])
 def test_no_goal_is_taken_from_a_state_that_does_not_meet_it(strategy, skip):
     buffer = filled_buffer()
-    config = HERConfig(strategy, ratio=1.0, skip_met_at_start=skip)
+    config = HERConfig(strategy, k=ALWAYS, skip_met_at_start=skip)
     batch = sample(buffer, 4000, config, compute_reward, compute_terminated, is_success)
     held = {
         tuple(buffer.rows["achieved_goal"][row + 1])
@@ -366,7 +382,7 @@ def test_is_success_gets_the_starts_of_the_drawn_episodes_with_what_is_stored_of
         calls.append((achieved, info["cost"]))
         return near(achieved, desired)
 
-    sample(buffer, 300, HERConfig(strategy, ratio=1.0), compute_reward, None, recording)
+    sample(buffer, 300, HERConfig(strategy, k=ALWAYS), compute_reward, None, recording)
     assert len(calls) > 1  # drawn again at least once
     for achieved, cost in calls[1::2]:  # every other call asks for the states that the goals come from
         rows = np.array([place_of[float(value)] for value in cost])

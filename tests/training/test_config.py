@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from training.options import differences
 
 from env import TaskConfig, make_envs
 from her import HERConfig
 from sac import SACConfig
 from training.config import ConfigError, TrainConfig, config_from_dict
-from training.options import differences
 
 
 def test_the_learning_rate_falls_when_the_task_is_learnt_and_what_is_given_stands():

@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from training.watchdog import Watchdog
 
 from training.stopping import Stopped, StopRequest, interruptible
-from training.watchdog import Watchdog
 
 
 def test_the_first_signal_counts_and_a_second_changes_nothing(capfd):

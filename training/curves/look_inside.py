@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 import her
-from sac import Batch, Inspection, inspect
+from env import GoalEnv
+from sac import SAC, Batch, Inspection, inspect
 from training.batches import draw, to_batches
 from training.config import TrainConfig
 from training.curves.pictures import goal_coverage
-from training.state import TrainingState
 
 GOALS = 1024
 """Transitions from which the statistics of goals are taken."""
@@ -20,13 +20,17 @@ CELLS_PER_GOAL_SCALE = 5
 """A cell of the goal space is a fifth of a typical distance of goals: 2 cm for the built-in tasks."""
 
 
-def look_inside(state: TrainingState, config: TrainConfig) -> Inspection:
-    """What hindsight and the agent look like by now: curves and histograms by their tags. Needs stored episodes."""
-    rng = np.random.default_rng((config.seed, state.env_steps))
-    view = state.buffer.drawn_by(rng)
-    spec, judge = state.envs.spec, state.judge
-    cell = 1 / (CELLS_PER_GOAL_SCALE * spec.goal_scale)
-    health = her.goal_health(view, GOALS, config.her, getattr(judge, "is_success", None), cell)
+def look_inside(
+    agent: SAC, buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, goal_scale: float
+) -> Inspection:
+    """Returns curves and histograms, by their tags, of what hindsight and the agent look like by now.
+
+    Needs stored episodes. goal_scale: see env/protocol.py.
+    """
+    rng = np.random.default_rng((config.seed, env_steps))
+    view = buffer.drawn_by(rng)
+    cell = 1 / (CELLS_PER_GOAL_SCALE * goal_scale)
+    health = her.goal_health(view, GOALS, config.her, getattr(relabel_env, "is_success", None), cell)
     goals = {
         "her/trivial_share": health.trivial,
         "her/unmet_share": health.unmet,
@@ -38,18 +42,17 @@ def look_inside(state: TrainingState, config: TrainConfig) -> Inspection:
         "her/reward_variety": health.reward_variety,
     }
     goals = {name: float(value) for name, value in goals.items() if not math.isnan(value)}
-    if not state.agent.updates:
+    if not agent.updates:
         return Inspection(goals, {})
-    batches = to_batches(
-        draw(view, judge, config, state.env_steps, config.sac.batch_size), 1, spec.goal_scale, state.agent.device
-    )
-    generator = torch.Generator(state.agent.device).manual_seed(int(rng.integers(2**63)))
-    inspection = inspect(state.agent, Batch(*(array[0] for array in batches)), generator)
+    drawn = draw(view, relabel_env, config, env_steps, config.batch_size)
+    batches = to_batches(view, relabel_env, config, drawn, 1, goal_scale, agent.device)
+    generator = torch.Generator(agent.device).manual_seed(int(rng.integers(2**63)))
+    inspection = inspect(agent, Batch(*(array[0] for array in batches)), generator)
     return Inspection(goals | inspection.curves, inspection.histograms)
 
 
-def draw_goals(state: TrainingState, config: TrainConfig) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had."""
-    view = state.buffer.drawn_by(np.random.default_rng((config.seed, state.env_steps)))
+def draw_goals(buffer: her.ReplayBuffer, seed: int, env_steps: int) -> np.ndarray:
+    """Draws a picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had."""
+    view = buffer.drawn_by(np.random.default_rng((seed, env_steps)))
     rows, columns = view.sample_rows(PICTURED_GOALS), view.rows
     return goal_coverage(columns["achieved_goal"][rows], columns["desired_goal"][rows])

@@ -1,34 +1,23 @@
 """A run on the disk: where it is, whether it may be continued, and from what."""
 
-import errno
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows: a run there goes without its lock
-    fcntl = None
+import filelock
 
 import checkpoints
-from training.config import ConfigError, TrainConfig
-from training.options import differences
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
-"""What a file system says that knows no locks, or (the last) none of directories: no reason not to train there."""
-
-
-class RunInUse(RuntimeError):
-    """Another process trains in the directory now."""
+from errors import UserError
+from training.config import TrainConfig, defining_options, evaluated_options
+from training.recipes import from_stored, newer_options
 
 
 class RunDirectory:
-    """runs/NAME with config.json, TensorBoard's event files, checkpoints/ and videos/."""
+    """Names the parts of runs/NAME: config.json, TensorBoard's event files, checkpoints/ and videos/."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -41,29 +30,23 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Keeps every other process from training in this directory, which it makes.
 
-        Raises RunInUse where one does already. The lock dies with its owner, however that ends; the file stays.
+        The lock dies with its owner, however that ends. The file stays. Raises UserError where another process trains
+        here already, or where the directory is no run's.
         """
-        checkpoints.make_directory(self.path)
-        with open(self.lock_file, "a+") as file, _opened(self.path) as directory:
-            # The directory as well: a second process may find that somebody has tidied the file away.
-            for descriptor in (file.fileno(), directory):
-                if not _try_lock(descriptor):
-                    raise RunInUse(
-                        f"{self.path} is being trained already by process {self._owner()}; wait for it or give "
-                        "another --run"
-                    )
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            yield
-
-    def _owner(self) -> str:
-        """The process that holds the lock; it takes a moment to write its number."""
-        for _ in range(10):
-            if owner := self.lock_file.read_text().strip():
-                return owner
-            time.sleep(0.05)
-        return "(unknown)"
+        try:
+            names = os.listdir(self.path) if self.path.exists() else []
+            checkpoints.make_directory(self.path)
+        except OSError as error:
+            raise UserError(f"--run {self.path}: {error.strerror}; give another --run") from error
+        if names and {self.lock_file.name, self.config_file.name, self.checkpoints.name}.isdisjoint(names):
+            raise UserError(f"--run {self.path}: is there already and is no run of this program; give another --run")
+        try:
+            with filelock.FileLock(self.lock_file, blocking=False):
+                yield
+        except filelock.Timeout:
+            raise UserError(
+                f"{self.path} is being trained already by another process; wait for it or give another --run", status=1
+            ) from None
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes config.json, whole or not at all, where it says something else.
@@ -79,48 +62,32 @@ class RunDirectory:
             checkpoints.sync_directory(self.path)
 
     def branched_from(self) -> str | None:
-        """The --resume PATH that the run in this directory began with, or None."""
-        try:
-            source = json.loads(self.config_file.read_bytes())["resume"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return None
+        """Returns the --resume PATH that the run in this directory began with, or None."""
+        source = self.read_config().get("resume") if self.config_file.exists() else None
         return source if isinstance(source, str) and source not in ("auto", "never") else None
 
+    def read_config(self) -> dict[str, Any]:
+        """Returns what config.json holds. Raises UserError."""
+        try:
+            content = json.loads(self.config_file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(
+                f"{self.config_file} cannot be read ({error}); move the directory away, or give another --run"
+            ) from error
+        if not content or not isinstance(content, dict):
+            raise UserError(
+                f"{self.config_file} holds no configuration; move the directory away, or give another --run"
+            )
+        return content
+
     def own_checkpoints(self) -> list[Path]:
-        """Raises CheckpointError."""
+        """Lists the run's checkpoints, oldest first. Raises CheckpointError."""
         return checkpoints.list_checkpoints(self.checkpoints)
-
-
-@contextmanager
-def _opened(directory: Path) -> Iterator[int | None]:
-    """A descriptor of the directory; None where directories cannot be opened."""
-    if os.name == "nt":
-        yield None
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int | None) -> bool:
-    """Whether this process now holds the lock of an open file or directory, or there are no locks to be had for it."""
-    if fcntl is None or descriptor is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins: at a checkpoint, or at its first step where that is None.
+    """Says where a run begins: at a checkpoint, or at its first step where that is None.
 
     own: it is one of the run's own, and not another's that it branches off from. notes: what to tell the user.
     """
@@ -130,51 +97,56 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def refuse_impossible(config: TrainConfig, fingerprint: str | None) -> None:
-    """Raises ConfigError, CheckpointError where `config` cannot run in its directory; changes nothing.
+def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None) -> Start:
+    """Decides where the run goes on. To be called with the run's lock held.
 
-    What can be known before the run's lock is taken, which makes the directory. Another process may be at work in it:
-    choose_start decides, under the lock.
-    """
-    run = RunDirectory(Path(config.run))
-    try:
-        names = set(os.listdir(run.path))
-    except FileNotFoundError:
-        names = set()
-    except OSError as error:
-        raise ConfigError(f"--run {run.path}: {error.strerror}; give another --run") from error
-    begun = _refuse_what_was_begun(run, config)
-    if names and not begun and run.lock_file.name not in names:
-        raise _foreign(run)
-    if not begun and config.resume not in ("auto", "never"):
-        _choose(run, config, fingerprint)
-
-
-def choose_start(config: TrainConfig, fingerprint: str | None) -> Start:
-    """Where the run goes on. To be called with the run's lock held.
-
-    fingerprint: of the model as it is now. Raises ConfigError where the directory holds another run, CheckpointError
+    fingerprint: of the model as it is now. Raises UserError where the directory holds another run, CheckpointError
     where it holds a run that is lost, or was made with other code or another model.
     """
-    run = RunDirectory(Path(config.run))
-    if _refuse_what_was_begun(run, config):
-        return _choose(run, config, fingerprint)
-    _refuse_foreign_directory(run)
-    return Start() if config.resume in ("auto", "never") else _choose(run, config, fingerprint)
-
-
-def _choose(run: RunDirectory, config: TrainConfig, fingerprint: str | None) -> Start:
-    source = run.branched_from() if config.resume == "auto" else config.resume
+    begun = _recorded(run)
+    if begun and config.resume == "never":
+        raise UserError(f"{run.path} already holds a run; give another --run, or --resume auto to continue it")
+    if begun:
+        _refuse_other_run(*begun, config)
+    branch = run.branched_from()
+    source = {"auto": branch, "never": None}.get(config.resume, config.resume)
     # A branch that has come to a checkpoint of its own goes on from that, however it is started again.
-    branching = source is not None and not (source == run.branched_from() and run.own_checkpoints())
-    start = _named_checkpoint(Path(source), run) if branching else _newest_checkpoint(run)
-    if start.checkpoint is not None:
-        _refuse_other_checkpoint(start.checkpoint, config, fingerprint)
-    return start
+    if source is not None and not (source == branch and run.own_checkpoints()):
+        start = _named_checkpoint(Path(source), run)
+    elif begun:
+        start = _newest_checkpoint(run)
+    else:
+        return Start()
+    if start.checkpoint is None:
+        return start
+    manifest = checkpoints.read_manifest(start.checkpoint)
+    _refuse_other_run(manifest.config, start.checkpoint, config)
+    if manifest.fingerprint != fingerprint:
+        raise checkpoints.CheckpointError(
+            f"{start.checkpoint} was trained on another model (fingerprint {manifest.fingerprint!s:.12}, now "
+            f"{fingerprint!s:.12}): the files of the simulated model have changed since; put the former ones back, or "
+            "give another --run to start anew"
+        )
+    missing = ", ".join(f"--{name}" for name in newer_options(manifest.config, config))
+    notes = (f"{start.checkpoint} is older than {missing}: as by default now",) if missing else ()
+    return replace(start, notes=start.notes + notes)
+
+
+def _recorded(run: RunDirectory) -> tuple[dict[str, Any], Path] | None:
+    """Returns the configuration of the run that the directory holds, and the file that says so. None: there is none."""
+    # Each checkpoint knows the options, and is protected by hashes: config.json matters only before the first.
+    for path in reversed(run.own_checkpoints()):
+        try:
+            return checkpoints.read_manifest(path).config, path
+        except checkpoints.FormatError:
+            raise
+        except checkpoints.CheckpointError:
+            continue
+    return (run.read_config(), run.config_file) if run.config_file.exists() else None
 
 
 def _newest_checkpoint(run: RunDirectory) -> Start:
-    """The newest of the run's own that is good."""
+    """Finds the newest of the run's own that is good."""
     path, problems = checkpoints.newest_valid(run.checkpoints)
     if path is not None:
         return Start(path, notes=tuple(f"passed over: {problem}" for problem in problems))
@@ -190,7 +162,7 @@ def _newest_checkpoint(run: RunDirectory) -> Start:
 
 
 def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
-    """--resume PATH: that checkpoint, or the newest good one of that run directory."""
+    """Finds the checkpoint of --resume PATH: that one, or the newest good one of that run directory."""
     path, problems = source, []
     if (source / "checkpoints").is_dir():
         path, problems = checkpoints.newest_valid(source / "checkpoints")
@@ -205,7 +177,7 @@ def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
         )
     own = run.own_checkpoints()
     if own and checkpoints.step_of(own[-1]) > manifest.step:
-        raise ConfigError(
+        raise UserError(
             f"{run.path} already holds {own[-1].name}, which is newer than {path.name}; to continue it, leave --resume "
             "out, or give another --run to branch off"
         )
@@ -213,64 +185,21 @@ def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
     return Start(path, own=is_own, notes=tuple(f"passed over: {problem}" for problem in problems))
 
 
-def _refuse_what_was_begun(run: RunDirectory, config: TrainConfig) -> bool:
-    """Whether the directory holds a run already. Raises ConfigError where that is not the one of `config`."""
-    # Each checkpoint knows the options, and is protected by hashes: config.json matters only before the first.
-    for path in reversed(run.own_checkpoints()):
-        try:
-            recorded, source = checkpoints.read_manifest(path).config, path
-        except checkpoints.FormatError:
-            raise
-        except checkpoints.CheckpointError:
-            continue
-        break
-    else:
-        if not run.config_file.exists():
-            return False
-        recorded, source = _read_json(run.config_file), run.config_file
-    if config.resume == "never":
-        raise ConfigError(f"{run.path} already holds a run; give another --run, or --resume auto to continue it")
-    _refuse_other_run(recorded, config, source)
-    return True
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lists the options in which a resumed run would be another run: "--sac.lr: 0.001, now 0.0003"."""
+    before, after = (defining_options(tree) | evaluated_options(tree) for tree in (old, new))
+    return [
+        f"--{name}: {before.get(name)}, now {after.get(name)}"
+        for name in sorted(before | after)
+        if before.get(name) != after.get(name)
+    ]
 
 
-def _refuse_other_checkpoint(path: Path, config: TrainConfig, fingerprint: str | None) -> None:
-    manifest = checkpoints.read_manifest(path)
-    _refuse_other_run(manifest.config, config, path)
-    if manifest.fingerprint != fingerprint:
-        raise checkpoints.CheckpointError(
-            f"{path} was trained on another model (fingerprint {manifest.fingerprint!s:.12}, now {fingerprint!s:.12}): "
-            "the files of the simulated model have changed since; put the former ones back, or give another --run to "
-            "start anew"
-        )
-
-
-def _refuse_foreign_directory(run: RunDirectory) -> None:
-    # A run that a crash ended before config.json was in place leaves nothing but these.
-    own = {run.lock_file.name, run.config_file.name + ".tmp"}
-    if not own.issuperset(os.listdir(run.path)):
-        raise _foreign(run)
-
-
-def _foreign(run: RunDirectory) -> ConfigError:
-    return ConfigError(f"--run {run.path}: is there already and is no run of this program; give another --run")
-
-
-def _refuse_other_run(old: dict[str, Any], config: TrainConfig, source: Path) -> None:
-    changed = differences(old, config.to_dict())
+def _refuse_other_run(recorded: dict[str, Any], source: Path, config: TrainConfig) -> None:
+    changed = differences(from_stored(recorded, source).to_dict(), config.to_dict())
     if changed:
         anew = "another --run" if config.resume in ("auto", "never") else "--run without --resume"
-        raise ConfigError(
+        raise UserError(
             f"{source} was started with other options ({'; '.join(changed)}); give the same ones to continue it, or "
             f"{anew} to start anew"
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); move the directory away, or give another --run") from error
-    if not content or not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no configuration; move the directory away, or give another --run")
-    return content

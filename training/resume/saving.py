@@ -1,11 +1,10 @@
-"""Saving a run while it goes on."""
+"""Saving a run while it goes on, and putting it back."""
 
 from pathlib import Path
-from typing import Any
 
 import checkpoints
+from errors import UserError
 from training.config import TrainConfig
-from training.curves.events import check_position
 from training.curves.tensorboard import Curves
 from training.progress import say
 from training.resume.run_directory import RunDirectory
@@ -13,29 +12,20 @@ from training.resume.versions import current_versions, version_notes
 from training.state import TrainingState
 
 
-class TrainingDiverged(RuntimeError):
-    """A number of the run is no longer finite; going on would only destroy what was learnt."""
-
-
-class SaveFailed(RuntimeError):
-    """The last state of a run could not be written."""
-
-
 class Saver:
-    """Writes the training state and how far the curves have come as one checkpoint, in the background.
+    """Writes the training state as one checkpoint, in the background, once the curves before it are on the disk.
 
     Args:
         run: the run's directory, whose lock this process holds.
         config: options of the run.
         state: what is saved.
-        curves: their files up to a checkpoint's step belong to it.
+        curves: what they show up to a checkpoint's step outlives a power cut with it.
         resumed: the run's own checkpoint that this process goes on from, or None.
     """
 
     def __init__(
         self, run: RunDirectory, config: TrainConfig, state: TrainingState, curves: Curves, resumed: Path | None
     ):
-        self.run = run
         self._state = state
         self._curves = curves
         self._about = checkpoints.About(config.to_dict(), current_versions(state.agent), state.envs.spec.fingerprint)
@@ -43,58 +33,45 @@ class Saver:
         self._writer = checkpoints.CheckpointWriter(run.checkpoints, config.checkpoint.keep, say, manifest)
 
     def save(self, success: float | None) -> None:
-        """Copies this step's state and lets training go on. Raises TrainingDiverged: nothing that is not finite is
-        ever saved."""
+        """Copies this step's state and lets training go on. Raises UserError: nothing that is not finite is saved."""
         state = self._state
-        content = state.state_dict() | {"curves": {"files": self._curves.state_dict()}}
+        content = state.state_dict()
         if bad := checkpoints.not_finite(content):
             names = ", ".join(bad[:3]) + (" and more" if len(bad) > 3 else "")
-            raise TrainingDiverged(f"training diverged by step {state.env_steps:,}: {names} not finite")
+            raise UserError(f"training diverged by step {state.env_steps:,}: {names} not finite")
+        self._curves.flush()
         self._writer.save(state.env_steps, content, self._about, success, before=self._curves.sync)
 
     def finish(self) -> None:
-        """Makes sure that this step's state is on the disk: saves it where it is not.
-
-        Raises TrainingDiverged, SaveFailed.
-        """
+        """Makes sure that this step's state is on the disk: saves it where it is not. Raises UserError."""
         self._writer.wait()
         if self._writer.last_good != self._state.env_steps:
             self.save(success=None)
             self._writer.wait()
         if self._writer.last_good != self._state.env_steps:
-            raise SaveFailed(
-                f"step {self._state.env_steps:,} could not be saved; {self.last_good()}; mend what the message above "
-                "names, and type the same command line again"
+            raise UserError(
+                f"step {self._state.env_steps:,} could not be saved; mend what the message above names, and type the "
+                "same command line again",
+                status=1,
             )
 
     def close(self) -> None:
         self._writer.close()
 
     def last_good(self) -> str:
-        """For messages: where the run could be continued. Waits for a save in flight."""
+        """Tells where the run could be continued. Waits for a save in flight."""
         self._writer.wait()
         step = self._writer.last_good
         return "there is no checkpoint yet" if step is None else f"the last good checkpoint is of step {step:,}"
 
 
-def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> tuple[dict[str, Any], list[str]]:
-    """Puts a checkpoint into a new state. Returns how far its curves had come, and why the run may be another.
-
-    Raises CheckpointError.
-    """
-    content, manifest = checkpoints.load(checkpoint, expected=state.state_dict())
+def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list[str]:
+    """Puts a checkpoint into a new state. Returns why the run may be another. Raises CheckpointError."""
+    content, manifest = checkpoints.load(checkpoint, expected=state.sizes())
     notes = version_notes(manifest.versions, current_versions(state.agent))
     try:
-        if not manifest.step == content["progress"]["env_steps"] == checkpoints.step_of(checkpoint):
-            raise ValueError("its name, its manifest and its state are of different steps")
-        if bad := checkpoints.not_finite(content):
-            raise ValueError(f"{bad[0]} is not finite")
-        curves = content["curves"]["files"]
-        check_position(Path(config.run), curves)
         fresh = state.load_state_dict(content)
-    except checkpoints.CheckpointError:
-        raise
-    # What can go wrong when numbers from a file are put in the places of others.
+    # What can go wrong where other code, or another version of somebody's environment, wrote the state.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise checkpoints.CheckpointError(
@@ -105,4 +82,4 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> tupl
         notes.append(
             f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact"
         )
-    return curves, notes
+    return notes

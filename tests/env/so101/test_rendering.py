@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from env import TASKS, RenderingUnavailable
+from env import TASKS
 from env.so101.rendering import (
     FRAME,
     FRAME_COLOR,
@@ -23,6 +23,7 @@ from env.so101.rendering import (
 )
 from env.tasks.cube import SPAWN, SPAWN_SPREAD
 from env.tasks.pick_place import FIXED_GOAL
+from errors import UserError
 
 ROOT = Path(__file__).parents[3]
 DRAW = """
@@ -40,7 +41,7 @@ def picture():
     def draw(task):
         try:
             return task.render()
-        except RenderingUnavailable as error:
+        except UserError as error:
             pytest.skip(str(error))
 
     return draw
@@ -279,8 +280,8 @@ def test_without_a_back_end_all_but_drawing_works_and_the_packages_are_named(mac
         pytest.skip("no libEGL here")
     assert result.stdout == "stepped\n"
     assert result.returncode == 1
-    said = next(line for line in result.stderr.splitlines() if "RenderingUnavailable: " in line)
-    assert "RenderingUnavailable: no off-screen rendering (MUJOCO_GL=" + machine["MUJOCO_GL"] in said
+    said = next(line for line in result.stderr.splitlines() if "UserError: " in line)
+    assert "UserError: no off-screen rendering (MUJOCO_GL=" + machine["MUJOCO_GL"] in said
     assert "Debian: libegl1 libgl1-mesa-dri, or libosmesa6" in said
 
 

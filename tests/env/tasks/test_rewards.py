@@ -1,11 +1,22 @@
 """Reward terms by hand, and what progress adds up to."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from env.tasks.rewards import StagedConfig, goal_distance, opening_potential, progress, reach_potential, sparse, staged
+from env.tasks.rewards import (
+    GRASP,
+    HEIGHT,
+    LIFT,
+    PLACE,
+    REACH_SCALE,
+    SUCCESS,
+    goal_distance,
+    opening_potential,
+    progress,
+    reach_potential,
+    sparse,
+    staged,
+)
 
 
 def test_goal_distance_is_euclidean_over_the_last_axis():
@@ -27,8 +38,9 @@ def test_progress_by_hand():
 
 
 def test_reach_potential_by_hand():
-    potential = reach_potential(np.array([0.0, 0.1, 0.9, 1.0]), weight=2.0, scale=0.1)
-    np.testing.assert_allclose(potential, [0.0, -2 * np.log(2), -2 * np.log(10), -2 * np.log(11)])
+    assert REACH_SCALE == 0.05
+    potential = reach_potential(np.array([0.0, 0.05, 0.45, 1.0]), weight=2.0)
+    np.testing.assert_allclose(potential, [0.0, -2 * np.log(2), -2 * np.log(10), -2 * np.log(21)])
 
 
 def test_opening_potential_by_hand():
@@ -38,10 +50,10 @@ def test_opening_potential_by_hand():
 
 
 def test_the_reach_potential_falls_all_the_way_and_is_level_beyond_a_metre():
-    potential = reach_potential(np.linspace(0, 1, 1000), weight=2.0, scale=0.05)
+    potential = reach_potential(np.linspace(0, 1, 1000), weight=2.0)
     assert (np.diff(potential) < 0).all()
     assert (np.diff(potential, 2) > 0).all()  # the nearer, the steeper
-    np.testing.assert_array_equal(reach_potential(np.array([1.0, 1.001, 1e3, np.inf]), 2.0, 0.05), potential[-1])
+    np.testing.assert_array_equal(reach_potential(np.array([1.0, 1.001, 1e3, np.inf]), 2.0), potential[-1])
 
 
 LOWEST = -10.0
@@ -84,62 +96,59 @@ def test_standing_where_the_potential_is_low_costs_its_share_of_it_at_each_step(
     assert discounted_progress(potential, gamma) == pytest.approx(telescoped + standing)
 
 
-WEIGHTS = StagedConfig(reach=1, grasp=2, lift=4, height=8, place=16, success=32, lost=64)
-
-
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
         # grasped, height, success, lost
         ((0, 0.00, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
-        ((1, 0.00, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
-        ((1, 0.02, 0, 0), {"grasp": 2, "lift": 0, "place": 0, "success": 0, "lost": 0}),
-        ((1, 0.03, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.03, "place": -16 * 0.2, "success": 0, "lost": 0}),
-        ((1, 0.05, 0, 0), {"grasp": 2, "lift": 4 + 8 * 0.04, "place": -16 * 0.2, "success": 0, "lost": 0}),
+        ((1, 0.00, 0, 0), {"grasp": 1, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.02, 0, 0), {"grasp": 1, "lift": 0, "place": 0, "success": 0, "lost": 0}),
+        ((1, 0.03, 0, 0), {"grasp": 1, "lift": 2 + 10 * 0.03, "place": -2 * 0.2, "success": 0, "lost": 0}),
+        ((1, 0.05, 0, 0), {"grasp": 1, "lift": 2 + 10 * 0.04, "place": -2 * 0.2, "success": 0, "lost": 0}),
         ((0, 0.05, 0, 0), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": 0}),
-        ((1, 0.05, 1, 0), {"grasp": 2, "lift": 4 + 8 * 0.04, "place": -16 * 0.2, "success": 32, "lost": 0}),
-        ((0, 0.00, 0, 1), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": -64}),
+        ((1, 0.05, 1, 0), {"grasp": 1, "lift": 2 + 10 * 0.04, "place": -2 * 0.2, "success": 10, "lost": 0}),
+        ((0, 0.00, 0, 1), {"grasp": 0, "lift": 0, "place": 0, "success": 0, "lost": -1}),
     ],
     ids=["nothing", "pinched", "at the lift height", "lifted", "above the goal", "thrown", "placed", "lost"],
 )
 def test_staged_terms(state, expected):
     grasped, height, success, lost = (np.array([value], float) for value in state)
-    terms = staged(np.array([0.3]), grasped, height, np.array([0.04]), np.array([0.2]), success, lost, 0.02, WEIGHTS)
+    paid = np.minimum(height, 0.04)
+    terms = staged(np.array([0.3]), grasped, height, paid, np.array([0.2]), success, lost, lift_height=0.02)
     assert {name: term[0] for name, term in terms.items()} == pytest.approx({"reach": -0.3} | expected)
 
 
-def test_the_references_height_is_paid_for_without_end():
-    weights = replace(WEIGHTS, height_up_to_goal=False)
-    one, zero = np.ones(1), np.zeros(1)
-    terms = staged(zero, one, 0.5 * one, 0.04 * one, 0.4 * one, zero, zero, 0.02, weights)
-    assert terms["lift"][0] == 4 + 8 * 0.5
+@pytest.mark.parametrize(("reward", "paid"), [("staged", 0.04), ("staged-reference", 0.5)])
+def test_height_is_paid_for_up_to_the_goal_and_in_the_reference_without_end(make_task, reward, paid):
+    state = {"reach_distance": 0.0, "pinched": 1.0, "cube_height": 0.5, "cube_lost": 0.0, "cube_hold": 2.0}
+    info = {key: np.array([value], np.float32) for key, value in state.items()}
+    cube, goal = np.array([[0.4, 0.1, 0.51]]), np.array([[0.4, 0.1, 0.05]])
+    terms = make_task("pick-place", reward).reward_terms(cube, goal, info)
+    assert terms["lift"][0] == pytest.approx(LIFT + HEIGHT * paid)
+    assert terms["place"][0] == pytest.approx(-PLACE * 0.46)
 
 
-def test_no_place_is_worth_as_much_as_the_goal_by_default():
-    """Of all heights at which a cube is held over it, the nearest is worth most; with the reference's, the highest."""
+def test_no_place_is_worth_as_much_as_the_goal_but_in_the_reference():
+    """Of all heights at which a cube is held over it, the nearest is worth most. In the reference, the highest is."""
     heights, one = np.linspace(0.021, 0.4, 50), np.ones(50)
     away = np.abs(heights - 0.03)
-
-    def total(weights: StagedConfig) -> np.ndarray:
-        held = (away <= 0.03).astype(float)
-        return sum(staged(0 * one, one, heights, 0.03 * one, away, held, 0 * one, 0.02, weights).values())
-
-    ours, references = total(StagedConfig()), total(StagedConfig(height_up_to_goal=False))
     missed = away > 0.03
+
+    def total(paid_height):
+        return sum(staged(0 * one, one, heights, paid_height, away, ~missed, 0 * one, 0.02).values())
+
+    ours, references = total(np.minimum(heights, 0.03)), total(heights)
     assert ours[missed].max() < 0.3 * ours[~missed].min()
     assert ours[missed].argmax() == 0
     assert references[missed].argmax() == missed.sum() - 1
 
 
-def test_each_stage_is_worth_more_than_the_one_before_by_default():
-    def total(grasped, height, distance, success):
-        ones = np.ones(1)
-        terms = staged(
-            0.0 * ones, grasped * ones, height * ones, 0.03 * ones, distance * ones, success * ones, 0 * ones, 0.02, d
-        )
-        return sum(terms.values())[0]
-
-    d = StagedConfig()
-    totals = [total(0, 0, 0.3, 0), total(1, 0, 0.3, 0), total(1, 0.03, 0.3, 0), total(1, 0.03, 0.02, 1)]
-    assert totals == sorted(totals)
-    assert len(set(totals)) == 4
+def test_each_stage_is_worth_more_than_the_one_before():
+    far, near = PLACE * 0.3, PLACE * 0.02
+    totals = [0, GRASP, GRASP + LIFT + HEIGHT * 0.03 - far, GRASP + LIFT + HEIGHT * 0.03 - near + SUCCESS]
+    states = [(0, 0, 0.3, 0), (1, 0, 0.3, 0), (1, 0.03, 0.3, 0), (1, 0.03, 0.02, 1)]
+    for (grasped, height, distance, success), total in zip(states, totals, strict=True):
+        one = np.ones(1)
+        arguments = (0 * one, grasped * one, height * one, height * one, distance * one, success * one, 0 * one, 0.02)
+        assert sum(staged(*arguments).values())[0] == pytest.approx(total)
+    assert totals == sorted(set(totals))

@@ -1,4 +1,4 @@
-"""A result is written whole or not at all, and what hinders it is named with its file."""
+"""A command fails in one sentence with its status, and its result is written whole or not at all."""
 
 import json
 import os
@@ -6,7 +6,36 @@ from pathlib import Path
 
 import pytest
 
-from env.outputs import OutputError, write_json
+from errors import UserError, check_writable, reporting, write_json
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (UserError("the option is wrong"), 2, "mine: the option is wrong\n"),
+        (UserError("it was not plugged in", status=1), 1, "mine: it was not plugged in\n"),
+        (OSError(28, "No space left", "runs/a"), 1, "mine: runs/a: No space left; what was saved before is intact\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(143), 143, ""),
+    ],
+)
+def test_every_end_has_its_status_and_its_sentence(capsys, error, status, sentence):
+    with pytest.raises(SystemExit) as leaving, reporting("mine"):
+        raise error
+    assert leaving.value.code == status
+    assert capsys.readouterr().err == sentence
+
+
+def test_a_mistake_in_our_code_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), reporting("mine"):
+        raise ZeroDivisionError
+
+
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_done(tmp_path):
+    check_writable("--json", tmp_path / "new" / "a.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(UserError, match=f"^--json {tmp_path}: cannot be written"):
+        check_writable("--json", tmp_path)
 
 
 def test_a_result_is_written_where_it_was_asked_for(tmp_path):
@@ -19,7 +48,7 @@ def test_a_full_disk_leaves_the_last_result_and_names_the_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("the last one")
     (tmp_path / f".{os.getpid()}.partial").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"--json .*a\.json: could not be written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"--json .*a\.json: could not be written \(No space left on device\)"):
         write_json("--json", path, {"rate": 0.5})
     assert path.read_text() == "the last one"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
@@ -33,7 +62,7 @@ def test_what_is_no_plain_file_is_written_to_as_it_is(tmp_path):
         assert link.is_symlink()
         link.unlink()
     assert json.loads((tmp_path / "result").read_text()) == {"rate": 0.5}
-    with pytest.raises(OutputError, match="--json /dev/full: could not be written"):
+    with pytest.raises(UserError, match="--json /dev/full: could not be written"):
         write_json("--json", Path("/dev/full"), {})
 
 

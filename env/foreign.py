@@ -1,0 +1,194 @@
+"""Checks other people's environments: finds them by name, tries them once, and looks at every answer after that."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, info_arrays
+
+GOAL_FUNCTIONS = ("compute_reward", "compute_terminated", "is_success")
+SIZES = ("obs_dim", "goal_dim", "action_dim", "max_episode_steps")
+
+
+def load_factory(name: str) -> Callable[[], GoalEnv]:
+    """Returns the callable that MODULE:CALLABLE names. The working directory is searched too. Raises EnvError."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise EnvError(f"--env {name}: it takes a module and a callable of it, as MODULE:CALLABLE")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:  # the last two: what importlib makes of '..a'
+        theirs = getattr(error, "name", None)  # they may be missing a module of their own
+        missing = theirs is not None and f"{module_name}.".startswith(f"{theirs}.")
+        why = f"there is no module '{module_name}' in {os.getcwd()} or installed"
+        why = why if missing else f"importing {module_name} failed: {error}"
+        raise EnvError(f"--env {name}: {why}") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise EnvError(f"--env {name}: '{attribute}' is no callable of {module.__file__}")
+    return factory
+
+
+@contextmanager
+def blaming(name: str, what: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    """Turns an exception of `kind` from the environment `name` into an EnvError: `what` failed, and how."""
+    try:
+        yield
+    except EnvError:
+        raise
+    except kind as error:
+        status = 1 if isinstance(error, OSError) else 2  # what is not plugged in may be later
+        raise EnvError(f"--env {name}: {what} failed: {type(error).__name__}: {error}", status) from error
+
+
+class Guarded:
+    """Wraps an environment, and raises EnvError where its answer is not the protocol's.
+
+    Without it, every episode of an evaluation that ran into NaN could be a success. Observations may be anything that
+    NumPy takes for an array, such as lists. They come out as float32.
+
+    Everything else is the wrapped environment's. That includes its errors, whose tracebacks its author wants to see,
+    except for an OSError, which would be taken for a failure of our own output. It becomes an EnvError.
+
+    Args:
+        env: what a factory of somebody else's made.
+        name: what --env says.
+    """
+
+    def __init__(self, env: GoalEnv, name: str):
+        self.unguarded = env
+        self._name = name
+        self._steps = 0
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == "unguarded":  # asked for before __init__, by copy and pickle
+            raise AttributeError(attribute)
+        value = getattr(self.unguarded, attribute)
+        checks = dict.fromkeys(GOAL_FUNCTIONS, self._judge) | {"render": self._call, "return_range": self._return_range}
+        return value if value is None or attribute not in checks else partial(checks[attribute], attribute, value)
+
+    def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        self._steps = 0
+        answer = self._call("reset", self.unguarded.reset, **({} if seed is None else {"seed": seed}))
+        self.require(isinstance(answer, tuple) and len(answer) == 2, "reset must return (obs, info)")
+        return self._observed("reset", answer[0]), answer[1]
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        answer = self._call("step", self.unguarded.step, action)
+        whole = isinstance(answer, tuple) and len(answer) == 5
+        self.require(whole, "step must return (obs, reward, terminated, truncated, info)")
+        obs, reward, terminated, truncated, info = answer
+        obs = self._observed("step", obs)
+        self._numbers("step", "reward", reward, ())
+        self.require(isinstance(info, Mapping) and "is_success" in info, 'step must give an info with "is_success"')
+        for key, value in info.get("metrics", {}).items():
+            self._numbers("step", f"metric {key}", value, ())
+        self._steps += 1
+        in_time = terminated or truncated or self._steps <= self.unguarded.max_episode_steps
+        self.require(in_time, "step goes on after max_episode_steps; it must say truncated then")
+        return obs, float(reward), bool(terminated), bool(truncated), info
+
+    def require(self, condition: Any, sentence: str) -> None:
+        """Raises EnvError with the sentence unless the condition holds."""
+        if not condition:
+            raise EnvError(f"--env {self._name}: {sentence} (README, 'Your own environment')")
+
+    def _call(self, method: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with blaming(self._name, method, OSError):
+            return function(*args, **kwargs)
+
+    def _observed(self, method: str, obs: Any) -> dict[str, np.ndarray]:
+        whole = isinstance(obs, Mapping) and set(GOAL_KEYS) <= set(obs)
+        self.require(whole, f"{method} must give an observation with {', '.join(GOAL_KEYS)}")
+        sizes = (self.unguarded.obs_dim, self.unguarded.goal_dim, self.unguarded.goal_dim)
+        return {key: self._numbers(method, key, obs[key], (n,)) for key, n in zip(GOAL_KEYS, sizes, strict=True)}
+
+    def _numbers(self, method: str, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns `value` as float32, a copy: some environments go on writing into what they gave."""
+        try:
+            array = np.array(value, np.float32)
+        except (TypeError, ValueError):
+            array = np.full(shape, np.nan)
+        self.require(array.shape == shape, f"{method} gave {name} of shape {array.shape}; it must be {shape}")
+        self.require(np.isfinite(array).all(), f"{method} gave {value!r:.60} for {name}; it must be finite")
+        return array
+
+    def _judge(self, method: str, function: Callable[..., Any], *args: Any) -> np.ndarray:
+        judged, shape = np.asarray(self._call(method, function, *args)), args[0].shape[:1]
+        told = f"{method} of {shape[0]} transitions must return shape {shape}, and returned {judged.shape}"
+        self.require(judged.shape == shape, told)
+        return judged
+
+    def _return_range(self, method: str, function: Callable[..., Any], gamma: float) -> tuple[float, float] | None:
+        bounds = self._call(method, function, gamma)
+        fits = bounds is None or (np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1])
+        told = f"return_range(gamma) must be None or two finite numbers, the lower first; with {gamma} it is"
+        self.require(fits, f"{told} {bounds!r:.80}")
+        return bounds
+
+
+def return_range(env: GoalEnv, gamma: float) -> tuple[float, float] | None:
+    """Returns the lowest and highest return that the reward of `env` allows with discount `gamma`, if it says so.
+
+    Raises EnvError where what it says cannot be.
+    """
+    return env.return_range(gamma) if hasattr(env, "return_range") else None
+
+
+def probe(env: GoalEnv, name: str) -> EnvSpec:
+    """Resets `env`, takes one step, asks its goal functions about a batch, and returns its sizes. Raises EnvError.
+
+    The environment is somewhere in an episode afterwards: reset it before use.
+    """
+    env = Guarded(getattr(env, "unguarded", env), name)
+    with blaming(name, "trying it"):
+        for attribute in SIZES:
+            value = getattr(env, attribute, None)
+            whole = isinstance(value, (int, np.integer)) and value >= 1
+            env.require(whole, f"the environment's {attribute} must be a positive whole number, and is {value!r}")
+        for limit, bound in (("low", -1.0), ("high", 1.0)):
+            ends = getattr(getattr(env, "action_space", None), limit, bound)
+            told = f"actions are in [-1, 1], and its action_space.{limit} is {np.unique(ends)}; rescale them in a"
+            env.require(np.all(np.asarray(ends) == bound), f"{told} wrapper, whose action_space says so")
+        env.reset(seed=0)
+        obs, reward, *_, info = env.step(np.zeros(env.action_dim, np.float32))
+        arrays = info_arrays(info)
+        for key in (*info, *info.get("metrics", {}), *info.get("stages", {})):
+            env.require(isinstance(key, str) and "|" not in key, f"info's {key!r}: names are strings without |")
+        for key, array in arrays.items():
+            numbers = array.dtype.kind in "biuf"
+            env.require(numbers, f"info's array {key!r} must hold numbers, and is of type {array.dtype}")
+        _check_goal_functions(env, name, obs, reward, arrays)
+        scale, fingerprint = getattr(env, "goal_scale", 1.0), getattr(env, "fingerprint", None)
+        positive = np.shape(scale) == () and np.isfinite(scale) and scale > 0
+        env.require(positive, f"goal_scale must be a positive number, and is {scale!r}")
+        told = f"fingerprint must be a string, and is {fingerprint!r:.80}"
+        env.require(fingerprint is None or isinstance(fingerprint, str), told)
+        with blaming(name, "return_range(gamma)"):
+            return_range(env, 0.98)
+        shapes = {key: array.shape for key, array in arrays.items()}
+        return EnvSpec(*(int(getattr(env, size)) for size in SIZES), shapes, float(scale), fingerprint)
+
+
+def _check_goal_functions(
+    env: Guarded, name: str, obs: Mapping[str, np.ndarray], reward: float, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Asks them about two transitions, with the numbers that the buffer keeps."""
+    info = {key: np.stack([array, array]).astype(np.float32) for key, array in arrays.items()}
+    goals = [np.stack([obs[key]] * 2) for key in ("achieved_goal", "desired_goal")]
+    for method in GOAL_FUNCTIONS:
+        if method == "compute_reward" or getattr(env, method, None) is not None:
+            what = f"{method}(achieved_goal, desired_goal, info) of 2 transitions, info's arrays as float32,"
+            with blaming(name, what):
+                judged = getattr(env, method)(*goals, info)
+            same = method != "compute_reward" or np.allclose(judged, reward, rtol=1e-4, atol=1e-4)
+            told = f"compute_reward gives {judged[0]:g} for a step that was rewarded {reward:g}: relabelled transitions"
+            env.require(same, f"{told} would be taught with other rewards than real ones")

@@ -1,0 +1,125 @@
+"""The defaults of each task, and the two ways to change them: the command line and a stored configuration."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import tyro
+from cattrs.errors import ClassValidationError
+
+from env import TaskConfig
+from errors import UserError
+from her import HERConfig
+from sac import SACConfig
+from training.config import EvalConfig, TrainConfig, check, flatten
+
+REACH = TrainConfig(
+    env="reach",
+    reward="sparse-reach",
+    run="runs/{env}-{reward}-{seed}",
+    steps=20_000,
+    task=TaskConfig(goal="air", max_episode_steps=50),
+    sac=SACConfig(lr_decay_after=2_000),
+    eval=EvalConfig(every=2_000, goal="air"),
+)
+PICK_PLACE = replace(
+    REACH,
+    env="pick-place",
+    steps=400_000,
+    warmup=3_000,
+    updates_per_step=0.4,
+    task=TaskConfig(goal="mix", scripted_starts=0.8),
+    # As little entropy as a grasp can bear (benchmarks/grasp_noise.py).
+    sac=SACConfig(target_entropy=-1.0, lr_decay_after=80_000),
+    her=HERConfig(late_k=1.0),
+    eval=EvalConfig(every=10_000, goal="fixed"),
+)
+PUSH = replace(
+    PICK_PLACE,
+    env="push",
+    steps=200_000,
+    task=replace(PICK_PLACE.task, goal="table", scripted_until=100_000),
+    sac=replace(PICK_PLACE.sac, lr_decay_after=40_000),
+    eval=EvalConfig(goal="table"),
+)
+RECIPES = {config.env: config for config in (REACH, PUSH, PICK_PLACE)}
+
+
+def recipe(env: str) -> TrainConfig:
+    """Returns the defaults for the task `env`. Environments of one's own have those of TrainConfig itself."""
+    return RECIPES.get(env) or TrainConfig(env)
+
+
+def parse(arguments: Sequence[str]) -> TrainConfig:
+    """Reads the command line of train.py on top of its task's recipe. Raises UserError, and SystemExit as tyro does."""
+    names = [word.partition("=")[2] for word in arguments if word.startswith("--env=")]
+    names += [value for word, value in pairwise(arguments) if word == "--env"]
+    with whole_numbers():
+        config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe([REACH.env, *names][-1]))
+    kind = config.env.replace(":", "-")
+    run = config.run.replace("{env}", kind).replace("{reward}", config.reward).replace("{seed}", str(config.seed))
+    config = replace(config, run=run)
+    check(config)
+    return config
+
+
+def whole_numbers() -> tyro.constructors.ConstructorRegistry:
+    """Returns a context in which options that are whole numbers may be written as 1e5."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if info.type is not int:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda words: whole_number(words[0]),
+            is_instance=lambda value: isinstance(value, int),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def whole_number(text: str) -> int:
+    """Returns the whole number that "100000", "100_000" or "1e5" means. Raises ValueError."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise ValueError(f"{text} is not a whole number") from None
+        return int(number)
+
+
+def from_stored(content: dict[str, Any], source: Path) -> TrainConfig:
+    """Returns the configuration that TrainConfig.to_dict gave. What older code did not know is the recipe's default.
+
+    Raises UserError that names `source`.
+    """
+    try:
+        complete = _merged(asdict(recipe(content["env"])), content)
+        config = cattrs.Converter(forbid_extra_keys=True).structure(complete, TrainConfig)
+        check(config)
+        return config
+    except (ClassValidationError, LookupError, TypeError, ValueError, UserError) as error:
+        reasons = cattrs.transform_error(error) if isinstance(error, ClassValidationError) else [str(error)]
+        raise UserError(f"{source} holds no configuration that this code knows: {'; '.join(reasons)}") from error
+
+
+def newer_options(content: dict[str, Any], config: TrainConfig) -> list[str]:
+    """Lists the options, by name, of which the stored `content` says nothing: older code did not know them."""
+    return sorted(flatten(config.to_dict()).keys() - flatten(content).keys())
+
+
+def _merged(defaults: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(value, content[key]) if isinstance(value, dict) else content[key]
+        for key, value in defaults.items()
+        if key in content
+    }
+    return defaults | content | both
