@@ -17,8 +17,7 @@ from sac import SAC, Batch
 from training.batches import draw, to_batches
 from training.config import TrainConfig
 from training.resume.run_directory import RunDirectory
-from training.setup import evaluation_environments, make_agent, trained_with
-from training.state import new_buffer
+from training.setup import evaluation_environments, make_agent, make_buffer, trained_with
 
 CPU = torch.device("cpu")
 
@@ -35,13 +34,18 @@ class OpenedRun:
     """To step with, and to judge goals by. Its goals are the training's; its episodes begin in the task's own start."""
     spec: EnvSpec
 
-    def sample(self, size: int) -> her.GoalBatch:
-        """Draws `size` transitions as the next update would; the relabelled ones come first."""
+    def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws transitions as the next update would, the relabelled ones first.
+
+        Returns rows (B,) of the buffer, the goals that they are taught (B, G), and which of these are hindsight's (B,).
+        """
         return draw(self.buffer, self.env, self.config, self.env_steps, size)
 
-    def to_batch(self, batch: her.GoalBatch) -> Batch:
-        """Returns the same as the agent's networks see them, (B, …)."""
-        return Batch(*(array[0] for array in to_batches(batch, 1, self.spec.goal_scale, CPU)))
+    def to_batch(self, rows: np.ndarray, goals: np.ndarray, relabelled: np.ndarray) -> Batch:
+        """Returns what `sample` drew as the agent's networks see it, (B, …)."""
+        drawn = rows, goals, relabelled
+        batches = to_batches(self.buffer, self.env, self.config, drawn, 1, self.spec.goal_scale, CPU)
+        return Batch(*(array[0] for array in batches))
 
 
 def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
@@ -62,15 +66,13 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     config = replace(trained_with(manifest, path), overlap=False)
     (env,), spec = evaluation_environments(config, 1, config.task.goal)
     agent = make_agent(config, env, spec, CPU, seed=seed)
-    buffer = new_buffer(config, spec, np.random.default_rng(seed))
-    state, _ = checkpoints.load(path, only=["agent", "buffer"])
-    try:
-        agent.load_state_dict(state["agent"])
-        buffer.load_state_dict(state["buffer"])
-    # The environment may have changed since.
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise checkpoints.CheckpointError(f"{path} does not fit {config.env} as it is now: {reason}") from error
+    buffer = make_buffer(config, spec, np.random.default_rng(seed))
+    # Generators of a CPU and of a GPU have states of different sizes.
+    expected = {name: tree for name, tree in agent.state_dict().items() if name != "generator"}
+    expected = {"agent": expected, "buffer": buffer.state_dict()}
+    state, _ = checkpoints.load(path, only=expected, expected=expected)
+    agent.load_state_dict(state["agent"])
+    buffer.load_state_dict(state["buffer"])
     if not len(buffer):
         raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
     buffer.rng = np.random.default_rng(seed)

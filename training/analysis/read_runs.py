@@ -10,7 +10,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from errors import UserError
-from training.options import defining_options, evaluated_options
+from training.config import defining_options, evaluated_options
 from training.resume.run_directory import RunDirectory
 
 

@@ -21,8 +21,9 @@ import checkpoints
 from checkpoints.tree import split
 from errors import UserError, reporting
 from training.analysis.read_runs import read_curves
-from training.config import TrainConfig, parse
+from training.config import TrainConfig
 from training.progress import say
+from training.recipes import parse
 from training.resume.versions import ROOT
 from training.setup import evaluation_environments
 
@@ -41,7 +42,7 @@ def verify_resume(config: TrainConfig, options: Sequence[str]) -> bool:
 
     Raises UserError.
     """
-    _, spec = evaluation_environments(config, 1, None)
+    _, spec = evaluation_environments(config, 1, "own")
     warmup = max(config.warmup, config.num_envs * spec.max_episode_steps)
     learning = max(LEARNING_STEPS, 10 * config.num_envs)
     steps, every = warmup + learning, learning // 6

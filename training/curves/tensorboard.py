@@ -11,10 +11,9 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import custom_scalars, histogram, hparams, text
 
-from training.config import TrainConfig
+from training.config import TrainConfig, defining_options
 from training.curves.events import EventFile
 from training.curves.meters import funnel_curves
-from training.options import defining_options
 
 LAYOUT = {
     "What to look at first": {

@@ -19,15 +19,15 @@ from training.analysis.seed_statistics import (
     interquartile_mean,
     values_at,
 )
-from training.config import TrainConfig
 from training.curves import events
+from training.recipes import recipe
 
 TAG = "eval/success_rate"
 
 
 def options(env="reach", **changes):
     """A run's options as config.json holds them; `changes` by their flat names, a section's as sac__lr."""
-    tree = TrainConfig(env=env).to_dict() | {"reward": "sparse-reach"}
+    tree = recipe(env).to_dict()
     for name, value in changes.items():
         *section, last = name.split("__")
         (tree[section[0]] if section else tree)[last] = value
@@ -109,17 +109,17 @@ def test_a_group_is_named_by_what_most_others_do_not_have_as_on_the_command_line
 
 @pytest.mark.parametrize("tag", [TAG, "eval_funnel/lifted"])
 def test_evaluations_of_other_goals_or_episodes_are_another_measure(tag, tmp_path):
-    ways = {"own": {}, "fixed": {"eval__goal": "fixed"}, "air": {"eval__goal": "air"}, "few": {"eval__episodes": 5}}
+    ways = {"fixed": {}, "same": {}, "air": {"eval__goal": "air"}, "few": {"eval__episodes": 5}}
     runs = {
         name: write_run(tmp_path / name, options("pick-place", seed=seed, **way), {1: 0.5}, tag)
         for seed, (name, way) in enumerate(ways.items())
     }
     assert names(runs.values(), tag) == {
-        "pick-place-sparse-reach": ["own", "fixed"],
+        "pick-place-sparse-reach": ["fixed", "same"],
         "--eval.goal air": ["air"],
         "--eval.episodes 5": ["few"],
     }
-    assert list(names([runs["air"], runs["own"]], tag)) == ["--eval.goal air", "--eval.goal fixed"]
+    assert list(names([runs["air"], runs["fixed"]], tag)) == ["--eval.goal air", "--eval.goal fixed"]
 
 
 def test_training_curves_do_not_care_how_runs_are_evaluated(tmp_path):

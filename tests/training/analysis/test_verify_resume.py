@@ -50,10 +50,10 @@ def test_what_cannot_resume_exactly_is_found_out(tmp_path):
 
 
 def test_options_that_are_refused_are_refused_at_once(tmp_path):
-    result = verify("--env", "juggle", cwd=tmp_path)
-    assert result.returncode != 0
-    assert "no such task" in result.stderr
-    assert "Traceback" not in result.stderr
+    result = verify("--sac.lr", "-1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("training.analysis.verify_resume: --sac.lr -1")
+    assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from training.config import TrainConfig
 from training.curves.pictures import as_gif
 from training.curves.tensorboard import Curves
 from training.progress import Progress, say
+from training.recipes import REACH
 
 ROOT = Path(__file__).parents[3]
-CONFIG = TrainConfig(env="reach", seed=3)
+CONFIG = replace(REACH, seed=3)
 RESULT = {
     "success": {"rate": 0.25},
     "success_once": {"rate": 0.5},
@@ -132,6 +133,7 @@ TALKATIVE = """
 import sys, threading
 from pathlib import Path
 from training.progress import Progress, say
+from training.recipes import REACH
 
 progress = Progress(1000, 0)
 result = {"success": {"rate": 1.0}, "success_once": {"rate": 1.0}, "return": {"mean": 1.0}}

@@ -2,14 +2,15 @@
 
 import inspect
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from env import TaskConfig
-from training.config import TrainConfig
+from training.config import TrainConfig, flatten
 from training.curves import diagnosis
 from training.curves.diagnosis import (
     Advice,
@@ -27,8 +28,8 @@ from training.curves.diagnosis import (
     success_fell,
     temperature_collapsed,
 )
-from training.options import flatten
-from training.state import TrainingState, advice_for
+from training.recipes import PICK_PLACE, PUSH, REACH
+from training.state import TrainingState, new_doctor
 
 BOUNDS = (-50.0, 10.0)
 STEADY = [1.0] * 25
@@ -117,7 +118,7 @@ def point(**changes) -> dict[str, float]:
 
 
 def test_advice_names_options_that_there_are():
-    named = re.findall(r"--([a-z][a-z.-]*[a-z])", Path(diagnosis.__file__).read_text() + inspect.getsource(advice_for))
+    named = re.findall(r"--([a-z][a-z.-]*[a-z])", Path(diagnosis.__file__).read_text() + inspect.getsource(new_doctor))
     assert len(set(named)) > 8
     assert set(named) <= flatten(TrainConfig(env="reach").to_dict()).keys()
 
@@ -134,23 +135,33 @@ def test_what_a_run_could_try_is_named():
     assert stops_short({"lifted": 0}, 60_000).endswith("beyond it")
 
 
+def doctor_of(config: TrainConfig) -> Doctor:
+    config = replace(config, num_envs=1, overlap=False)
+    return TrainingState.new(config, torch.device("cpu")).doctor
+
+
+def with_task(config: TrainConfig, **changes) -> TrainConfig:
+    return replace(config, task=replace(config.task, **changes))
+
+
 @pytest.mark.parametrize(
-    ("options", "shaping", "starts"),
+    ("config", "shaping", "starts"),
     [
-        ({"env": "reach", "reward": "sparse"}, True, False),
-        ({"env": "reach"}, False, False),
-        ({"env": "pick-place"}, False, False),
-        ({"env": "push", "task": TaskConfig(scripted_starts=0.0)}, False, True),
-        ({"env": "pick-place", "reward": "sparse", "task": TaskConfig(scripted_starts=0.0)}, True, True),
+        (replace(REACH, reward="sparse"), True, False),
+        (REACH, False, False),
+        (PICK_PLACE, False, False),
+        (with_task(PUSH, scripted_starts=0.0), False, True),
+        (with_task(replace(PICK_PLACE, reward="sparse"), scripted_starts=0.0), True, True),
     ],
 )
-def test_a_run_is_advised_what_its_task_has_and_it_does_not_do(options, shaping, starts):
-    advice = advice_for(TrainConfig(**options).resolved())
+def test_a_run_is_advised_what_its_task_has_and_it_does_not_do(config, shaping, starts):
+    advice = doctor_of(config).advice
     assert (advice.shaping is not None, advice.starts is not None) == (shaping, starts)
 
 
-def test_an_environment_of_ones_own_has_none_of_the_options():
-    assert advice_for(TrainConfig(env="point_env:PointEnv").resolved()) == Advice()
+def test_an_environment_of_ones_own_has_none_of_the_options(point_env, monkeypatch):
+    monkeypatch.setitem(sys.modules, "point_env", point_env)
+    assert doctor_of(TrainConfig(env="point_env:PointEnv")).advice == Advice()
 
 
 def doctor(hindsight: bool = True) -> Doctor:
@@ -218,16 +229,15 @@ def test_starts_that_end_early_are_seen_when_they_have_ended():
 
 
 @pytest.mark.parametrize(
-    ("task", "until"),
+    ("config", "until"),
     [
-        (TaskConfig(), 200_000),
-        (TaskConfig(scripted_until=30_000), 30_000),
-        (TaskConfig(scripted_starts=0.0), None),
+        (PICK_PLACE, PICK_PLACE.task.scripted_until),
+        (with_task(PICK_PLACE, scripted_until=30_000), 30_000),
+        (with_task(PICK_PLACE, scripted_starts=0.0), None),
     ],
 )
-def test_a_run_knows_when_its_starts_end(task, until):
-    config = TrainConfig(env="pick-place", num_envs=1, overlap=False, task=task).resolved()
-    assert TrainingState.new(config, torch.device("cpu")).doctor.scripted_until == until
+def test_a_run_knows_when_its_starts_end(config, until):
+    assert doctor_of(config).scripted_until == until
 
 
 def test_a_goal_met_and_not_held_is_no_stopping_short():

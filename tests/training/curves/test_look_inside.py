@@ -7,14 +7,15 @@ import pytest
 import torch
 
 import train
-from sac import SACConfig
+from sac import Inspection
 from training.config import LogConfig, TrainConfig
-from training.curves.look_inside import draw_goals, look_inside
+from training.curves import look_inside as inside
+from training.recipes import REACH
 from training.state import TrainingState
 
-CONFIG = TrainConfig(
-    env="reach", num_envs=2, warmup=120, overlap=False, sac=SACConfig(hidden=(16, 16), batch_size=32), steps=400
-).resolved()
+CONFIG = replace(
+    REACH, num_envs=2, warmup=120, overlap=False, batch_size=32, sac=replace(REACH.sac, hidden=(16, 16)), steps=400
+)
 
 
 def state_after(steps: int, config: TrainConfig = CONFIG) -> TrainingState:
@@ -22,6 +23,11 @@ def state_after(steps: int, config: TrainConfig = CONFIG) -> TrainingState:
     while state.env_steps < steps:
         train.collect_and_learn(state, config)
     return state
+
+
+def look_inside(state: TrainingState, config: TrainConfig = CONFIG) -> Inspection:
+    goal_scale = state.envs.spec.goal_scale
+    return inside.look_inside(state.agent, state.buffer, state.relabel_env, config, state.env_steps, goal_scale)
 
 
 def leaves(tree, path=""):
@@ -40,8 +46,8 @@ def assert_equal(first: TrainingState, second: TrainingState) -> None:
 
 def test_a_run_goes_on_as_if_nobody_had_looked():
     looked_at, left_alone = state_after(200), state_after(200)
-    look_inside(looked_at, CONFIG)
-    draw_goals(looked_at, CONFIG)
+    look_inside(looked_at)
+    inside.draw_goals(looked_at.buffer, CONFIG.seed, looked_at.env_steps)
     assert_equal(looked_at, left_alone)
     for state in (looked_at, left_alone):
         for _ in range(20):
@@ -51,26 +57,26 @@ def test_a_run_goes_on_as_if_nobody_had_looked():
 
 def test_the_same_look_is_the_same_and_a_later_one_another():
     state = state_after(200)
-    assert look_inside(state, CONFIG).curves == look_inside(state, CONFIG).curves
-    first = look_inside(state, CONFIG).curves
+    assert look_inside(state).curves == look_inside(state).curves
+    first = look_inside(state).curves
     assert look_inside(state, replace(CONFIG, seed=1)).curves != first
     state.env_steps += 1
-    assert look_inside(state, CONFIG).curves != first
+    assert look_inside(state).curves != first
 
 
 def test_before_the_first_update_there_are_goals_and_no_agent():
     state = state_after(110)
     assert not state.agent.updates
-    inside = look_inside(state, CONFIG)
-    assert inside.curves["her/trivial_share"] < 1
-    assert {name.split("/")[0] for name in inside.curves} == {"her"}
-    assert inside.histograms == {}
+    seen = look_inside(state)
+    assert seen.curves["her/trivial_share"] < 1
+    assert {name.split("/")[0] for name in seen.curves} == {"her"}
+    assert seen.histograms == {}
 
 
 def test_after_it_both():
-    inside = look_inside(state_after(200), CONFIG)
-    assert {name.split("/")[0] for name in inside.curves} == {"her", "q", "policy", "grad", "weight", "step"}
-    assert all(np.isfinite(value) for value in inside.curves.values())
+    seen = look_inside(state_after(200))
+    assert {name.split("/")[0] for name in seen.curves} == {"her", "q", "policy", "grad", "weight", "step"}
+    assert all(np.isfinite(value) for value in seen.curves.values())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_how_often_a_run_logs_changes_nothing_but_its_curves(every, tmp_path, mo
     final = {}
     finish = train.summary
     monkeypatch.setattr(train, "summary", lambda state, *rest: (final.update(state=state), finish(state, *rest)))
-    with train.StopRequest() as stop, train.Watchdog(None) as watchdog:
+    with train.StopRequest() as stop, train.Watchdog(0.0) as watchdog:
         train.train(config, stop, watchdog)
     assert_equal_apart_from_logs(final["state"], state_after(240))
 

@@ -132,7 +132,7 @@ def test_the_next_episode_follows_when_a_simulation_diverges(open_window, seeds,
 def test_a_trained_policy_follows_the_goal_that_is_dragged(open_window):
     path = checkpoints.PRETRAINED / "reach"
     training = trained_with(checkpoints.read_manifest(path), path)
-    (task,), spec = evaluation_environments(training, 1, None)
+    (task,), spec = evaluation_environments(training, 1, "own")
     policy = load_policy(path, make_agent(training, task, spec, torch.device("cpu"), seed=0), "reach")
     places = np.array([[0.30, -0.10, 0.10], [0.30, 0.10, 0.15]])
     distances = {}
