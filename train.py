@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training.evaluation.video import record_video
 
 import checkpoints
 import her
@@ -27,6 +26,7 @@ from training.curves.pictures import as_png
 from training.curves.tensorboard import Curves
 from training.device_choice import choose_device, compile_update
 from training.evaluation.evaluator import Evaluator
+from training.evaluation.video import record_video
 from training.ignored_options import ignored_options
 from training.progress import Progress, say
 from training.recipes import parse

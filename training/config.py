@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt
 
-from env import GoalKind, Reward, TaskConfig, is_custom
+from env import TASKS, GoalKind, Reward, TaskConfig, is_custom
 from errors import UserError
 from her import HERConfig
 from sac import DeviceName, SACConfig
@@ -148,6 +148,10 @@ def check(config: TrainConfig) -> None:
         raise UserError(sentence)
     updates = config.num_envs * config.updates_per_step
     for condition, sentence in (
+        (
+            is_custom(config.env) or config.env in TASKS,
+            f"--env {config.env}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own",
+        ),
         (
             config.steps > config.warmup,
             f"--steps {config.steps}: the first {config.warmup} steps are random warm-up, so a run of {config.steps} "

@@ -39,7 +39,6 @@ class Saver:
         if bad := checkpoints.not_finite(content):
             names = ", ".join(bad[:3]) + (" and more" if len(bad) > 3 else "")
             raise UserError(f"training diverged by step {state.env_steps:,}: {names} not finite")
-        self._curves.flush()
         self._writer.save(state.env_steps, content, self._about, success, before=self._curves.sync)
 
     def finish(self) -> None:
