@@ -209,7 +209,8 @@ def out_of_bounds(config: Any, prefix: str = "") -> Iterator[str]:
 
 def _bounds(hint: Any) -> Iterator[BaseMetadata]:
     for metadata in getattr(hint, "__metadata__", ()):
-        yield from metadata if isinstance(metadata, Interval) else (metadata,)
+        found = metadata if isinstance(metadata, Interval) else (metadata,)
+        yield from (bound for bound in found if type(bound) in _READ)
 
 
 _READ = {
