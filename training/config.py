@@ -157,6 +157,7 @@ def check(config: TrainConfig) -> None:
             f"--steps {config.steps}: the first {config.warmup} steps are random warm-up, so a run of {config.steps} "
             "would learn nothing; give more --steps or a smaller --warmup",
         ),
+        (config.sac.hidden, "--sac.hidden: give the width of one layer or more"),
         (
             updates <= 10_000,
             f"--num-envs {config.num_envs} --updates-per-step {config.updates_per_step}: {updates:,.0f} updates "
