@@ -1,18 +1,20 @@
 """--device auto is the device on which an update of this very run takes less time, and says so."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sac import SACConfig
 from training import device_choice
-from training.config import TrainConfig
 from training.device_choice import choose_device, fastest, seconds_per_update
+from training.recipes import recipe
 from training.setup import evaluation_environments
 
 
 @pytest.fixture
 def config():
-    return TrainConfig(env="reach", compile=False, sac=SACConfig(hidden=(16, 16), batch_size=16)).resolved()
+    return replace(recipe("reach"), compile=False, batch_size=16, sac=SACConfig(hidden=(16, 16)))
 
 
 def test_the_faster_device_is_chosen_and_the_sentence_holds_both_figures():
@@ -48,8 +50,8 @@ def test_larger_networks_take_longer_on_this_cpu(monkeypatch):
     monkeypatch.setattr(device_choice, "SECONDS", 0.1)
     times = []
     for hidden in ((8, 8), (512, 512)):
-        config = TrainConfig(env="reach", compile=False, sac=SACConfig(hidden=hidden)).resolved()
-        (env,), spec = evaluation_environments(config, 1, None)
+        config = replace(recipe("reach"), compile=False, sac=SACConfig(hidden=hidden))
+        (env,), spec = evaluation_environments(config, 1, "own")
         threads = torch.get_num_threads()
         times.append(seconds_per_update(config, env, spec, torch.device("cpu")))
         assert torch.get_num_threads() == threads

@@ -1,5 +1,7 @@
 """An episode whose simulation fails is dropped: nothing of it is learnt from, and nobody else notices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from env import TaskConfig
 from env.so101.simulation import Simulation
-from training.config import TrainConfig
+from training.recipes import recipe
 from training.state import TrainingState
 
 ENVS, LENGTH, POISONED = 3, 10, 1
@@ -23,8 +25,8 @@ def quiet_log(monkeypatch, tmp_path):
 def collected(tmp_path, rounds, poison_at=None):
     """The training state after so many steps of each environment, all of them random ones; in step poison_at, the
     simulation of one environment finds a NaN among its velocities."""
-    task = TaskConfig(max_episode_steps=LENGTH, scripted_starts=0.0)  # all of one length
-    config = TrainConfig(env="pick-place", num_envs=ENVS, steps=1000, warmup=500, task=task, overlap=False).resolved()
+    task = TaskConfig(max_episode_steps=LENGTH)  # all of one length, without scripted starts
+    config = replace(recipe("pick-place"), num_envs=ENVS, steps=1000, warmup=500, task=task, overlap=False)
     state = TrainingState.new(config, torch.device("cpu"))
     for step in range(rounds):
         if step == poison_at:

@@ -1,46 +1,36 @@
 """Options without effect are named; and no option is named that has one."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import tyro
 
 import train
 from env import TASKS, make_envs
-from env.tasks.rewards import StagedConfig
-from training.config import TrainConfig
-from training.ignored_options import STAGED, unread
-
-
-def notes(*options: str) -> list[str]:
-    given = tyro.cli(TrainConfig, args=options)
-    return unread(given, given.resolved())
+from training.ignored_options import has_effect, ignored_options
+from training.recipes import parse, recipe
 
 
 @pytest.mark.parametrize(
     ("options", "names", "reason"),
     [
-        ("--her.strategy none --her.ratio 0.9 --her.late-from 5000", ["her.ratio", "her.late-from"], "--her.strategy"),
+        ("--her.strategy none --her.k 9 --her.late-from 5000", ["her.k", "her.late-from"], "--her.strategy none"),
         ("--her.strategy none --her.no-skip-met-at-start", ["her.skip-met-at-start"], "--her.strategy none"),
-        ("--her.ratio 0.5 --her.k 8", ["her.k"], "--her.ratio"),
         ("--env reach --her.late-from 5000", ["her.late-from"], "a share of hindsight that stays as it is"),
+        ("--env pick-place --her.k 0.5 --her.late-from 9", ["her.late-from"], "a share of hindsight that stays"),
         ("--env reach --task.scripted-astray 0", ["task.scripted-astray"], "no scripted starts"),
         ("--env push --task.scripted-starts 0 --task.scripted-until 9", ["task.scripted-until"], "no scripted starts"),
-        ("--env reach --task.pinch-weight 99", ["task.pinch-weight"], "--env reach"),
+        ("--env reach --task.no-reach-per-finger", ["task.reach-per-finger"], "--env reach"),
         ("--env push --task.retry-missed 0", ["task.retry-missed"], "--env push"),
         ("--env pick-place --task.goal air --task.retry-missed 1", ["task.retry-missed"], "--task.goal air"),
-        ("--env push --reward sparse --task.reach-weight 9", ["task.reach-weight"], "--reward sparse"),
-        ("--env push --reward staged --task.staged.lift 7", ["task.staged.lift"], "--env push"),
-        ("--env push --task.staged.reach 7", ["task.staged.reach"], "--reward sparse-reach"),
+        ("--env push --reward sparse --task.potential 9 9 9", ["task.potential"], "--reward sparse"),
         ("--env pick-place --reward staged --sac.no-clip-target", ["sac.clip-target"], "--reward staged"),
-        ("--env pick-place --her.ratio 0.3 --her.late-from 9", ["her.late-from"], "a share of hindsight that stays"),
-        ("--sac.backup-entropy --sac.n-step 1 --sac.no-clip-target", ["sac.clip-target"], "--sac.backup-entropy"),
+        ("--sac.backup-entropy --n-step 1 --sac.no-clip-target", ["sac.clip-target"], "--sac.backup-entropy"),
     ],
 )
 def test_an_option_without_effect_is_named_with_what_makes_it_so(options, names, reason):
-    told = notes(*options.split())
+    told = ignored_options(parse(options.split()))
     assert [note.split()[0] for note in told] == [f"--{name}" for name in names]
     assert all(f"has no effect with {reason}" in note for note in told)
 
@@ -49,38 +39,30 @@ def test_an_option_without_effect_is_named_with_what_makes_it_so(options, names,
     "options",
     [
         "",
-        "--env pick-place",
-        "--env push --reward staged --her.strategy none --task.staged.place 5",
-        "--env pick-place --reward staged --task.staged.no-height-up-to-goal",
-        "--env pick-place --task.retry-missed 0 --task.scripted-astray 0 --task.pinch-weight 1",
-        "--env pick-place --task.goal mix --task.retry-missed 0 --her.late-from 9000 --her.k 2",
+        "--env pick-place --task.goal mix --task.retry-missed 0 --task.scripted-astray 0 --task.potential 14 1 6",
+        "--env pick-place --her.late-from 9000 --her.k 2",
+        "--env push --reward staged --her.strategy none",
         "--env point_env:PointEnv --her.k 2 --sac.no-clip-target",
     ],
 )
 def test_nothing_is_said_of_options_with_effect_nor_of_defaults(options):
-    assert notes(*options.split()) == []
+    assert ignored_options(parse(options.split())) == []
 
 
+@pytest.mark.parametrize("reward", ["sparse", "sparse-reach", "staged"])
 @pytest.mark.parametrize("name", TASKS)
-def test_the_weights_that_a_task_is_said_to_have_are_those_that_change_its_reward(name):
-    """In any state at all: made up, since no episode is in all of them."""
-    rng = np.random.default_rng(0)
-    info = {key: rng.random(500).astype(np.float32) for key in ("reach_distance", "cube_height")}
-    info["cube_hold"] = rng.integers(0, 4, 500).astype(np.float32)
-    info |= {key: (rng.random(500) < 0.5).astype(np.float32) for key in ("pinched", "cube_lost")}
-    achieved, desired = rng.uniform(0, 0.05, (2, 500, 3)).astype(np.float32)
+def test_what_is_said_to_have_no_effect_on_the_reward_has_none_and_the_rest_has_one(name, reward):
+    def rewards(task):
+        (env,) = make_envs(name, 1, task, reward)
+        env.reset(seed=0)
+        rng = np.random.default_rng(0)
+        return [env.step(rng.uniform(-1, 1, 6))[1] for _ in range(20)]
 
-    def rewards(**weights):
-        config = tyro.cli(TrainConfig, args=["--env", name, "--reward", "staged"]).resolved().task
-        object.__setattr__(config, "staged", StagedConfig(**weights))
-        (env,) = make_envs(name, 1, config, "staged")
-        return env.compute_reward(achieved, desired, info)
-
-    as_it_is = rewards()
-    usual = asdict(StagedConfig())
-    changed = {key: not value if isinstance(value, bool) else value + 1 for key, value in usual.items()}
-    read = {key for key, value in changed.items() if not np.array_equal(rewards(**{key: value}), as_it_is)}
-    assert read == STAGED.get(name, set(usual))
+    config = replace(recipe(name), reward=reward, task=replace(recipe(name).task, scripted_starts=0.0))
+    usual = rewards(config.task)
+    for option, value in (("potential", (3.0, 14.0, 6.0)), ("reach_per_finger", False)):
+        same = rewards(replace(config.task, **{option: value})) == usual
+        assert same != has_effect(f"task.{option.replace('_', '-')}", config), option
 
 
 def test_a_run_says_so_when_it_starts(tmp_path, monkeypatch, capsys):

@@ -1,24 +1,61 @@
-"""A signal is a wish, granted where the run can be left."""
+"""A signal is a wish, granted where the run can be left; a second one is not, and whatever hangs is ended."""
 
 import errno
 import os
 import signal
+import subprocess
 import sys
+import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from training.watchdog import Watchdog
 
-from training.stopping import Stopped, StopRequest, interruptible
+from training import stopping
+from training.stopping import StopRequest, Watchdog
+
+ROOT = Path(stopping.__file__).parents[1]
+LIMIT = 1
 
 
-def test_the_first_signal_counts_and_a_second_changes_nothing(capfd):
+def run(code: str) -> subprocess.CompletedProcess:
+    """Executes `code` in a Python process that must end by itself within a minute."""
+    script = "import os, signal, time\nfrom training.stopping import StopRequest, Watchdog\n" + textwrap.dedent(code)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+# Signals
+
+
+def test_the_first_signal_counts_and_one_right_after_it_changes_nothing(capfd):
     with StopRequest() as stop:
         assert stop.signal is None
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == signal.SIGTERM
-    assert capfd.readouterr().err == "\nSIGTERM has come: leaving as soon as it can be\n"
+    told = "\nSIGTERM has come: leaving as soon as this step is done and saved; once more leaves at once\n"
+    assert capfd.readouterr().err == told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_after_more_than_a_second_ends_the_process_at_once(number):
+    ended = run(
+        f"""
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep({stopping.AGAIN + 0.1})
+            try:
+                os.kill(os.getpid(), {int(number)})
+                time.sleep(30)
+            finally:
+                print("it was not at once")
+        """
+    )
+    assert (ended.returncode, ended.stdout) == (128 + number, "")
+    assert f"{signal.Signals(number).name} has come again: leaving at once" in ended.stderr
 
 
 def test_a_terminal_that_has_hung_up_keeps_no_run_from_saving(monkeypatch):
@@ -38,28 +75,70 @@ def test_where_stderr_was_closed_no_other_file_gets_the_word(monkeypatch, capfd)
     assert capfd.readouterr().err == ""
 
 
-def test_afterwards_signals_do_what_they_did_before():
-    before = [signal.getsignal(number) for number in StopRequest.SIGNALS]
-    with StopRequest():
-        assert signal.getsignal(signal.SIGTERM) != before[StopRequest.SIGNALS.index(signal.SIGTERM)]
-    assert [signal.getsignal(number) for number in StopRequest.SIGNALS] == before
-
-
-def test_what_the_process_was_started_to_ignore_stays_ignored():
+def test_afterwards_signals_do_what_they_did_before_and_what_was_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
+        usual = [signal.getsignal(number) for number in StopRequest.SIGNALS]
         with StopRequest() as stop:
+            assert signal.getsignal(signal.SIGTERM) != usual[StopRequest.SIGNALS.index(signal.SIGTERM)]
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop.signal is None
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert [signal.getsignal(number) for number in StopRequest.SIGNALS] == usual
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_policy_acts_until_a_signal_has_come():
-    with StopRequest() as stop, Watchdog(None) as watchdog:
-        policy = interruptible(lambda inputs: inputs + 1, stop, watchdog)
-        np.testing.assert_array_equal(policy(np.zeros(3)), np.ones(3))
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(Stopped):
-            policy(np.zeros(3))
+# The watchdog
+
+HANGS = {
+    "in Python": ("", "while True: pass"),
+    "in C code that holds Python's lock": ("import ctypes; pause = ctypes.PyDLL(None).pause", "pause()"),
+    "in C code that does not": ("import ctypes; pause = ctypes.CDLL(None).pause", "pause()"),
+    "in PyTorch": ("import torch; torch.set_num_threads(4); ones = torch.ones(500, 500)", "while True: ones @ ones"),
+    "at a lock": ("import threading; lock = threading.Lock(); lock.acquire()", "lock.acquire()"),
+    "while the policy acts": ("import numpy as np", "while True: act(np.zeros(3)); time.sleep(60)"),
+}
+
+
+@pytest.mark.parametrize(("before", "line"), HANGS.values(), ids=HANGS)
+def test_a_process_that_hangs_shows_where_and_ends_with_status_1(before, line):
+    started = time.monotonic()
+    ended = run(
+        f"""
+        {before}
+        def stuck():
+            {line}
+        with StopRequest() as stop, Watchdog({LIMIT}) as watchdog:
+            act = watchdog.watching(lambda inputs: inputs)
+            stuck()
+        """
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert f"Timeout (0:00:0{LIMIT})!" in ended.stderr
+    assert "in stuck" in ended.stderr
+    assert time.monotonic() - started < 30
+
+
+def test_signs_of_life_keep_it_quiet_and_so_does_the_end_of_the_block():
+    ended = run(
+        f"""
+        import numpy as np
+        with Watchdog({LIMIT}) as watchdog:
+            act = watchdog.watching(lambda inputs: inputs + 1)
+            for _ in range(6):
+                time.sleep({LIMIT / 4})
+                watchdog.pat()
+                time.sleep({LIMIT / 4})
+                assert act(np.zeros(1)) == 1
+        time.sleep({2 * LIMIT})
+        print("done")
+        """
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+
+
+def test_without_a_limit_nothing_is_watched(monkeypatch):
+    monkeypatch.setattr(stopping.faulthandler, "dump_traceback_later", lambda *_, **__: pytest.fail("it is watched"))
+    with Watchdog(0) as watchdog:
+        watchdog.pat()
+        np.testing.assert_array_equal(watchdog.watching(lambda inputs: inputs + 1)(np.zeros(3)), np.ones(3))
