@@ -63,7 +63,10 @@ class RunDirectory:
 
     def branched_from(self) -> str | None:
         """Returns the --resume PATH that the run in this directory began with, or None."""
-        source = self.read_config().get("resume") if self.config_file.exists() else None
+        try:
+            source = self.read_config().get("resume")
+        except UserError:  # it matters only before the first checkpoint, and _recorded has refused it then
+            return None
         return source if isinstance(source, str) and source not in ("auto", "never") else None
 
     def read_config(self) -> dict[str, Any]:
