@@ -13,25 +13,29 @@ import numpy as np
 import pytest
 
 import checkpoints
-from training.config import ConfigError, EvalConfig, LogConfig, TrainConfig
-from training.resume.run_directory import RunDirectory, RunInUse, Start, choose_start, refuse_impossible
+from errors import UserError
+from training.config import LogConfig, TrainConfig
+from training.recipes import recipe
+from training.resume.run_directory import RunDirectory, Start, choose_start
 
 ROOT = Path(__file__).parents[3]
 
 
-def config(run: Path, **changes) -> TrainConfig:
-    return replace(TrainConfig(run=str(run)), **changes).resolved()
+def config(run: Path, env: str = "reach", **changes) -> TrainConfig:
+    return replace(recipe(env), run=str(run), **changes)
 
 
-def start(path: Path, *steps: int, fingerprint: str | None = None, **changes) -> RunDirectory:
-    """A run directory as training leaves it, with a checkpoint at each of `steps`."""
+def start(path: Path, *steps: int, fingerprint: str | None = None, lacks: str = "", **changes) -> RunDirectory:
+    """A run directory as training leaves it, with a checkpoint at each of `steps`, whose configuration lacks one
+    option, as older code wrote it."""
     run, own = RunDirectory(path), config(path, **changes)
     with run.lock():
         run.write_config(own)
-    about = checkpoints.About(own.to_dict(), {}, fingerprint)
+    content = own.to_dict()
+    content.pop(lacks, None)
     for step in steps:
         state = {"progress": {"env_steps": step}, "buffer": {"rows": Rows(0, step)}}
-        checkpoints.save(run.checkpoints, step, state, about)
+        checkpoints.save(run.checkpoints, step, state, checkpoints.About(content, {}, fingerprint))
     return run
 
 
@@ -45,12 +49,18 @@ class Rows(NamedTuple):
         return {"number": np.arange(a, b)}
 
 
-def checkpoint_to_resume(own: TrainConfig) -> tuple[Path | None, list[str]]:
+def begin(own: TrainConfig, fingerprint: str | None = None) -> Start:
     """Where train.py would go on, and what it would say about it."""
-    refuse_impossible(own, None)
-    with RunDirectory(Path(own.run)).lock():
-        begin = choose_start(own, None)
-    return begin.checkpoint, list(begin.notes)
+    run = RunDirectory(Path(own.run))
+    with run.lock():
+        return choose_start(run, own, fingerprint)
+
+
+def refusal(own: TrainConfig, fingerprint: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        begin(own, fingerprint)
+    assert (caught.value.status, str(caught.value).count("\n")) == (2, 0)
+    return str(caught.value)
 
 
 def contents(path: Path) -> dict[Path, bytes]:
@@ -60,39 +70,34 @@ def contents(path: Path) -> dict[Path, bytes]:
 # --resume auto
 
 
-def test_the_newest_checkpoint_is_where_a_run_goes_on(tmp_path):
-    run = start(tmp_path / "r", 100, 200)
-    assert checkpoint_to_resume(config(run.path)) == (run.checkpoints / "step_000000200", [])
+def test_the_newest_checkpoint_is_where_a_run_goes_on_whatever_else_lies_beside_it(tmp_path):
+    run = start(tmp_path / "r", 50, 100, 200)
+    for old, new in ((50, "step_old"), (100, "step_000000900.bak")):
+        (run.checkpoints / f"step_{old:09d}").rename(run.checkpoints / new)
+    newest = run.checkpoints / "step_000000200"
+    for resume in ("auto", str(newest)):
+        assert begin(config(run.path, resume=resume)) == Start(newest)
+    assert "already holds a run" in refusal(config(run.path, resume="never"))
 
 
-def test_a_run_without_checkpoints_begins_again_and_says_so(tmp_path):
-    path, notes = checkpoint_to_resume(config(start(tmp_path / "r").path))
-    assert path is None
-    assert "stopped before its first checkpoint" in notes[0]
-
-
-def test_a_first_checkpoint_that_was_never_finished_is_no_loss(tmp_path):
-    run = start(tmp_path / "r", 100)
-    (run.checkpoints / "step_000000100" / "manifest.json").unlink()
-    path, notes = checkpoint_to_resume(config(run.path))
-    assert path is None
-    assert "stopped before its first checkpoint" in notes[0]
-
-
-def test_a_kill_between_two_directories_of_the_first_save_is_no_loss(tmp_path):
+@pytest.mark.parametrize("left", ["nothing", "an empty directory", "one without a manifest"])
+def test_a_run_without_a_whole_checkpoint_begins_again_and_says_so(left, tmp_path):
     run = start(tmp_path / "r")
-    run.checkpoints.mkdir()
-    assert "stopped before its first checkpoint" in checkpoint_to_resume(config(run.path))[1][0]
-    (run.checkpoints / "step_000000100").mkdir()
-    assert "stopped before its first checkpoint" in checkpoint_to_resume(config(run.path))[1][0]
+    if left != "nothing":
+        run.checkpoints.mkdir()
+    if left == "one without a manifest":
+        start(run.path, 100)
+        (run.checkpoints / "step_000000100" / "manifest.json").unlink()
+    begun = begin(config(run.path))
+    assert begun.checkpoint is None
+    assert "stopped before its first checkpoint" in begun.notes[0]
 
 
 @pytest.mark.parametrize("left", [None, "step_000000100.bak"])
 def test_a_run_whose_checkpoints_were_taken_away_is_refused_not_started_again(left, tmp_path):
     run = start(tmp_path / "r", 100)
     (run.checkpoints / "step_000000100").rename(run.checkpoints / left if left else tmp_path / "elsewhere")
-    with pytest.raises(checkpoints.CheckpointError, match="has lost its checkpoints; put them back"):
-        checkpoint_to_resume(config(run.path))
+    assert "has lost its checkpoints; put them back" in refusal(config(run.path))
 
 
 def test_checkpoints_that_may_not_be_read_are_no_reason_to_start_again(tmp_path, monkeypatch):
@@ -102,29 +107,7 @@ def test_checkpoints_that_may_not_be_read_are_no_reason_to_start_again(tmp_path,
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", forbidden)  # root, who may run the tests, may read everything
-    with pytest.raises(checkpoints.CheckpointError, match=r"checkpoints cannot be read \(Permission denied\)"):
-        checkpoint_to_resume(config(run.path))
-
-
-@pytest.mark.parametrize("name", ["step_old", "step_000000900.bak"])
-def test_other_names_among_the_checkpoints_are_nobodys_checkpoint(name, tmp_path):
-    run = start(tmp_path / "r", 100)
-    (run.checkpoints / "step_000000100").rename(run.checkpoints / name)
-    start(run.path, 200)
-    newest = run.checkpoints / "step_000000200"
-    for resume in ("auto", str(newest)):
-        assert checkpoint_to_resume(config(run.path, resume=resume)) == (newest, [])
-
-
-@pytest.mark.parametrize(("change", "told"), [({"goal": "air"}, "--eval.goal: fixed, now air"),
-                                              ({"episodes": 3}, "--eval.episodes: 40, now 3"),
-                                              ({"seed": 5}, "--eval.seed: 1000000, now 5")])  # fmt: skip
-def test_a_resumed_run_keeps_its_measure_and_may_take_it_more_often(change, told, tmp_path):
-    run = start(tmp_path / "r", 100, env="pick-place")
-    with pytest.raises(ConfigError, match=told):
-        checkpoint_to_resume(config(run.path, env="pick-place", eval=EvalConfig(**change)))
-    more_often = config(run.path, env="pick-place", eval=EvalConfig(every=77))
-    assert checkpoint_to_resume(more_often)[0] == run.checkpoints / "step_000000100"
+    assert "checkpoints cannot be read (Permission denied)" in refusal(config(run.path))
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"seed": 17}', "[" * 10_000])
@@ -134,32 +117,31 @@ def test_checkpoints_outlive_the_configuration_beside_them(content, tmp_path):
         run.config_file.unlink()
     else:
         run.config_file.write_text(content)
-    assert checkpoint_to_resume(config(run.path))[0] == run.checkpoints / "step_000000100"
-    with pytest.raises(ConfigError, match=r"step_000000100 was started with other options \(--seed: 0, now 1\)"):
-        checkpoint_to_resume(config(run.path, seed=1))
+    assert begin(config(run.path)).checkpoint == run.checkpoints / "step_000000100"
+    assert "step_000000100 was started with other options (--seed: 0, now 1)" in refusal(config(run.path, seed=1))
 
 
-@pytest.mark.parametrize("content", ["", "[" * 10_000])
-def test_a_configuration_that_cannot_be_read_is_one_sentence(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "config.json cannot be read "),
+        ("[" * 10_000, "config.json cannot be read "),
+        ("{}", "config.json holds no configuration; "),
+        ("[]", "config.json holds no configuration; "),
+        ('"text"', "config.json holds no configuration; "),
+        ('{"seed": 17}', "config.json holds no configuration that this code knows: "),
+    ],
+)
+def test_without_checkpoints_a_configuration_that_is_none_is_refused(content, told, tmp_path):
     run = start(tmp_path / "r")
     run.config_file.write_text(content)
-    with pytest.raises(ConfigError, match=r"config\.json cannot be read .*; move the directory away"):
-        checkpoint_to_resume(config(run.path))
+    assert told in refusal(config(run.path))
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "file/r"])
 def test_a_name_that_no_directory_can_have_is_one_sentence(name, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="give another --run"):
-        checkpoint_to_resume(config(tmp_path / name))
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '"text"'])
-def test_an_emptied_configuration_is_said_to_be_none(content, tmp_path):
-    run = start(tmp_path / "r")
-    run.config_file.write_text(content)
-    with pytest.raises(ConfigError, match=r"config\.json holds no configuration; move the directory away"):
-        checkpoint_to_resume(config(run.path))
+    assert "give another --run" in refusal(config(tmp_path / name))
 
 
 # --resume PATH
@@ -170,7 +152,7 @@ def test_a_path_starts_a_branch_in_a_new_directory(by, tmp_path):
     run = start(tmp_path / "r", 100)
     saved = run.checkpoints / "step_000000100"
     source = {"run": run.path, "checkpoint": saved}[by]
-    assert checkpoint_to_resume(config(tmp_path / "branch", resume=str(source))) == (saved, [])
+    assert begin(config(tmp_path / "branch", resume=str(source))) == Start(saved, own=False)
     assert [path.name for path in (tmp_path / "branch").iterdir()] == [".lock"]
 
 
@@ -179,16 +161,19 @@ def test_a_directory_of_something_else_is_refused_however_the_run_begins(resume,
     source = start(tmp_path / "r", 100).path
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("precious")
-    with pytest.raises(ConfigError, match="is no run of this program"):
-        checkpoint_to_resume(config(tmp_path / "thesis", resume=resume.replace("PATH", str(source))))
+    before = contents(tmp_path)
+    own = config(tmp_path / "thesis", resume=resume.replace("PATH", str(source)))
+    assert "is no run of this program" in refusal(own)
+    assert contents(tmp_path) == before
 
 
 def test_another_runs_directory_is_refused_as_the_place_of_a_branch(tmp_path):
     source = start(tmp_path / "r", 100).path
     other = start(tmp_path / "other", seed=1)
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match=r"other.config\.json was started with other options \(--seed: 1, now 0\)"):
-        checkpoint_to_resume(config(other.path, resume=str(source)))
+    told = refusal(config(other.path, resume=str(source)))
+    assert "other/config.json was started with other options (--seed: 1, now 0)" in told
+    assert "--run without --resume" in told
     assert contents(tmp_path) == before
 
 
@@ -196,41 +181,30 @@ def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(t
     source, other = start(tmp_path / "r", 100).path, start(tmp_path / "other", 50).path
     branch = start(tmp_path / "branch", resume=str(source))
     for resume in (str(source), "auto"):  # killed before its first checkpoint
-        assert checkpoint_to_resume(config(branch.path, resume=resume))[0] == source / "checkpoints" / "step_000000100"
+        assert begin(config(branch.path, resume=resume)).checkpoint == source / "checkpoints" / "step_000000100"
+    branch.write_config(config(branch.path))  # as starting it without its source does
+    assert branch.branched_from() == str(source)
     start(branch.path, 200, resume=str(source))
     for resume in (str(source), "auto"):
-        assert checkpoint_to_resume(config(branch.path, resume=resume))[0] == branch.checkpoints / "step_000000200"
-    with pytest.raises(ConfigError, match="already holds step_000000200, which is newer than step_000000050"):
-        checkpoint_to_resume(config(branch.path, resume=str(other)))
+        assert begin(config(branch.path, resume=resume)) == Start(branch.checkpoints / "step_000000200")
+    told = refusal(config(branch.path, resume=str(other)))
+    assert (
+        "already holds step_000000200, which is newer than step_000000050; to continue it, leave --resume out" in told
+    )
 
 
-def test_starting_a_branch_again_without_its_source_does_not_make_it_forget(tmp_path):
-    source = start(tmp_path / "r", 100).path
-    branch = start(tmp_path / "branch", resume=str(source))
-    branch.write_config(config(branch.path))
-    assert branch.branched_from() == str(source)
-
-
-def test_a_run_is_not_turned_into_a_branch_of_an_older_one(tmp_path):
-    source = start(tmp_path / "r", 100).path
-    branch = start(tmp_path / "branch", 100, 200)
-    with pytest.raises(ConfigError, match="to continue it, leave --resume out, or give another --run") as caught:
-        checkpoint_to_resume(config(branch.path, resume=str(source)))
-    assert "already holds step_000000200, which is newer than step_000000100" in str(caught.value)
-
-
-def test_an_exported_policy_cannot_be_continued(tmp_path):
-    own = config(tmp_path / "r")
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("policy", "is a policy without its training; it can be evaluated, not continued"),
+        ("no/such", "no/such: there is no such checkpoint"),
+    ],
+)
+def test_what_cannot_be_continued_is_named(path, told, tmp_path):
     state = {"agent": {"actor_average": {}}, "buffer": {}}
-    saved = checkpoints.save(tmp_path / "r" / "checkpoints", 100, state, checkpoints.About(own.to_dict()))
-    checkpoints.export_policy(saved, tmp_path / "policy", "python train.py")
-    with pytest.raises(checkpoints.CheckpointError, match="policy without its training; it can be evaluated, not cont"):
-        checkpoint_to_resume(config(tmp_path / "new", resume=str(tmp_path / "policy")))
-
-
-def test_a_path_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(checkpoints.CheckpointError, match="no/such: there is no such checkpoint"):
-        checkpoint_to_resume(config(tmp_path / "r", resume="no/such"))
+    about = checkpoints.About(config(tmp_path).to_dict())
+    checkpoints.export_policy(checkpoints.save(tmp_path, 100, state, about), tmp_path / "policy", "python train.py")
+    assert told in refusal(config(tmp_path / "new", resume=str(tmp_path / path)))
 
 
 # What is not the same run
@@ -239,36 +213,50 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("fingerprint", [None, "b" * 64])
 def test_another_model_is_refused(fingerprint, tmp_path):
     run = start(tmp_path / "r", 100, fingerprint="a" * 64)
-    assert choose_start(config(run.path), "a" * 64) == Start(run.checkpoints / "step_000000100")
-    with pytest.raises(checkpoints.CheckpointError, match="was trained on another model"):
-        choose_start(config(run.path), fingerprint)
+    assert begin(config(run.path), "a" * 64) == Start(run.checkpoints / "step_000000100")
+    assert "was trained on another model" in refusal(config(run.path), fingerprint)
 
 
 def test_a_newer_format_is_refused_and_no_older_checkpoint_taken_for_it(tmp_path):
     run = start(tmp_path / "r", 100, 200)
     manifest = run.checkpoints / "step_000000200" / "manifest.json"
-    content = json.loads(manifest.read_text()) | {"format": 3}
+    content = json.loads(manifest.read_text())
+    newer = content["format"] + 1
+    content |= {"format": newer}
     del content["sha256"]
     manifest.write_text(json.dumps(content | {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}))
-    with pytest.raises(checkpoints.CheckpointError, match="has format 3, and this code reads format 2; use"):
-        checkpoint_to_resume(config(run.path))
+    assert f"has format {newer}, and this code reads format {newer - 1}; use" in refusal(config(run.path))
 
 
 def test_checkpoints_of_another_run_in_the_directory_are_refused(tmp_path):
     other = start(tmp_path / "other", 100, seed=1)
     run = start(tmp_path / "r")
     other.checkpoints.rename(run.checkpoints)
-    with pytest.raises(ConfigError, match=r"step_000000100 was started with other options \(--seed: 1, now 0\)"):
-        checkpoint_to_resume(config(run.path))
+    assert "step_000000100 was started with other options (--seed: 1, now 0)" in refusal(config(run.path))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"steps": 30_000}, {"device": "cpu"}, {"video": False}, {"log": LogConfig(7)}, {"watchdog": 60.0}],
-)
-def test_what_leaves_the_run_the_same_may_be_changed(changes, tmp_path):
-    run = start(tmp_path / "r", 100)
-    assert checkpoint_to_resume(config(run.path, **changes))[0] == run.checkpoints / "step_000000100"
+def test_what_leaves_the_run_the_same_may_be_changed_and_its_measure_may_not(tmp_path):
+    run = start(tmp_path / "r", 100, env="pick-place")
+    own = config(run.path, env="pick-place")
+    allowed = {"steps": 30_000, "device": "cpu", "video": False, "log": LogConfig(7), "watchdog": 60.0}
+    allowed |= {"compile": False, "overlap": False, "eval": replace(own.eval, every=77)}
+    assert begin(replace(own, **allowed)) == Start(run.checkpoints / "step_000000100")
+    for change, told in (({"goal": "air"}, "--eval.goal: fixed, now air"), ({"episodes": 3}, "--eval.episodes: 40, ")):
+        assert told in refusal(replace(own, eval=replace(own.eval, **change)))
+
+
+def test_a_run_from_before_an_option_goes_on_with_its_default_and_is_refused_with_another(tmp_path):
+    run = start(tmp_path / "r", 100, lacks="gamma")
+    saved = run.checkpoints / "step_000000100"
+    assert begin(config(run.path)) == Start(saved, notes=(f"{saved} is older than --gamma: as by default now",))
+    assert "(--gamma: 0.98, now 0.9)" in refusal(config(run.path, gamma=0.9))
+
+
+def test_the_bounds_of_options_hold_for_what_is_stored_too(tmp_path):
+    run = start(tmp_path / "r", 100, num_envs=0)
+    assert "step_000000100 holds no configuration that this code knows: --num-envs 0: must be at least 1" in refusal(
+        config(run.path)
+    )
 
 
 # One process at a time
@@ -284,34 +272,19 @@ with RunDirectory(Path(sys.argv[1])).lock():
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """Another process that holds the lock of tmp_path/r."""
-    pytest.importorskip("fcntl")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-c", HOLDER, tmp_path / "r"]
-    with subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
-
-
-def test_two_processes_cannot_train_in_one_directory(holder, tmp_path):
+def test_two_processes_cannot_train_in_one_directory_and_the_lock_dies_with_its_owner(tmp_path):
     run = RunDirectory(tmp_path / "r")
-    with pytest.raises(RunInUse) as caught, run.lock():
-        pass
-    assert f"is being trained already by process {holder.pid}; wait for it or give another --run" in str(caught.value)
-
-    run.lock_file.unlink()  # as somebody may be tempted to
-    with pytest.raises(RunInUse), run.lock():
-        pass
-
-    holder.kill()
-    holder.wait()
-    with run.lock():
-        assert run.lock_file.read_text() == f"{os.getpid()}\n"
-    with run.lock():
-        pass
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", HOLDER, run.path]
+    with subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="is being trained already by another process; wait for it or") as caught:
+            run.lock().__enter__()
+        assert caught.value.status == 1  # a restart after its end is welcome
+        holder.kill()
+    for _ in range(2):
+        with run.lock():
+            pass
 
 
 def test_a_directory_with_only_a_lock_is_still_a_new_one(tmp_path):
@@ -320,11 +293,4 @@ def test_a_directory_with_only_a_lock_is_still_a_new_one(tmp_path):
         pass
     (run.path / "config.json.tmp").write_text("{")  # and a configuration that a crash cut short
     for resume in ("auto", "never"):
-        assert checkpoint_to_resume(config(run.path, resume=resume)) == (None, [])
-
-
-def test_without_locks_on_the_platform_a_run_goes_without(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.resume.run_directory.fcntl", None)
-    run = RunDirectory(tmp_path / "r")
-    with run.lock(), run.lock():
-        assert run.path.is_dir()
+        assert begin(config(run.path, resume=resume)) == Start()
