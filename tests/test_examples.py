@@ -302,7 +302,7 @@ def refused(printed, capsys):
     """refused(name, arguments …): the sentence of an example that ends with status 2."""
 
     def start(*arguments):
-        with pytest.raises(SystemExit, match="^2$"):
+        with pytest.raises(SystemExit, match=r"^2$"):
             printed(*arguments)
         return capsys.readouterr().err
 
