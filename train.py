@@ -40,10 +40,10 @@ def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
     """Runs `config` to its last step, from the beginning or from where its directory left off. Raises UserError."""
     device, why = choose_device(config)
     choose_products(device, config.reduced_precision)
+    evaluate = Evaluator(config, watchdog)
     state = TrainingState.new(config, device)
     run = RunDirectory(Path(config.run))
     with closing(state.envs), run.lock():
-        evaluate = Evaluator(config, watchdog)
         start = choose_start(run, config, state.envs.spec.fingerprint)
         compile_where_possible(state.agent, config, start)
         restore_or_begin(state, config, start)
