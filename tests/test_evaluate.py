@@ -63,7 +63,7 @@ def saved(runs):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """evaluate.py in this process, which must end with `status`. Returns what it printed, or the sentence it ended with."""
+    """evaluate.py in this process, which must end with `status`. Returns what it printed, or its last sentence."""
 
     def call(*options, status=0):
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, options)])
