@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import pytest
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 if not hasattr(os, "fork"):
     pytest.skip("no fork here", allow_module_level=True)
@@ -48,7 +48,7 @@ EVERY = 200
 # every one; the buffer forgets its oldest rows.
 OPTIONS = ["--device", "cpu", "--no-compile", "--num-envs", str(NUM_ENVS),
            "--task.max-episode-steps", "20", "--warmup", "350",
-           "--sac.hidden", "32", "32", "--sac.batch-size", "32", "--her.capacity", "1000",
+           "--sac.hidden", "32", "32", "--batch-size", "32", "--her.capacity", "1000",
            "--checkpoint.every", str(EVERY), "--eval.every", "300", "--eval.episodes", "3",
            "--log.every", "130"]  # fmt: skip
 SHORT = [*OPTIONS, "--no-video", "--steps", "1000"]
@@ -66,8 +66,8 @@ PATIENCE = 120
 class Marks:
     """Numbers in a file that a process and the test both have in memory: what the process wrote last outlives it.
 
-    first, reached: the first and the last step that it took; begun, saved: steps of the save that began last and of the
-    one that ended last; evaluations: begun so far. Of the test: deadly, the step at which it dies, where not 0.
+    first, reached: the first and the last step that it took. begun, saved: steps of the save that began last and of the
+    one that ended last. evaluations: begun so far. deadly: the step at which it dies, where not 0, as the test says.
     """
 
     NAMES = ("first", "reached", "begun", "saved", "evaluations", "deadly")
@@ -252,7 +252,7 @@ def _run(options: list[str], run: str, marks: str, aim: list | None, fsync_secon
 
 
 def _leave_marks(marks: Marks) -> None:
-    collect, evaluate = train.collect_and_learn, train.evaluate
+    collect, evaluate = train.collect_and_learn, train.Evaluator.__call__
     take_snapshot, write = checkpoints.writer.take_snapshot, checkpoints.writer.write
 
     def marked_collect(state, config):
@@ -275,7 +275,7 @@ def _leave_marks(marks: Marks) -> None:
         marks["saved"] = taken.step
         return manifest
 
-    train.collect_and_learn, train.evaluate = marked_collect, marked_evaluate
+    train.collect_and_learn, train.Evaluator.__call__ = marked_collect, marked_evaluate
     checkpoints.writer.take_snapshot, checkpoints.writer.write = marked_take_snapshot, marked_write
 
 
@@ -367,10 +367,6 @@ class Whole:
     seconds: float
     trace: list[str]
 
-    @property
-    def steps_a_second(self) -> float:
-        return newest(self.run).step / self.seconds
-
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
@@ -401,7 +397,8 @@ def left_alone(forks, tmp_path_factory) -> Callable[[list[str]], Whole]:
 class Victim:
     """A run directory in which one process after another is killed.
 
-    losses: steps that each of them had taken and the next has to take again.
+    losses: steps that each of them had taken and the next has to take again. newest: step of the newest checkpoint that
+    the last one has left.
     """
 
     def __init__(self, forks: Forks, whole: Whole, run: Path):
@@ -410,7 +407,6 @@ class Victim:
         self.run = run
         self.losses: list[int] = []
         self.newest = 0
-        """Step of the newest checkpoint that the last kill has left."""
 
     def start(self, **options: Any) -> Process:
         return self.forks.start(self.whole.options, self.run, **options)
@@ -457,84 +453,69 @@ def newest(run: Path) -> checkpoints.Manifest:
 
 
 def assert_same(whole: Path, other: Path) -> None:
-    """Every bit of the last checkpoint, and every point of the curves."""
-    assert_same_states(whole, other)
+    """Every bit of the last checkpoint, part by part and file by file, and every point of the curves."""
+    assert [name for name, left, right, _ in compare(whole, other) if left != right] == []
     last, last_there = newest(whole), newest(other)
     assert (last.step, last.files, last.logs) == (last_there.step, last_there.files, last_there.logs)
+    points = shown_points(other)
+    assert max(Counter(points).values()) == 1, "TensorBoard shows two points of one step"
+    assert points == shown_points(whole)
 
 
-def assert_same_states(whole: Path, other: Path) -> None:
-    """The same, but for how the buffer's rows are cut into files."""
-    assert [name for name, left, right, _ in compare(whole, other) if left != right] == []
-    assert sorted(written_points(other)) == sorted(written_points(whole))
-
-
-def written_points(run: Path) -> list[tuple[str, int]]:
-    """Tag and step of all that the event files hold, also of what TensorBoard would pass over as void. Films of
-    evaluations are left out: they are made when there is time."""
-    events = [event for path in run.glob("events.*") for event in EventFileLoader(str(path)).Load()]
-    points = [(value.tag, event.step) for event in events for value in event.summary.value]
-    return [(tag, step) for tag, step in points if tag != "eval/episode"]
+def shown_points(run: Path) -> list[tuple[str, int]]:
+    """Tag and step of all that TensorBoard shows but the films of evaluations, which are made when there is time."""
+    every = dict.fromkeys(("scalars", "histograms", "images", "text", "hparams", "custom_scalars"), 0)
+    events = EventAccumulator(str(run), tensor_size_guidance=every).Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if tag != "eval/episode"]
+    return sorted((tag, event.step) for tag in tags for event in events.Tensors(tag))
 
 
 @contextmanager
-def told(**what: Any) -> Iterator[None]:
-    """Prints `what` is tried, which pytest shows where it fails, and that it went well."""
-    print(*(f"{name} {value}" for name, value in what.items()), end=" … ", flush=True)
-    yield
+def told(**what: Any) -> Iterator[random.Random]:
+    """Prints what is tried, which pytest shows where it fails, and that it went well. Gives a generator that is another
+    one in each run of the tests: in the long term, all instants are tried."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(*(f"{name} {value}" for name, value in what.items()), f"seed {seed}", end=" … ", flush=True)
+    yield random.Random(seed)
     print("good")
 
 
-def new_seed() -> int:
-    """Another one in each run of the tests: in the long term, all instants are tried."""
-    return random.SystemRandom().randrange(2**32)
+def runs_to_kill(option: str) -> pytest.MarkDecorator:
+    """Options of runs, and how many of their processes are killed: five, or what `option` of the slow suite says."""
+    cases = [pytest.param(SHORT, lambda _: 5, id="five")]
+    for name, options, share in (("reach", REACH, 0.8), ("pick-place", PICK_PLACE, 0.2)):
+        kills = lambda config, share=share: max(1, round(share * config.getoption(option)))  # noqa: E731
+        cases.append(pytest.param(options, kills, id=name, marks=pytest.mark.slow))
+    return pytest.mark.parametrize(("options", "kills"), cases)
 
 
-# --- At random instants -----------------------------------------------------------------------------------------------
+# --- Killed -----------------------------------------------------------------------------------------------------------
 
 
-def kill_at_random_instants(forks: Forks, whole: Whole, kills: int, directory: Path) -> list[int]:
-    """Runs, one after another, that are killed at a uniformly random time since the start of each of their processes,
-    until `kills` have been; returns what each has lost."""
-    seed = new_seed()
-    rng = random.Random(seed)
-    losses: list[int] = []
-    for number in range(2 * kills):
-        if len(losses) == kills:
-            break
-        victim = Victim(forks, whole, directory / f"run{number}")
-        # In every other run early in each process: it is killed over and over, in its restoring as well.
-        span = whole.seconds * (0.3 if number % 2 == 0 else 1.0)
-        with told(seed=seed, run=number):
+@runs_to_kill("--kills")
+def test_runs_killed_at_random_instants_end_with_the_same_bits(
+    options, kills, forks, left_alone, tmp_path, pytestconfig
+):
+    """Each process at a uniformly random time since its start; one run after another until there were enough."""
+    kills, whole, losses = kills(pytestconfig), left_alone(options), []
+    with told(kills=kills) as rng:
+        for number in range(2 * kills):
+            victim = Victim(forks, whole, tmp_path / f"run{number}")
+            # In every other run early in each process: it is killed over and over, in its restoring as well.
+            span = whole.seconds * (0.3 if number % 2 == 0 else 1.0)
             while len(losses) + len(victim.losses) < kills and len(victim.losses) < 10:
-                seconds = rng.uniform(0, span)
                 process = victim.start()
-                time.sleep(seconds)
+                time.sleep(seconds := rng.uniform(0, span))
                 process.send(signal.SIGKILL)
-                print(f"{seconds:.3f} s", end=" ")
+                print(f"run {number}: {seconds:.3f} s", end=" ")
                 if not victim.killed(process):
                     break
             victim.finish()
-        losses += victim.losses
+            losses += victim.losses
+            if len(losses) == kills:
+                break
     assert len(losses) == kills
     print(f"{kills} kills; steps lost: {max(losses)} at most, {sum(losses) / kills:.0f} on average")
-    return losses
-
-
-def test_a_run_killed_five_times_at_random_ends_with_the_same_bits(forks, left_alone, tmp_path):
-    kill_at_random_instants(forks, left_alone(SHORT), 5, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("options", "share"), [(REACH, 0.8), (PICK_PLACE, 0.2)], ids=["reach", "pick-place"])
-def test_runs_killed_at_random_instants_end_with_the_same_bits(
-    options, share, forks, left_alone, tmp_path, pytestconfig
-):
-    kills = max(1, round(share * pytestconfig.getoption("--kills")))
-    kill_at_random_instants(forks, left_alone(options), kills, tmp_path)
-
-
-# --- Into saving and restoring ----------------------------------------------------------------------------------------
 
 
 def points(trace: list[str]) -> list[Point]:
@@ -558,42 +539,38 @@ def drawn(points: list[Point], count: int, rng: random.Random, covered: Sequence
     return (firsts + others)[:count]
 
 
+MANIFEST = "writer replace checkpoints/step/manifest.json.tmp"
+
+
 def resuming_trace(forks: Forks, whole: Whole, directory: Path) -> list[str]:
     """What a process does to the files that goes on after a kill in the middle of a save: to its third save's end."""
     victim = Victim(forks, whole, directory / "resumed")
-    assert victim.killed(victim.start(aim=Point("writer replace checkpoints/step/manifest.json.tmp", 3, "before")))
+    assert victim.killed(victim.start(aim=Point(MANIFEST, 3, "before")))
     process = victim.start(trace=directory / "trace.json")
     assert process.wait() == 0, process.log()
     trace = json.loads((directory / "trace.json").read_text())
-    saved = [i for i, kind in enumerate(trace) if kind == "writer replace checkpoints/step/manifest.json.tmp"]
+    saved = [i for i, kind in enumerate(trace) if kind == MANIFEST]
     return trace[: saved[2] + 1]
 
 
-def kill_into_saving(forks: Forks, whole: Whole, kills: int, directory: Path) -> list[int]:
-    """Runs that are killed at `kills` points of a first process and of resuming ones; returns what each has lost."""
-    seed = new_seed()
-    rng = random.Random(seed)
-    # A process that goes on has less to do before it dies, and can do the same to the files but for the beginning.
-    resuming = drawn(points(resuming_trace(forks, whole, directory)), kills * 2 // 3, rng)
-    fresh = drawn(points(whole.trace), kills - len(resuming), rng, covered=resuming)
-    per_run = -(-len(resuming) // len(fresh))
-    losses: list[int] = []
-    number = 0
-    while fresh or resuming:
-        victim = Victim(forks, whole, directory / f"run{number}")
-        number += 1
-        assert number <= 2 * kills, f"these points never come: {fresh + resuming}"
-        with told(seed=seed, run=number):
-            if fresh:
-                aim = fresh.pop(0)
-                print(aim, end=" ")
-                assert victim.killed(victim.start(aim=aim)), f"{aim} never came"
-                losses.append(victim.losses[-1])
-            else:
-                process = victim.start()
-                process.wait(until=lambda process=process: process.marks["reached"] >= EVERY + 100)
-                process.send(signal.SIGKILL)
-                assert victim.killed(process)
+@runs_to_kill("--save-kills")
+def test_runs_killed_into_saving_and_resuming_end_with_the_same_bits(
+    options, kills, forks, left_alone, tmp_path, pytestconfig
+):
+    """At points of a first process, and of processes that go on."""
+    kills, whole, losses = kills(pytestconfig), left_alone(options), []
+    with told(kills=kills) as rng:
+        # A process that goes on has less to do before it dies, and can do the same to the files but for the beginning.
+        resuming = drawn(points(resuming_trace(forks, whole, tmp_path)), kills * 2 // 3, rng)
+        fresh = drawn(points(whole.trace), kills - len(resuming), rng, covered=resuming)
+        per_run = -(-len(resuming) // len(fresh))
+        for number in range(2 * kills):
+            victim = Victim(forks, whole, tmp_path / f"run{number}")
+            aim = fresh.pop(0) if fresh else None
+            print(f"run {number}: {aim}", end=" ")
+            process = victim.start(aim=aim, deadly=0 if aim else EVERY + 100)
+            assert victim.killed(process), f"{aim} never came"
+            losses += victim.losses[:1] if aim else []
             for _ in range(min(per_run, len(resuming))):
                 print(resuming[-1], end=" ")
                 if not victim.killed(victim.start(aim=resuming[-1])):
@@ -601,25 +578,14 @@ def kill_into_saving(forks: Forks, whole: Whole, kills: int, directory: Path) ->
                 resuming.pop()
                 losses.append(victim.losses[-1])
             victim.finish()
-    assert len(losses) == kills
+            if not fresh and not resuming:
+                break
+    assert len(losses) == kills, f"these points never come: {fresh + resuming}"
     print(f"{kills} kills; steps lost: {max(losses)} at most, {sum(losses) / kills:.0f} on average")
-    return losses
-
-
-def test_a_run_killed_in_five_writes_ends_with_the_same_bits(forks, left_alone, tmp_path):
-    kill_into_saving(forks, left_alone(SHORT), 5, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("options", "share"), [(REACH, 0.8), (PICK_PLACE, 0.2)], ids=["reach", "pick-place"])
-def test_runs_killed_into_saving_end_with_the_same_bits(options, share, forks, left_alone, tmp_path, pytestconfig):
-    kills = max(1, round(share * pytestconfig.getoption("--save-kills")))
-    kill_into_saving(forks, left_alone(options), kills, tmp_path)
 
 
 STARTING = [
-    Point("main create .lock", 1, "before"),
-    Point("main write .lock", 1, "half way"),
+    Point("main flock .lock", 1, "before"),
     Point("main create config.json.tmp", 1, "before"),
     Point("main write config.json.tmp", 1, "half way"),
     Point("main replace config.json.tmp", 1, "before"),
@@ -629,7 +595,9 @@ STARTING = [
     Point("writer mkdir checkpoints/step", 1, "before"),
     Point("writer mkdir checkpoints/segments", 1, "before"),
     Point("writer write checkpoints/segments/buffer-rows.safetensors.tmp", 1, "half way"),
-    Point("writer replace checkpoints/step/manifest.json.tmp", 1, "before"),
+    Point(MANIFEST, 1, "before"),
+    Point("writer unlink checkpoints/step/agent.safetensors", 1, "before"),  # the unfinished one is begun again
+    Point(MANIFEST, 1, "before"),
 ]
 
 
@@ -644,40 +612,18 @@ def test_a_run_killed_over_and_over_before_its_first_checkpoint_is_started_again
 
 
 @pytest.mark.slow
-def test_a_first_checkpoint_that_was_never_finished_is_begun_again_whatever_ends_that(forks, left_alone, tmp_path):
-    last = Point("writer replace checkpoints/step/manifest.json.tmp", 1, "before")
-    whole = left_alone(SHORT)
-    victim = Victim(forks, whole, tmp_path / "traced")
-    assert victim.killed(victim.start(aim=last))
-    assert victim.start(trace=tmp_path / "trace.json").wait() == 0
-    trace = json.loads((tmp_path / "trace.json").read_text())
-    for number, aim in enumerate(points(trace[: trace.index(last.kind) + 1])):
-        victim = Victim(forks, whole, tmp_path / f"run{number}")
-        with told(aim=aim):
-            for each in (last, aim):
-                assert victim.killed(victim.start(aim=each))
-            # What the two threads do has no fixed order: the aim may have come after the first checkpoint was whole.
-            first = victim.newest + NUM_ENVS
-            process = victim.start(deadly=first)
-            assert victim.killed(process)
-            assert process.marks["reached"] == first
-
-
-@pytest.mark.slow
 def test_one_run_killed_thirty_times_over_ends_with_the_same_bits(forks, left_alone, tmp_path, pytestconfig):
     kills = pytestconfig.getoption("--kills-of-one-run")
     most = 5 * EVERY // 4  # steps that a process gets: whatever comes first, its aim, its time or these
     whole = left_alone([*OPTIONS, "--no-video", "--steps", str((kills + 1) * most)])
-    seed = new_seed()
-    rng = random.Random(seed)
     early = [point for point in points(whole.trace) if point.occurrence <= 2]
     victim = Victim(forks, whole, tmp_path / "run")
-    with told(seed=seed):
+    with told(kills=kills) as rng:
         for number in range(kills):
             aim = rng.choice(early) if number % 2 else None
             process = victim.start(aim=aim, deadly=victim.newest + most)
             if aim is None:
-                time.sleep(rng.uniform(0, most / whole.steps_a_second))
+                time.sleep(rng.uniform(0, whole.seconds / (kills + 1)))
                 process.send(signal.SIGKILL)
             assert victim.killed(process)
         victim.finish()
@@ -689,97 +635,55 @@ def test_one_run_killed_thirty_times_over_ends_with_the_same_bits(forks, left_al
 PROMISED = 5.0
 NOISE = 4
 """How many times as long the machine may take while others use it."""
+INSTANTS = {
+    "before the first step": lambda run, marks: (run / "config.json.tmp").exists(),
+    "in training": lambda run, marks: marks["reached"] >= 500,
+    "in an evaluation": lambda run, marks: marks["evaluations"] == 1,
+    "in a save": lambda run, marks: 0 < marks["saved"] < marks["begun"],
+}
 
 
-def leave(process: Process, number: int) -> None:
-    """Sends the signal, and again twice while the run leaves; it must do so in time, and with the signal's status."""
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("instant", "number"),
+    [
+        ("before the first step", signal.SIGTERM),
+        *(("in training", number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
+        ("in an evaluation", signal.SIGTERM),
+        ("in a save", signal.SIGTERM),
+    ],
+)
+def test_a_signal_saves_this_very_step_leaves_in_time_and_changes_nothing(instant, number, forks, left_alone, tmp_path):
+    victim = Victim(forks, left_alone([*SHORT, "--eval.episodes", "40"]), tmp_path / "run")
+    process = victim.start(fsync_seconds=0.1 if instant in ("before the first step", "in a save") else 0.0)
+    assert process.wait(until=lambda: INSTANTS[instant](victim.run, process.marks)) is None
     started = time.monotonic()
-    for _ in range(3):
+    for _ in range(3):  # as a terminal that closes may
         process.send(number)
         time.sleep(0.005)
-    status = process.wait()
-    seconds = time.monotonic() - started
-    assert status == 128 + number, process.log()
-    print(f"left after {seconds:.2f} s")
+    assert process.wait() == 128 + number, process.log()
+    print(f"left after {(seconds := time.monotonic() - started):.2f} s")
     assert seconds < PROMISED * NOISE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_in_training_saves_this_very_step(number, forks, left_alone, tmp_path):
-    victim = Victim(forks, left_alone(REACH), tmp_path / "run")
-    process = victim.start()
-    assert process.wait(until=lambda: process.marks["reached"] >= 500) is None
-    leave(process, number)
-    assert newest(victim.run).step == process.marks["reached"]
+    assert newest(victim.run).step == process.marks["reached"] == process.marks["saved"]
     assert f"stopped and saved at step {process.marks['reached']:,}" in process.log()
+    assert (process.marks["reached"] == 0) == (instant == "before the first step")
     victim.finish()
 
 
 @pytest.mark.slow
-def test_a_signal_before_the_first_step_leaves_a_run_that_goes_on(forks, left_alone, tmp_path):
-    victim = Victim(forks, left_alone(SHORT), tmp_path / "run")
-    process = victim.start(fsync_seconds=0.1)
-    assert process.wait(until=(victim.run / "config.json.tmp").exists) is None
-    leave(process, signal.SIGTERM)
-    assert process.marks["reached"] == 0
-    victim.finish()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("evaluation", "step"), [(1, 600), (2, 1100)])
-def test_an_evaluation_that_a_signal_ends_is_done_again(evaluation, step, forks, left_alone, tmp_path):
-    """Of a step that is saved in any case, and of the last one, which is saved only because it is the last."""
-    options = [*SHORT, "--eval.every", "600", "--eval.episodes", "400", "--steps", "1100"]
-    victim = Victim(forks, left_alone(options), tmp_path / "run")
-    process = victim.start()
-    assert process.wait(until=lambda: process.marks["evaluations"] == evaluation) is None
-    leave(process, signal.SIGTERM)
-    assert newest(victim.run).values["progress"]["evaluation_due"], "it was over before the signal came"
-    assert newest(victim.run).step == process.marks["reached"] == step
-    victim.finish()
-
-
-@pytest.mark.slow
-def test_a_kill_after_an_evaluation_was_done_again_costs_no_checkpoint(forks, left_alone, tmp_path):
-    options = [*SHORT, "--eval.every", "600", "--eval.episodes", "400", "--steps", "1100"]
-    victim = Victim(forks, left_alone(options), tmp_path / "run")
-    process = victim.start()
-    assert process.wait(until=lambda: process.marks["evaluations"] == 1) is None
-    leave(process, signal.SIGTERM)
-    victim.newest = newest(victim.run).step
-    for kind in ("write checkpoints/step/agent.safetensors.tmp", "replace checkpoints/step/manifest.json.tmp"):
-        assert victim.killed(victim.start(aim=Point(f"writer {kind}", 1, "before")))
-    victim.finish()
-
-
-@pytest.mark.slow
-def test_signals_in_a_save_wait_for_its_end(forks, left_alone, tmp_path):
-    victim = Victim(forks, left_alone(SHORT), tmp_path / "run")
-    process = victim.start(fsync_seconds=0.05)
-    marks = process.marks
-    assert process.wait(until=lambda: 0 < marks["saved"] < marks["begun"]) is None
-    leave(process, signal.SIGTERM)
-    assert newest(victim.run).step == marks["reached"] == marks["saved"]
-    victim.finish()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_video_that_a_signal_ends_is_made_by_the_same_line(number, forks, left_alone, tmp_path):
+def test_a_video_outlives_a_signal_and_is_made_by_the_same_line_after_a_kill(forks, left_alone, tmp_path):
     whole = left_alone(SHORT)
-    options = [option for option in SHORT if option != "--no-video"]
-    victim = Victim(forks, replace(whole, options=options), tmp_path / "run")
+    victim = Victim(forks, replace(whole, options=[*SHORT, "--video"]), tmp_path / "run")
     videos = victim.run / "videos"
-    process = victim.start()
-    if process.wait(until=lambda: videos.exists() and any(videos.iterdir())) is not None:
-        pytest.skip(process.log().splitlines()[-1])
-    if number == signal.SIGKILL:
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = victim.start()
+        if process.wait(until=lambda: videos.exists() and any(videos.iterdir())) is not None:
+            pytest.skip(process.log().splitlines()[-1])
         process.send(number)
-        assert victim.killed(process)
-    else:
-        leave(process, number)
-        assert list(videos.iterdir()) == []
+        assert process.wait() == (0 if number == signal.SIGTERM else -number), process.log()
+        assert [path.name for path in videos.glob("*.mp4")] == (
+            ["step_000001000.mp4"] if number == signal.SIGTERM else []
+        )
     victim.finish()
     assert [path.name for path in videos.iterdir()] == ["step_000001000.mp4"]
 
@@ -787,59 +691,25 @@ def test_a_video_that_a_signal_ends_is_made_by_the_same_line(number, forks, left
 # --- At once ----------------------------------------------------------------------------------------------------------
 
 
-def start_ten(start: Callable[[], Any], run: Path) -> None:
-    """One of ten processes trains; nine leave with status 1: a restart after its end is welcome."""
-    processes = [start() for _ in range(10)]
-    lock = run / ".lock"
+def test_of_ten_processes_started_at_once_one_trains_and_nine_are_refused(forks, left_alone, tmp_path):
+    """With status 1: a restart after its end is welcome."""
+    run = tmp_path / "run"
+    processes = [forks.start(SHORT, run) for _ in range(10)]
     deadline = time.monotonic() + PATIENCE
-    while not (lock.exists() and lock.read_text().endswith("\n")):
-        assert time.monotonic() < deadline
+    while not (training := [process for process in processes if process.marks["reached"]]):
+        assert time.monotonic() < deadline, processes[0].log()
         time.sleep(0.005)
-    pid = int(lock.read_text())
-    (winner,) = [process for process in processes if process.pid == pid]
+    (winner,) = training
     # So small a run might be complete before the last of them has looked.
-    os.kill(pid, signal.SIGSTOP)
+    os.kill(winner.pid, signal.SIGSTOP)
     try:
         assert [process.wait() for process in processes if process is not winner] == [1] * 9
     finally:
-        os.kill(pid, signal.SIGCONT)
+        os.kill(winner.pid, signal.SIGCONT)
     assert winner.wait() == 0
-
-
-def refusal(run: Path, winner: int) -> str:
-    return f"train.py: {run} is being trained already by process {winner}; wait for it or give another --run"
-
-
-def test_of_ten_processes_started_at_once_one_trains_and_nine_name_it(forks, left_alone, tmp_path):
-    run = tmp_path / "run"
-    start_ten(lambda: forks.start(SHORT, run), run)
-    said = run.with_suffix(".log").read_text().splitlines()
-    refused = [line for line in said if line.startswith("train.py: ")]
-    assert refused == [refusal(run, int((run / ".lock").read_text()))] * 9
+    sentence = f"train.py: {run} is being trained already by another process; wait for it or give another --run"
+    assert [line for line in winner.log().splitlines() if line.startswith("train.py: ")] == [sentence] * 9
     assert_same(left_alone(SHORT).run, run)
-
-
-@pytest.mark.slow
-def test_of_ten_command_lines_typed_at_once_one_trains_and_nine_name_it(left_alone, tmp_path):
-    run = tmp_path / "run"
-    logs = [tmp_path / f"{number}.log" for number in range(10)]
-    unused = iter(logs)
-
-    def start() -> subprocess.Popen:
-        with open(next(unused), "w") as log:
-            return command_line(SHORT, run, log)
-
-    start_ten(start, run)
-    sentence = refusal(run, int((run / ".lock").read_text())) + "\n"
-    assert sorted(log.read_text() == sentence for log in logs) == [False] + [True] * 9
-    assert_same_states(left_alone(SHORT).run, run)
-
-
-def command_line(options: list[str], run: Path, log: TextIO) -> subprocess.Popen:
-    """A process of its own, as a user starts it."""
-    command = [sys.executable, ROOT / "train.py", *options, "--run", run]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
 if __name__ == "__main__":
