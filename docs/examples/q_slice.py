@@ -3,10 +3,9 @@
 python docs/examples/q_slice.py runs/reach-sparse-reach-0 0        the first servo
 """
 
-import sys
-
 import torch
 
+from errors import UserError
 from training.analysis.open_run import open_run, run_example
 
 POINTS = 21
@@ -16,7 +15,7 @@ POINTS = 21
 def main(path: str, servo: str = "0") -> None:
     run = open_run(path)
     if servo not in map(str, range(run.spec.action_dim)):
-        sys.exit(f"q_slice.py: servo {servo}: there are 0 to {run.spec.action_dim - 1}")
+        raise UserError(f"servo {servo}: there are 0 to {run.spec.action_dim - 1}")
     number = int(servo)
     state = run.to_batch(*run.sample(64)).obs[-1:]  # the rows from hindsight come first
     mean, log_std = run.agent.actor(state)
