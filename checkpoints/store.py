@@ -94,12 +94,8 @@ def take_snapshot(
     return Snapshot(step, success, about, arrays, values, logs)
 
 
-def write(root: Path, taken: Snapshot, again: bool = False) -> Manifest:
+def write(root: Path, taken: Snapshot) -> Manifest:
     """Writes a snapshot as root/step_…, and returns its manifest.
-
-    Args:
-        again: the same step is there and good. It stays so throughout: the same arrays are written over themselves, and
-            others, as an environment that forgets its episode has them, are not written at all.
 
     Raises OSError, with nothing half-written counted, and ValueError, TypeError for a state that cannot be written.
     """
@@ -127,11 +123,7 @@ def write(root: Path, taken: Snapshot, again: bool = False) -> Manifest:
     names = {part: part_file(part) for part in taken.values}
 
     path = root / f"step_{taken.step:09d}"
-    if again:
-        standing = read_manifest(path)
-        if (standing.files, standing.logs) != (manifest.files, manifest.logs):
-            return standing
-    elif path.exists():
+    if path.exists():
         # Left by a crash, or damaged and passed over: the new one replaces it. The directory stays, as it tells a run
         # whose first checkpoint was never finished from one that has lost its checkpoints.
         empty_directory(path, MANIFEST)

@@ -36,6 +36,8 @@ class CheckpointWriter:
     ) -> None:
         """Waits for a save in flight, copies `state`, and returns while it is written in the background.
 
+        A step that is on the disk already, and good, stays as it is.
+
         Args:
             before: called in the writing thread ahead of everything, for what the state relies on. An OSError of it
                 fails the save.
@@ -43,6 +45,8 @@ class CheckpointWriter:
         Raises ValueError, TypeError where the state cannot be written at all.
         """
         self.wait()
+        if step == self.last_good:
+            return
         taken = take_snapshot(self.root, step, state, about, success, self._known)
         self._in_flight = self._thread.submit(self._write, taken, before)
 
@@ -60,7 +64,7 @@ class CheckpointWriter:
         try:
             if before is not None:
                 before()
-            manifest = write(self.root, taken, again=taken.step == self.last_good)
+            manifest = write(self.root, taken)
         # Whatever it is, a run of days must not die of it: the next save may succeed.
         except Exception as error:
             self._tell(

@@ -9,7 +9,6 @@ import pytest
 from checkpoints import (
     CheckpointError,
     CheckpointWriter,
-    disk,
     list_checkpoints,
     load,
     newest_valid,
@@ -268,37 +267,6 @@ def test_readers_beside_the_writer_see_a_checkpoint_whole_or_gone(samples, tmp_p
         reader.join()
     assert (crashes, told) == ([], [])
     assert seen, "the readers never got to read one"
-
-
-# The same step again, as after an evaluation that was interrupted and done again
-
-
-@pytest.mark.parametrize("failing", range(5))
-def test_the_same_step_saved_again_is_good_throughout(failing, samples, tmp_path, told, monkeypatch):
-    writer = CheckpointWriter(tmp_path, 2, told.append)
-    writer.save(10, samples.state(), samples.ABOUT, None)
-    writer.wait()
-    path, calls = step_path(writer, 10), []
-
-    def write_file(file, data):
-        calls.append(file.name)
-        verify(path)  # what a crash at this instant would leave
-        if len(calls) == failing + 1:
-            raise OSError(28, "No space left on device", str(file))
-        disk.write_file(file, data)
-        verify(path)
-
-    monkeypatch.setattr("checkpoints.store.write_file", write_file)
-    changed = samples.state() | {"counters": {"evaluation_due": False}}
-    writer.save(10, changed, samples.ABOUT, 0.5)
-    writer.wait()
-    failed = len(calls) == failing + 1
-    assert bool(told) == failed
-    restored, manifest = load(path)
-    assert manifest.success == (None if failed else 0.5)
-    samples.assert_same((samples.state() if failed else changed)["counters"], restored["counters"])
-    writer.close()
-    assert calls[-1] == "manifest.json" or failed
 
 
 def test_another_state_of_a_step_that_is_saved_costs_nothing_and_comes_to_nothing(samples, writer, told):
