@@ -184,14 +184,6 @@ def test_only_termination_is_stored_as_termination():
     assert buffer.rows["terminated"][[0, 2, 4]].tolist() == [True, False, True]
 
 
-def test_a_diverged_episode_leaves_nothing_behind():
-    buffer = make(num_envs=1)
-    for step in (One(1), One(2), One(3, diverged=True), One(4), One(5, truncated=True)):
-        buffer.add(*transition([step]))
-    assert buffer.rows["reward"][: len(buffer)].tolist() == [8.0, 10.0]
-    assert len(buffer) == 2
-
-
 def test_a_divergence_in_an_episodes_last_step_drops_it_too():
     buffer = make(num_envs=1)
     buffer.add(*transition([One(1)]))
@@ -259,7 +251,7 @@ def test_an_episode_that_never_ends_is_named():
 # Saved and restored
 
 SHAPES = [(MAX_STEPS + 1, 1), (11, 2), (23, 3), (40, 5), (150, 4)]
-SEEDS = range(4)
+SEEDS = range(2)
 
 
 class Shelf:

@@ -107,12 +107,9 @@ def test_the_steps_by_which_it_ends_are_those_of_all_environments_together(count
         assert shares == pytest.approx([0.6, 0.6, 0.3, 0.0])
 
 
-@CUBE_TASKS
 @pytest.mark.parametrize(("share", "until", "stepped"), [(0.0, EVER, 0), (1.0, 10, 10), (1.0, 10, 11)])
-def test_without_a_share_an_episode_has_the_very_bits_of_a_task_without_starts(
-    begun, make_task, name, share, until, stepped
-):
-    task, plain = begun(share, until, name), make_task(name, "sparse-reach")
+def test_without_a_share_an_episode_has_the_very_bits_of_a_task_without_starts(begun, make_task, share, until, stepped):
+    task, plain = begun(share, until), make_task("pick-place", "sparse-reach")
     task.steps_so_far = stepped
     for seed in (3, None, None):
         np.testing.assert_equal(task.reset(seed=seed), plain.reset(seed=seed))
@@ -273,10 +270,9 @@ def test_the_same_seed_and_the_same_steps_before_give_the_same_bits(begun):
     np.testing.assert_equal(left, right)
 
 
-@CUBE_TASKS
-def test_restored_in_mid_episode_it_goes_on_bit_by_bit_through_the_resets_that_follow(begun, name):
+def test_restored_in_mid_episode_it_goes_on_bit_by_bit_through_the_resets_that_follow(begun):
     """While the share is falling: so it is the steps of all episodes before, too, that are restored."""
-    original, other = (begun(1.0, 1000, name, max_episode_steps=40) for _ in range(2))
+    original, other = (begun(1.0, 1000, max_episode_steps=40) for _ in range(2))
     original.reset(seed=3)
     play_on(original, random_actions(520))
     for _ in range(30):

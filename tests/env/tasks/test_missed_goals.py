@@ -65,7 +65,7 @@ def test_a_place_that_cannot_be_reached_takes_at_most_four_times_its_share(mixed
         task = mixed(retry)
         behind = lambda goal: goal[..., 1] < -0.15  # noqa: E731
         monkeypatch.setattr(task, "_met", lambda distance, desired, info: ~behind(desired))
-        return np.mean([behind(goal) for goal in goals_in_air(task, 3000)])
+        return np.mean([behind(goal) for goal in goals_in_air(task, 2000)])
 
     p = share(0.0)
     assert 0.05 < p < 0.3
@@ -75,7 +75,7 @@ def test_a_place_that_cannot_be_reached_takes_at_most_four_times_its_share(mixed
 def test_a_missed_goal_is_as_far_from_the_cube_as_any(mixed):
     task = mixed(0.75)  # always, it would be one goal from the first to the last
     nearest = 1.0
-    for _ in range(2000):
+    for _ in range(1000):
         nearest = min(nearest, np.linalg.norm(task.goal - task.sim.cube_position))
         play(task)
     assert nearest >= 2 * task.threshold - 1e-3
@@ -107,12 +107,3 @@ def test_a_restored_state_knows_what_was_missed(mixed):
         twin.load_state_dict(state)
         for _ in range(2):
             np.testing.assert_array_equal(play(twin)[0], play(task)[0], err_msg=f"episode {episode}")
-
-
-@pytest.mark.parametrize("change", [{"missed": np.zeros(2)}, {"missed": 7.0}, {"goal_in_air": None}])
-def test_a_state_that_cannot_be_is_refused(mixed, change):
-    task = mixed(1.0)
-    before = task.state_dict()
-    with pytest.raises(ValueError, match="one that was missed"):
-        task.load_state_dict(before | change)
-    np.testing.assert_array_equal(task.state_dict()["goal"], before["goal"])
