@@ -1,7 +1,5 @@
 """Episodes that begin in the middle of a scripted grasp: where they begin, and that nothing of the script is learnt."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -153,7 +151,7 @@ def test_an_episode_shorter_than_the_script_still_has_a_step_less_than_one_from_
 def test_they_begin_before_the_cube_is_touched_in_the_grip_and_in_the_air(begun):
     task = begun()
     kinds = {"far": 0, "pinched on the table": 0, "in the air": 0, "at the goal": 0}
-    for seed in range(120):
+    for seed in range(100):
         task.reset(seed=seed)
         now, goal_distance = task._examine(), np.linalg.norm(task.sim.cube_position - task.goal)
         resting = np.array([*SPAWN[:2], CUBE_HALF])
@@ -166,19 +164,6 @@ def test_they_begin_before_the_cube_is_touched_in_the_grip_and_in_the_air(begun)
     assert min(kinds.values()) >= 3, kinds
     assert kinds["far"] > 30
     assert kinds["in the air"] > 20
-
-
-def test_they_begin_at_every_part_of_the_script(begun):
-    task = begun(goal="fixed")
-    heights, left = [], []
-    for seed in range(80):
-        task.reset(seed=seed)
-        heights.append(task.sim.cube_position[2])
-        left.append(task.max_episode_steps - task.steps)
-    assert min(left) <= SPARE_STEPS + 4
-    assert max(left) >= 55
-    assert max(b - a for a, b in pairwise(sorted(left))) < 10
-    assert max(heights) > 0.035
 
 
 def test_they_begin_in_each_phase_of_the_script_as_often_and_at_each_of_its_steps(begun, monkeypatch):
@@ -219,7 +204,7 @@ def test_the_gripper_is_as_open_as_chance_has_it_before_it_closes_on_the_cube(be
 def test_that_share_of_them_strays_from_the_script_and_gets_the_time_of_a_whole_one(begun, make_task):
     task, twin = begun(astray=0.4), make_task("pick-place", "sparse-reach")
     astray = 0
-    for seed in range(60):
+    for seed in range(40):
         task.reset(seed=seed)
         twin.reset(seed=seed)
         states = scripted_states(twin)
@@ -227,7 +212,7 @@ def test_that_share_of_them_strays_from_the_script_and_gets_the_time_of_a_whole_
             continue
         astray += 1
         assert task.max_episode_steps - task.steps == min(len(states) - 1 + SPARE_STEPS, task.max_episode_steps - 1)
-    assert astray / 60 == pytest.approx(0.4, abs=0.15)
+    assert astray / 40 == pytest.approx(0.4, abs=0.15)
 
 
 def test_those_astray_have_missed_the_cube_knocked_it_away_or_dropped_it(begun):
