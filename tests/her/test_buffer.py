@@ -1,4 +1,4 @@
-"""The replay buffer against a slow reference that keeps whole episodes in a list."""
+"""The replay buffer holds what a slow reference does that keeps whole episodes in a list."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -20,7 +20,7 @@ def make(capacity: int = 40, num_envs: int = 3, seed: int = 0) -> ReplayBuffer:
 
 
 class One(NamedTuple):
-    """One environment's step, all of its numbers made from one identity that no other step has."""
+    """Holds one environment's step, all of its numbers made from one identity that no other step has."""
 
     identity: int
     terminated: bool = False
@@ -29,7 +29,7 @@ class One(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What ReplayBuffer.add asks of a step of several environments."""
+    """Holds what ReplayBuffer.add asks of a step of several environments."""
 
     next_obs: dict[str, np.ndarray]
     reward: np.ndarray
@@ -53,7 +53,7 @@ def transition(steps: list[One]) -> tuple[dict[str, np.ndarray], np.ndarray, Ste
 
 
 class Reference:
-    """What a ring of whole episodes must hold: a list of (first row, steps), the oldest first."""
+    """Keeps what a ring of whole episodes must hold: a list of (first row, steps), the oldest first."""
 
     def __init__(self, capacity: int, num_envs: int):
         self.capacity, self.position = capacity, 0
@@ -77,7 +77,7 @@ class Reference:
         self.stored.append((start, steps))
 
     def _write(self, count: int) -> int:
-        """So many rows, before the ring's end, in which no older episode survives."""
+        """Takes so many rows, before the ring's end, in which no older episode survives. Returns the first."""
         start = self.position % self.capacity
         rows = set(range(start, start + count))
         self.stored = [(at, old) for at, old in self.stored if not rows & set(range(at, at + len(old) + 1))]
@@ -86,7 +86,7 @@ class Reference:
 
 
 def random_steps(num_envs: int, rng: np.random.Generator, first: int = 1) -> Iterator[list[One]]:
-    """Rounds of steps without end; episodes end at random, by every way that there is."""
+    """Yields rounds of steps without end. Episodes end at random, by every way that there is."""
     lengths = np.zeros(num_envs, int)
     for identity in count(first, num_envs):
         steps = []
@@ -114,7 +114,7 @@ def put_episode(columns: dict[str, np.ndarray], start: int, steps: list[One]) ->
 
 
 def assert_holds(buffer: ReplayBuffer, reference: Reference) -> None:
-    """Every array of the buffer, row by row: what no episode holds is zero."""
+    """Checks every array of the buffer, row by row: what no episode holds is zero."""
     expected = {key: np.zeros_like(column) for key, column in columns_of(buffer).items()}
     for start, steps in reference.stored:
         length = len(steps)
@@ -142,7 +142,7 @@ def assert_equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> N
 
 
 def assert_same(left: ReplayBuffer, right: ReplayBuffer) -> None:
-    """The same arrays and counters, all of them, and the same draws from here on."""
+    """Checks that all arrays and counters are the same, and the draws from here on."""
     assert_equal(columns_of(left), columns_of(right))
     assert_equal(left.staging | {"staged": left.staged}, right.staging | {"staged": right.staged})
     assert (left.position, len(left)) == (right.position, len(right))
@@ -255,7 +255,7 @@ SEEDS = range(2)
 
 
 class Shelf:
-    """What a checkpoint keeps of a journal: chunks of 64 rows, written once, but for one that was not full then."""
+    """Keeps what a checkpoint does of a journal: chunks of 64 rows, written once, but for one not full then."""
 
     def __init__(self):
         self.chunks: dict[int, tuple[int, dict[str, np.ndarray]]] = {}
@@ -278,7 +278,7 @@ class Shelf:
 
 
 def live(buffer: ReplayBuffer, rounds: Iterable[list[One]]) -> list[np.ndarray]:
-    """Goes through the steps, and draws after each; returns what it drew."""
+    """Goes through the steps, and draws after each. Returns what it drew."""
     drawn = []
     for steps in rounds:
         buffer.add(*transition(steps))
@@ -288,7 +288,7 @@ def live(buffer: ReplayBuffer, rounds: Iterable[list[One]]) -> list[np.ndarray]:
 
 
 def used_buffer(capacity: int, num_envs: int) -> ReplayBuffer:
-    """A buffer that has held other things, of which nothing must be left where others are loaded over them."""
+    """Returns a buffer that has held other things, of which nothing must be left where others are loaded over them."""
     buffer = make(capacity, num_envs, seed=99)
     live(buffer, islice(random_steps(num_envs, np.random.default_rng(2), first=100_000), 3 * capacity))
     return buffer
@@ -374,7 +374,7 @@ FIRST, LAST = 2, 22
 
 
 def small_buffer() -> ReplayBuffer:
-    """Episodes of LENGTHS, and one of two steps in progress."""
+    """Returns a buffer of episodes of LENGTHS, and one of two steps in progress."""
     buffer, identity = make(20, num_envs=1), count(1)
     for length in LENGTHS:
         for t in range(1, length + 1):

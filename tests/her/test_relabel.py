@@ -1,4 +1,4 @@
-"""Relabelling against a loop that does it one transition at a time, from the same stored rows."""
+"""Relabelling does what a loop does one transition at a time, from the same stored rows."""
 
 from itertools import count
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ GAMMA = 0.9
 
 
 def sample(buffer, size, config, compute_reward, compute_terminated=None, is_success=None, env_steps=0, **n_step):
-    """A batch by the names of what it holds, each (B, …)."""
+    """Returns a batch by the names of what it holds, each (B, …)."""
     rows, goals, relabelled = her.sample(buffer, size, config, is_success, env_steps)
     gamma, n = n_step.get("gamma", GAMMA), n_step.get("n_step", 1)
     judges = compute_reward, compute_terminated
@@ -53,7 +53,7 @@ compute_terminated = is_success
 
 
 def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> ReplayBuffer:
-    """Random walks on a plane, cut off after MAX_STEPS, or ended by success where `terminate` says so."""
+    """Stores random walks on a plane, cut off after MAX_STEPS, or ended by success where `terminate` says so."""
     rng = np.random.default_rng(seed)
     buffer = ReplayBuffer(
         200, 1, MAX_STEPS, {"observation": 1, "goal": 2, "action": 1}, {"cost": ()}, np.random.default_rng(seed)
@@ -85,14 +85,14 @@ def filled_buffer(episodes: int = 40, terminate: bool = True, seed: int = 0) -> 
 
 
 def met_at_start(buffer: ReplayBuffer, row: int, source: int) -> bool:
-    """Whether the goal that row `source` achieved held where the episode of `row` began."""
+    """Tells whether the goal that row `source` achieved held where the episode of `row` began."""
     first = row - buffer.steps_before[row]
     cost = buffer.rows["info/cost"][first]  # of the transition that leaves the start
     return bool(is_success(buffer.rows["achieved_goal"][first], buffer.rows["achieved_goal"][source], {"cost": cost}))
 
 
 def useful(buffer: ReplayBuffer, row: int, source: int, config: HERConfig, success_of) -> bool:
-    """Whether the goal that row `source` achieved is one to learn from: met there, and not at the start already."""
+    """Tells whether the goal that row `source` achieved teaches something: met there, and not at the start already."""
     if success_of is None:
         return True
     achieved, cost = buffer.rows["achieved_goal"][source], buffer.rows["info/cost"][source - 1]
@@ -101,7 +101,7 @@ def useful(buffer: ReplayBuffer, row: int, source: int, config: HERConfig, succe
 
 
 def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of, n_step=1) -> list[dict]:
-    """What `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
+    """Returns what `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
     share = round(size * config.relabelled_share(0))
     drawn, waiting = {}, list(range(share))
     for _ in range(1 + REDRAWS):
@@ -153,7 +153,7 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
 
 
 def stand_still(buffer: ReplayBuffer, one_in: int) -> ReplayBuffer:
-    """The same buffer, in which nothing moves but in one episode of so many."""
+    """Returns the same buffer, in which nothing moves but in one episode of so many."""
     for i, start in enumerate(np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after > 0))):
         if i % one_in:
             end = start + buffer.steps_after[start] + 1

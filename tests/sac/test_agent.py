@@ -36,7 +36,7 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
 
 @pytest.fixture
 def updated(random_batch):
-    """updated(learner, seeds): the learner, after an update with the random batch of each seed."""
+    """Provides updated(learner, seeds): the learner, after an update with the random batch of each seed."""
 
     def updated(learner: SAC, seeds) -> SAC:
         for seed in seeds:

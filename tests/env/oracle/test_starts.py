@@ -1,4 +1,4 @@
-"""Episodes that begin in the middle of a scripted grasp: where they begin, and that nothing of the script is learnt."""
+"""Episodes begin in the middle of a scripted grasp, at every part of it, and nothing of the script is learnt."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ CUBE_TASKS = pytest.mark.parametrize("name", [name for name, kind in TASKS.items
 
 @pytest.fixture
 def begun(make_task, monkeypatch):
-    """begun(share=1.0, until=EVER, name=…, astray=0.0, opening=OPEN, **TaskConfig's): a task with such starts.
+    """Provides begun(share=1.0, until=EVER, name=…, astray=0.0, opening=OPEN, **TaskConfig's): a task with such starts.
 
     opening: the widest that the gripper opens, rad. At OPEN, as the script has it, nothing is left to chance.
     """
@@ -39,7 +39,7 @@ def random_actions(steps, seed=0):
 
 
 def play_on(task, actions):
-    """What every step and every reset of a run of episodes returns, the metrics included."""
+    """Returns what every step and every reset of a run of episodes returns, the metrics included."""
     seen = []
     for action in actions:
         obs, reward, terminated, truncated, info = task.step(action)
@@ -50,7 +50,7 @@ def play_on(task, actions):
 
 
 def scripted_states(twin):
-    """The simulation's states (steps + 1, S) along the script, from the start state that `twin` is in."""
+    """Returns the simulation's states (steps + 1, S) along the script, from the start state that `twin` is in."""
     states = [twin.sim.state()]
     for _, action in plan(twin, InverseKinematics(twin.sim.model)).rehearse(twin.sim.servo_target):
         twin.sim.step(action)
@@ -167,7 +167,7 @@ def test_they_begin_before_the_cube_is_touched_in_the_grip_and_in_the_air(begun)
 
 
 def test_they_begin_in_each_phase_of_the_script_as_often_and_at_each_of_its_steps(begun, monkeypatch):
-    """However short it is: a pinch is a few steps of many, and what is hard to find."""
+    """A pinch is a few steps of many, and what is hard to find."""
     arm = np.array([0.1, -0.1, 0.1, 0.0, 0.0])
     waypoints = [
         Waypoint("one", arm, 0.1, steps=4),
@@ -256,7 +256,7 @@ def test_the_same_seed_and_the_same_steps_before_give_the_same_bits(begun):
 
 
 def test_restored_in_mid_episode_it_goes_on_bit_by_bit_through_the_resets_that_follow(begun):
-    """While the share is falling: so it is the steps of all episodes before, too, that are restored."""
+    """The share is falling meanwhile: so the steps of all episodes before are restored, too."""
     original, other = (begun(1.0, 1000, max_episode_steps=40) for _ in range(2))
     original.reset(seed=3)
     play_on(original, random_actions(520))

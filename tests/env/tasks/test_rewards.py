@@ -1,4 +1,4 @@
-"""Reward terms by hand, and what progress adds up to."""
+"""Reward terms are what they are by hand, and each stage is worth more than the one before."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_the_reach_potential_falls_all_the_way_and_is_level_beyond_a_metre():
 
 @pytest.mark.parametrize("gamma", [0.9, 0.98])
 def test_standing_where_the_potential_is_low_costs_its_share_of_it_at_each_step(gamma):
-    """What tells progress from the shaping that changes no optimal policy, gamma Phi(s') - Phi(s), which telescopes."""
+    """This tells progress from the shaping that changes no optimal policy, gamma Phi(s') - Phi(s), which telescopes."""
     lowest = -10.0
     potential = np.random.default_rng(0).uniform(lowest, 0, 101)
     discount = gamma ** np.arange(100)
@@ -101,7 +101,7 @@ def test_height_is_paid_for_up_to_the_goal_and_in_the_reference_without_end(make
 
 
 def test_no_place_is_worth_as_much_as_the_goal_but_in_the_reference():
-    """Of all heights at which a cube is held over it, the nearest is worth most. In the reference, the highest is."""
+    """The nearest of all heights at which a cube is held over it is worth most. In the reference, the highest is."""
     heights, one = np.linspace(0.021, 0.4, 50), np.ones(50)
     away = np.abs(heights - 0.03)
     missed = away > 0.03

@@ -1,4 +1,4 @@
-"""Every task under every reward: exact repetition, documented observations, honest rewards and goals."""
+"""Every task repeats itself exactly, observes what is documented, and has honest rewards and goals."""
 
 import mujoco
 import numpy as np
@@ -25,7 +25,7 @@ def random_actions(steps, seed=0):
 
 
 def episode(task, actions):
-    """(obs, reward, terminated, truncated, info) of each step."""
+    """Returns (obs, reward, terminated, truncated, info) of each step."""
     return [task.step(action) for action in actions]
 
 
@@ -40,7 +40,7 @@ def assert_same_steps(left, right):
 
 
 def stored_info(steps):
-    """The info arrays of these steps, stacked as the buffer hands them back."""
+    """Returns the info arrays of these steps, stacked as the buffer hands them back."""
     keys = [key for key, value in steps[0][4].items() if isinstance(value, np.ndarray)]
     return {key: np.stack([step[4][key] for step in steps]) for key in keys}
 
@@ -96,7 +96,7 @@ def test_environments_on_one_model_are_what_they_are_alone_and_leave_it_as_it_wa
 
 
 def saved(model):
-    """The bytes of a model."""
+    """Returns the bytes of a model."""
     buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     return buffer
@@ -253,7 +253,7 @@ def test_every_step_tells_its_stages_in_their_order_and_the_last_is_success(make
 
 
 def staged_so_far(task):
-    """The stages that the state is in after a step of doing nothing."""
+    """Returns the stages that the state is in after a step of doing nothing."""
     stages = task.step(np.zeros(6))[4]["stages"]
     return [name for name in task.stages if stages[name]]
 
@@ -354,7 +354,7 @@ def test_penetration_is_the_overlap_of_arm_and_cube_in_millimetres(make_task, sc
 
 
 def documented(task):
-    """The quantity behind each field's name, from a full mj_forward of the same state."""
+    """Returns the quantity behind each field's name, from a full mj_forward of the same state."""
     model = task.sim.model.mj
     data = mujoco.MjData(model)
     mujoco.mj_setState(model, data, task.sim.state(), mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -501,7 +501,7 @@ def test_a_hindsight_goal_earns_what_reaching_it_would_have_earned(make_task, na
 
 
 def reach_distance(task, per_finger=True):
-    """What the reach potential is of, m, from MuJoCo's own numbers."""
+    """Returns what the reach potential is of, m, from MuJoCo's own numbers."""
     data = task.sim.data
     grasp = data.site("grasp_point").xpos
     if not task.has_cube:
@@ -517,7 +517,7 @@ NEAR, PINCH, OPENING = WEIGHTS = (2.0, 4.0, 1.5)
 
 
 def potential(task):
-    """By hand, with the task's weights."""
+    """Returns Phi of the present state by hand, with the task's weights."""
     near, pinch, opening = task.config.potential
     phi = -near * np.log(1 + reach_distance(task, task.config.reach_per_finger) / 0.05)
     if not task.has_cube or task.sim.cube_contacts().pinched:
@@ -528,7 +528,7 @@ def potential(task):
 
 
 def grasp(task, then=0):
-    """The steps of a scripted episode from the state that `task` is in, and `then` steps more."""
+    """Yields the steps of a scripted episode from the state that `task` is in, and `then` steps more."""
     ik = InverseKinematics(task.sim.model)
     script, length = plan(task, ik), len(plan(task, ik).rehearse(task.sim.servo_target))
     for _ in range(length + then):
@@ -540,7 +540,7 @@ def grasp(task, then=0):
     ("name", "goal"), [("reach", "air"), ("push", "table"), ("pick-place", "table"), ("pick-place", "air")]
 )
 def test_progress_over_a_grasp_is_at_each_step_what_the_potential_gains(make_task, name, goal, per_finger):
-    """With the cube pinched on the way, and with a goal on the table let go of again."""
+    """The cube is pinched on the way, and with a goal on the table let go of again."""
     task = make_task(name, "sparse-reach", goal=goal, potential=WEIGHTS, reach_per_finger=per_finger)
     task.reset(seed=2)
     first = before = potential(task)
@@ -630,7 +630,7 @@ def test_return_range_of_a_sparse_reward_is_that_of_its_penalties_and_a_staged_o
 
 
 def potential_of(task):
-    """Phi of the present state, as the task computes it."""
+    """Returns Phi of the present state, as the task computes it."""
     if task.has_cube:
         return task._examine().potential
     info = {"grasp_point_before": task._examine()}
@@ -660,7 +660,7 @@ def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes
 
 
 def rewards_of(task, potentials, met):
-    """Of steps through states of these potentials (N, T + 1), the states after them at their goal or not, (N, T).
+    """Returns rewards (N, T) of steps through states of these potentials (N, T + 1), that are met (N, T) or not.
 
     Where the potential is of the goal itself, that of a state decides whether it is at the goal.
     """
@@ -679,13 +679,13 @@ def rewards_of(task, potentials, met):
 
 
 def points_at(distance):
-    """Points (N, 3) at these distances from the origin."""
+    """Returns points (N, 3) at these distances from the origin."""
     return (distance.reshape(-1, 1) * [1.0, 0.0, 0.0]).astype(np.float32)
 
 
 @EVERY_TASK
 def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_ends(make_task, name):
-    """In endless episodes, as far as can be told: after 1000 steps a reward counts 2e-9 of itself."""
+    """The episodes are as good as endless: after 1000 steps a reward counts 2e-9 of itself."""
     task = make_task(name, "sparse-reach", potential=WEIGHTS)
     lowest = -NEAR * np.log1p(FAR / REACH_SCALE) - (PINCH + OPENING) * task.has_cube
     steps, rng = 1000, np.random.default_rng(0)
@@ -711,7 +711,7 @@ def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_e
 
 
 def staged_step(task, action=(0, 0, 0, 0, 0, 0)):
-    """The metrics and the stages of one step."""
+    """Returns the metrics and the stages of one step."""
     *_, info = task.step(np.array(action, float))
     return info["metrics"], info["stages"]
 
@@ -803,7 +803,7 @@ def test_a_cube_below_the_table_is_lost():
 
 
 def drawn(task, count):
-    """Goals and achieved goals at the start of `count` episodes."""
+    """Returns goals and achieved goals at the start of `count` episodes."""
     starts = [task.reset(seed=seed)[0] for seed in range(count)]
     return np.array([obs["desired_goal"] for obs in starts]), np.array([obs["achieved_goal"] for obs in starts])
 
