@@ -54,6 +54,12 @@ def test_the_entropy_to_steer_to_is_that_of_each_action_dimension():
     assert agent(target_entropy=-1.0).target_entropy == -1.0 * ACTION
 
 
+def test_targets_are_clipped_to_the_returns_range_unless_entropy_adds_to_it_or_asked_not_to():
+    assert agent().target_bounds == (-50.0, 0.0)
+    assert agent(backup_entropy=True).target_bounds is None
+    assert agent(clip_target=False).target_bounds is None
+
+
 def test_targets_follow_the_critics_by_tau(random_batch):
     learner = agent(tau=0.1)
     before = weights(learner.critic_target)
