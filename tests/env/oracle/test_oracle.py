@@ -385,7 +385,7 @@ def test_a_users_mistake_gets_one_sentence(arguments, sentence):
 
 def test_json_onto_a_directory_fails_before_the_first_episode(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["env.oracle", "--json", str(tmp_path)])
-    monkeypatch.setattr("env.oracle.__main__.all_attempts", None)  # whoever gets as far as this fails
+    monkeypatch.setattr("env.oracle.__main__.attempts_from", None)  # whoever gets as far as this fails
     with pytest.raises(SystemExit) as leaving:
         main()
     assert leaving.value.code == 2
