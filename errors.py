@@ -69,22 +69,10 @@ def check_writable(option: str, path: Path) -> None:
 
 
 def write_json(option: str, path: Path, content: Any) -> None:
-    """Writes the file `path`, whole or not at all (a power cut aside). What cannot be put in place of an old file, such
-    as a link, /dev/stdout or a file in a directory that takes no new ones, is written to as it is.
-
-    Raises UserError, BrokenPipeError.
-    """
-    text = json.dumps(content, indent=2) + "\n"
-    replaceable = not path.is_symlink() and (path.is_file() or not path.exists()) and os.access(path.parent, os.W_OK)
-    written = path.with_name(f".{os.getpid()}.partial") if replaceable else path
+    """Writes `content` to the file `path`. Raises UserError, BrokenPipeError."""
     try:
-        written.write_text(text)
-        if replaceable:
-            written.replace(path)
+        path.write_text(json.dumps(content, indent=2) + "\n")
     except BrokenPipeError:
         raise
     except OSError as error:
-        if replaceable:
-            with suppress(OSError):
-                written.unlink(missing_ok=True)
         raise UserError(f"{option} {path}: could not be written ({error.strerror})", status=1) from error

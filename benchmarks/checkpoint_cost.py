@@ -1,6 +1,6 @@
 """What saving costs a pick-place run whose buffer is full: stalls, share of the time, bytes, time to load.
 
-python benchmarks/checkpoint_cost.py                      the figures of the README
+python benchmarks/checkpoint_cost.py                      the figures of docs/results.md
 python benchmarks/checkpoint_cost.py --memory             memory of a run of 1M steps, over time
 """
 

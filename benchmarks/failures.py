@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from command_line import count, seed_number
-from training.evaluation.statistics import wilson_interval
 
 import checkpoints
 from env import TASKS, GoalKind
@@ -22,6 +21,7 @@ from errors import UserError, reporting
 from evaluate import ENVS, find_checkpoint, load_policy
 from sac import choose_products
 from training.evaluation.rollout import Episode, Policy, run_episodes
+from training.evaluation.statistics import wilson_interval
 from training.setup import evaluation_environments, evaluation_goal, make_agent, trained_with
 
 

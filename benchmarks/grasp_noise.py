@@ -4,7 +4,7 @@
 
 A scripted grasp knows where every servo's target should be next, and heads there from wherever noise has left it. The
 noise is on the actions, as a policy's is, before --task.action-slope makes them changes of the servos' targets.
-`entropy` is that of a Gaussian policy of the same noise, all six actions together: what --sac.target-entropy asks for.
+`entropy` is that of a Gaussian policy of the same noise, all six actions together: six times --sac.target-entropy.
 """
 
 import argparse

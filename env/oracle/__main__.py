@@ -8,8 +8,6 @@ The script knows where everything is and moves the arm through the same step() a
 what success means and what the stages are, see docs/environments.md.
 """
 
-import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +15,7 @@ from typing import Literal
 import tyro
 
 from env.oracle.report import figures, print_failures, print_table
-from env.oracle.rollout import all_attempts, make_task, record
+from env.oracle.rollout import attempts_from, make_task, record
 from env.tasks import TASKS
 from env.tasks.base import ArmTask, GoalKind
 from env.video import check_video_path, write_video
@@ -60,7 +58,8 @@ def run(config: OracleConfig) -> None:
     task = make_task(config.env, kinds[-1])
     check_outputs(config, task)
     print(f"{config.env}, {config.episodes} episodes of each kind of goal from seed {config.seed:,}, by script")
-    tried = all_attempts(config.env, kinds, range(config.seed, config.seed + config.episodes))
+    seeds = range(config.seed, config.seed + config.episodes)
+    tried = {kind: attempts_from(config.env, kind, seeds) for kind in kinds}
     columns = [figures(config.env, kind, attempts) for kind, attempts in tried.items()]
     attempts = [one for of_kind in tried.values() for one in of_kind]
     print_table(columns)
@@ -89,10 +88,7 @@ def check_outputs(config: OracleConfig, task: ArmTask) -> None:
 
 def main() -> None:
     with reporting("env.oracle"):
-        config = tyro.cli(OracleConfig, prog="python -m env.oracle")
-        # As an exception, it takes the worker processes down as well.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-        run(config)
+        run(tyro.cli(OracleConfig, prog="python -m env.oracle"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """Plays episodes of the scripted policy, and measures each."""
 
 import math
-import os
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +22,6 @@ HOLD_SECONDS = 3.0
 """Seconds for which a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
 EPISODE_STEPS = {"reach": 50, "push": 100, "pick-place": 100}
 """Control steps of an episode, as many as training gives by default."""
-PART = 10
-"""Episodes that a process takes on at a time."""
 
 
 @dataclass
@@ -134,31 +129,6 @@ def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
     task = make_task(env, goal)
     ik = InverseKinematics(task.sim.model)
     return [attempt(task, ik, seed) for seed in seeds]
-
-
-def all_attempts(env: str, goals: list[GoalKind], seeds: range) -> dict[GoalKind, list[Attempt]]:
-    """Makes attempts at each kind of goal, spread over the cores: an attempt depends on its seed alone."""
-    parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
-    processes = min(os.cpu_count() or 1, len(parts) * len(goals))
-    with ProcessPoolExecutor(processes, initializer=_leave_signals_to_the_parent) as pool:
-        jobs = {goal: [pool.submit(attempts_from, env, goal, part) for part in parts] for goal in goals}
-        try:
-            return {goal: [done for job in jobs[goal] for done in job.result()] for goal in goals}
-        except BaseException:
-            # A second Ctrl-C in the middle of this would leave the workers behind.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _leave_signals_to_the_parent() -> None:
-    """Ignores Ctrl-C, which reaches every process of a terminal: the parent alone should answer it.
-
-    SIGTERM ends a worker. The parent's handler, which it has inherited, would raise an exception that may be swallowed.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def record(task: ArmTask, episodes: int, seed: int) -> Iterator[np.ndarray]:

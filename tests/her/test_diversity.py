@@ -1,4 +1,4 @@
-"""What stored episodes tell about their goals."""
+"""Stored episodes tell about their goals what is known of them by hand."""
 
 import math
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ LENGTH = 4
 
 
 def stored(paths: list[list[float]], goal: float, calm: float = 1.0, rewards=(0.0,) * LENGTH) -> ReplayBuffer:
-    """Episodes of LENGTH steps on a line, all with the same desired goal; in each transition info/calm is `calm`."""
+    """Stores episodes of LENGTH steps on a line, all with the same desired goal and with `calm` as info/calm."""
     buffer = ReplayBuffer(
         1000, 1, LENGTH, {"observation": 1, "goal": 1, "action": 1}, {"calm": ()}, np.random.default_rng(0)
     )

@@ -1,4 +1,4 @@
-"""Transitions for the agent to learn from."""
+"""Provides transitions for the agent to learn from."""
 
 import pytest
 import torch
@@ -10,8 +10,10 @@ OBS, ACTION = 5, 3
 
 @pytest.fixture(scope="session")
 def random_batch():
-    """random_batch(seed=0, *shape): transitions of that shape, (32,) where none is given; observations of 5 numbers,
-    actions of 3, a fifth of them terminated."""
+    """Provides random_batch(seed=0, *shape): transitions of that shape, (32,) where none is given.
+
+    Observations have 5 numbers, actions 3, and a fifth of the transitions is terminated.
+    """
 
     def random_batch(seed: int = 0, *shape: int) -> Batch:
         shape = shape or (32,)

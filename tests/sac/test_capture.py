@@ -1,4 +1,4 @@
-"""The logic of captured updates, with a recorder that needs no GPU: what a graph would do, done by a function."""
+"""Captured updates are the eager ones, with a recorder that needs no GPU: a function does what a graph would."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from sac.capture import Captured
 
 
 class Recorder:
-    """Like a GPU's: records without running, and each replay computes from and into the same memory."""
+    """Records without running, as a GPU does, and each replay computes from and into the same memory."""
 
     def __init__(self):
         self.recorded = 0

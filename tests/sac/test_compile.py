@@ -1,4 +1,4 @@
-"""The compiled update: the eager one but for rounding, the same bits again, and eager where there is no compiler."""
+"""The compiled update is the eager one but for rounding, and eager where there is no compiler."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def leaves(tree, path=""):
 
 @pytest.fixture(scope="module")
 def compiled():
-    """An agent that has compiled, and its state before."""
+    """Provides an agent that has compiled, and its state before."""
     learner = agent()
     before = learner.state_dict()
     learner.compile(32)

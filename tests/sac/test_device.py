@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sac import DeviceError, describe_device, select_device
+from errors import UserError
+from sac import describe_device, select_device
 from sac.device import use_fastest_exact_products
 
 
@@ -25,8 +26,9 @@ def test_auto_takes_the_gpu_exactly_where_there_is_one():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_missing_gpu_is_named_with_a_way_out():
-    with pytest.raises(DeviceError, match=r"sees no GPU.*--device cpu"):
+    with pytest.raises(UserError, match=r"sees no GPU.*--device cpu") as refused:
         select_device("cuda")
+    assert refused.value.status == 1
 
 
 def test_description_names_device_and_version():

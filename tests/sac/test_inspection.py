@@ -1,4 +1,4 @@
-"""A look inside the agent: its numbers against plain recomputations, and an agent that does not notice."""
+"""A look inside the agent finds what plain recomputations find, and the agent does not notice."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def leaves(tree):
 
 @pytest.fixture
 def updated(random_batch):
-    """updated(learner, count=5): the learner, after an update with each of as many batches."""
+    """Provides updated(learner, count=5): the learner, after an update with each of as many batches."""
 
     def updated(learner: SAC, count: int = 5) -> SAC:
         for seed in range(count):

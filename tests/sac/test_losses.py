@@ -1,4 +1,4 @@
-"""Every equation of SAC against numbers from elsewhere: integration, finite differences, or a pencil."""
+"""Every equation of SAC gives numbers known from elsewhere: integration, finite differences, or a pencil."""
 
 import math
 
@@ -9,7 +9,7 @@ from sac import losses
 
 
 def policy_log_prob(mean: float, log_std: float, action: torch.Tensor) -> torch.Tensor:
-    """log pi of one-dimensional actions (N,), through the noise that leads to each of them."""
+    """Returns log pi of one-dimensional actions (N,), through the noise that leads to each of them."""
     noise = (torch.atanh(action) - mean) / math.exp(log_std)
     column = torch.full((len(action), 1), 1.0, dtype=torch.float64)
     return losses.squash(column * mean, column * log_std, noise[:, None])[1]

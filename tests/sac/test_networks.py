@@ -12,7 +12,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def randomised(module: nn.Module, seed: int = 1) -> nn.Module:
-    """The module with every parameter drawn anew, also those that start at 0 or 1."""
+    """Returns the module with every parameter drawn anew, also those that start at 0 or 1."""
     rng = generator(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -21,7 +21,7 @@ def randomised(module: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def separate(critics: Critics, index: int) -> nn.Sequential:
-    """One of the stacked critics, rebuilt from PyTorch's own layers with the same weights."""
+    """Returns one of the stacked critics, rebuilt from PyTorch's own layers with the same weights."""
     layers = []
     for layer in critics.net:
         if isinstance(layer, StackedLinear):

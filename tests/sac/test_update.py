@@ -15,7 +15,7 @@ LR = torch.tensor(0.01)
 
 
 class Halves:
-    """Networks, moments and a batch, and the two halves of an update on them."""
+    """Holds networks, moments and a batch, and the two halves of an update on them."""
 
     def __init__(self, batch, target_bounds=(-50.0, 0.0), backup_entropy=False, target_entropy=-1.5, log_alpha=-2.0):
         init = torch.Generator().manual_seed(0)
@@ -68,7 +68,7 @@ class Halves:
 
 @pytest.fixture
 def make_halves(random_batch):
-    """make_halves(**options of Halves): each time the same networks, on the same batch."""
+    """Provides make_halves(**options of Halves): each time the same networks, on the same batch."""
     return partial(Halves, random_batch(1, SIZE))
 
 

@@ -2,11 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +18,6 @@ from env.oracle.rollout import (
     EPISODE_STEPS,
     Attempt,
     advance,
-    all_attempts,
     attempt,
     attempts_from,
     follow,
@@ -53,7 +49,7 @@ def test_it_does_every_task_with_every_kind_of_goal(env, goal):
 @pytest.mark.slow
 @pytest.mark.parametrize(("goal", "least"), [("fixed", 0.99), ("air", 0.97), ("table", 0.97)])
 def test_the_figures_of_the_readme(goal, least):
-    result = figures("pick-place", goal, all_attempts("pick-place", [goal], range(10_000, 10_200))[goal])
+    result = figures("pick-place", goal, attempts_from("pick-place", goal, range(10_000, 10_200)))
     assert result["success"] >= least
     assert result["penetration_max_m"] <= 1e-3
     assert (result["slip_max_m"] or 0) <= 1e-3
@@ -90,7 +86,6 @@ def test_an_attempt_depends_on_its_seed_alone():
     ik = InverseKinematics(task.sim.model)
     alone = [attempt(task, ik, seed) for seed in (5, 6)]
     assert alone == attempts_from("pick-place", "air", range(5, 7))
-    assert alone == all_attempts("pick-place", ["air"], range(5, 7))["air"]
     assert alone[0] != alone[1]
 
 
@@ -390,7 +385,7 @@ def test_a_users_mistake_gets_one_sentence(arguments, sentence):
 
 def test_json_onto_a_directory_fails_before_the_first_episode(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["env.oracle", "--json", str(tmp_path)])
-    monkeypatch.setattr("env.oracle.__main__.all_attempts", None)  # whoever gets as far as this fails
+    monkeypatch.setattr("env.oracle.__main__.attempts_from", None)  # whoever gets as far as this fails
     with pytest.raises(SystemExit) as leaving:
         main()
     assert leaving.value.code == 2
@@ -413,44 +408,3 @@ def test_a_reader_that_leaves_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
-
-
-def members(group):
-    """The living processes of a process group."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:  # it ended in this moment
-            continue
-        if int(its_group) == group and state != "Z":
-            found.append(stat.parent.name)
-    return found
-
-
-def wait_until(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize(("signals", "status"), [([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGINT], 130)])
-def test_a_signal_to_end_takes_the_workers_down_as_well(signals, status):
-    process = start("--episodes", "400")
-    try:
-        assert wait_until(lambda: len(members(process.pid)) > 1, 30)  # the workers are there
-        time.sleep(0.3)  # and at work
-        for number in signals:
-            process.send_signal(number)
-            time.sleep(0.5)  # a second one comes while the workers finish what they have
-        assert process.wait(10) == status
-        assert wait_until(lambda: not members(process.pid), 10)
-        assert process.stderr.read() == ""
-    finally:
-        if members(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()

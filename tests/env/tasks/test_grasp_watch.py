@@ -1,4 +1,4 @@
-"""What is told of a grasp that meets its goal, against what the simulation does."""
+"""GraspWatch tells of a grasp that meets its goal what the simulation does."""
 
 import math
 
@@ -13,8 +13,10 @@ HELD = {"held_overlap_mm_max", "slip_mm_max"}
 
 @pytest.fixture
 def played(make_task):
-    """played(goal, end, after=…): the infos of a scripted episode, watched; from control step `end` on, the servos get
-    the changes that `after` returns for each step."""
+    """Provides played(goal, end, after=…): a scripted episode's infos, watched, and the cube's places in the gripper.
+
+    From control step `end` on, the servos get the changes that `after` returns for each step.
+    """
 
     def play(goal, end=100, after=None):
         task = make_task("pick-place", goal=goal)

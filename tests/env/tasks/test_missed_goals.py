@@ -1,4 +1,4 @@
-"""Goals in the air that a training episode missed, and that another one tries again."""
+"""A training episode tries a goal in the air again that another one missed."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ STILL = np.zeros(6)
 
 @pytest.fixture
 def mixed(make_task):
-    """mixed(retry): pick-place on its mixture of goals, whose episodes last 2 steps: all in the air are missed."""
+    """Provides mixed(retry): pick-place on its mixture of goals. Episodes last 2 steps: all in the air are missed."""
 
     def make(retry):
         task = make_task("pick-place", goal="mix", retry_missed=retry, max_episode_steps=2)
@@ -24,7 +24,7 @@ def mixed(make_task):
 
 
 def play(task):
-    """An episode in which nothing is done; returns its goal, m, and whether that was in the air and drawn at random."""
+    """Lets an episode pass. Returns its goal, m, and whether that was in the air and drawn at random."""
     goal = task.goal.copy()
     while not task.step(STILL)[3]:
         pass
@@ -52,7 +52,7 @@ def test_it_is_so_with_the_probability_asked_for(mixed):
 
 
 def test_a_missed_goal_waits_for_the_next_one_in_the_air(mixed):
-    """So the shares of the mixture are what they are without."""
+    """The shares of the mixture are what they are without."""
     task = mixed(1.0)
     in_air = np.mean([play(task)[1] for _ in range(1000)])
     assert in_air == pytest.approx(MIX["air"], abs=0.05)
@@ -65,7 +65,7 @@ def test_a_place_that_cannot_be_reached_takes_at_most_four_times_its_share(mixed
         task = mixed(retry)
         behind = lambda goal: goal[..., 1] < -0.15  # noqa: E731
         monkeypatch.setattr(task, "_met", lambda distance, desired, info: ~behind(desired))
-        return np.mean([behind(goal) for goal in goals_in_air(task, 3000)])
+        return np.mean([behind(goal) for goal in goals_in_air(task, 2000)])
 
     p = share(0.0)
     assert 0.05 < p < 0.3
@@ -107,12 +107,3 @@ def test_a_restored_state_knows_what_was_missed(mixed):
         twin.load_state_dict(state)
         for _ in range(2):
             np.testing.assert_array_equal(play(twin)[0], play(task)[0], err_msg=f"episode {episode}")
-
-
-@pytest.mark.parametrize("change", [{"missed": np.zeros(2)}, {"missed": 7.0}, {"goal_in_air": None}])
-def test_a_state_that_cannot_be_is_refused(mixed, change):
-    task = mixed(1.0)
-    before = task.state_dict()
-    with pytest.raises(ValueError, match="one that was missed"):
-        task.load_state_dict(before | change)
-    np.testing.assert_array_equal(task.state_dict()["goal"], before["goal"])

@@ -11,7 +11,6 @@ from env.so101.model import CUBE_HALF
 from env.so101.simulation import MAX_TARGET_CHANGE
 from env.tasks.cube import AIR_GOAL
 from env.tasks.pick_place import FIXED_GOAL
-from training.evaluation.rollout import Episode
 
 STILL = np.zeros(6)
 SIDEWAYS = np.array([1.0, 0, 0, 0, 0, 0])
@@ -24,7 +23,7 @@ AIR_GOALS = pytest.mark.parametrize(
 
 
 class Step(NamedTuple):
-    """What one control step led to. distance of the cube's centre from the goal, m."""
+    """Holds what one control step led to. distance: of the cube's centre from the goal, m."""
 
     achieved: np.ndarray
     success: bool
@@ -40,7 +39,7 @@ class Step(NamedTuple):
 
 
 def play(task, actions):
-    """One Step for each of `actions`; a function gets the task and the number of the step."""
+    """Returns a Step for each of `actions`. One that is a function gets the task."""
     steps = []
     for action in actions:
         obs, reward, _, _, info = task.step(action(task) if callable(action) else action)
@@ -65,30 +64,25 @@ def near(task, steps):
     return [step for step in steps if step.distance <= task.threshold]
 
 
-def verdict(steps):
-    """The episode that evaluation would make of these steps."""
-    episode = Episode()
-    for step in steps:
-        episode = episode.after(step.reward, step.info)
-    return episode
+def columns(steps):
+    """Returns what is stored of these steps: the goals that they achieved (N, 3), and {"cube_hold": (N,)}."""
+    return np.stack([step.achieved for step in steps]), {
+        "cube_hold": np.stack([step.info["cube_hold"] for step in steps])
+    }
 
 
 def hindsight_rewards(task, steps):
-    """What each step earns for the goal exactly where it led to."""
-    achieved = np.stack([step.achieved for step in steps])
-    hold = np.stack([step.info["cube_hold"] for step in steps])
-    return task.compute_reward(achieved, achieved, {"cube_hold": hold})
+    """Returns what each step earns for the goal exactly where it led to."""
+    achieved, info = columns(steps)
+    return task.compute_reward(achieved, achieved, info)
 
 
 def assert_never_a_success(task, steps):
-    """Near enough, and yet no step counts."""
+    """Checks that steps come near enough, and that none counts."""
     assert near(task, steps)
     assert not any(step.success for step in steps)
     assert all(step.reward == -1 for step in steps)
-    episode = verdict(steps)
-    assert not episode.success
-    assert not episode.success_once
-    assert not episode.stages["placed"]
+    assert not any(step.info["stages"]["placed"] for step in steps)
 
 
 @pytest.fixture
@@ -99,7 +93,7 @@ def task(make_task):
 
 
 def free(scenes, task, place, velocity=(0, 0, 0, 0, 0, 0), quat=(1, 0, 0, 0)):
-    """The cube on its own, the arm out of its way."""
+    """Puts the cube on its own, the arm out of its way."""
     scenes.put(task.sim, [-1.5, 0, 0, 0, 0], scenes.OPEN, place, quat, velocity)
 
 
@@ -118,19 +112,7 @@ def test_a_toss_whose_highest_point_is_the_goal_is_no_success(task, scenes, goal
 
 
 @AIR_GOALS
-def test_a_cube_at_rest_in_mid_air_is_no_success(task, scenes, goal):
-    task.goal = np.array(goal)
-    free(scenes, task, goal)
-    contacts = task.sim.cube_contacts()
-    hold = np.array([task.sim.cube_hold(contacts)], np.float32)
-    achieved = task.observe()["achieved_goal"][None]
-    assert corner_speed(task.sim.cube_velocity) == 0
-    assert not task.is_success(achieved, achieved, {"cube_hold": hold}).any()
-    assert task.compute_reward(achieved, achieved, {"cube_hold": hold}).tolist() == [-1.0]
-
-
-@AIR_GOALS
-@pytest.mark.parametrize("speed", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("speed", [0.3, 3.0])
 def test_a_cube_flicked_through_the_goal_is_no_success(task, scenes, goal, speed):
     task.goal = np.array(goal)
     start = 0.02  # s before it is there: one control step
@@ -140,7 +122,7 @@ def test_a_cube_flicked_through_the_goal_is_no_success(task, scenes, goal, speed
 
 
 def thrown(scenes, task):
-    """The steps of a cube that the arm swings and lets go, as any policy could."""
+    """Returns the steps of a cube that the arm swings and lets go, as any policy could."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     return play(task, [STILL] * 5 + [SIDEWAYS] * 5 + [SIDEWAYS + UNCLENCH] * 20)
@@ -156,7 +138,7 @@ def test_a_cube_thrown_by_the_arm_meets_no_goal_on_its_flight(task, scenes):
         again = thrown(scenes, task)
         assert near(task, again)
         assert not any(step.success for step in again if not step.info["stages"]["touched"])
-        assert not verdict(again).success
+        assert not again[-1].success
 
 
 # b. Sliding through a goal on the table
@@ -221,7 +203,7 @@ def test_a_tumbling_cube_is_no_success(task, scenes, goal):
 
 @pytest.fixture
 def leaning(task, scenes):
-    """A cube that leans on the shut jaw, and stays so, under the fixed target."""
+    """Provides a cube that leans on the shut jaw, and stays so, under the fixed target."""
     scenes.put_leaning_on_shut_jaw(task.sim, [-0.2, *scenes.GRASP_ON_TABLE[1:]])
     return task
 
@@ -240,33 +222,26 @@ def test_a_cube_that_leans_on_the_jaw_is_no_success(leaning, height):
 # d. Below the fixed target
 
 
-@pytest.mark.parametrize("height", [0.04, 0.0399, 0.03, 0.021, 0.0151])
-def test_a_cube_that_lies_below_an_air_goal_is_no_success(task, scenes, height):
-    task.goal = np.array([0.40, 0.10, height])
-    free(scenes, task, (0.40, 0.10, CUBE_HALF))
+@pytest.mark.parametrize("height", [0.04, 0.0399, 0.021, 0.0151])
+@pytest.mark.parametrize("pinched", [False, True])
+def test_a_cube_that_lies_or_is_pinched_on_the_table_below_an_air_goal_is_no_success(task, scenes, height, pinched):
+    if pinched:
+        scenes.put_on_table_between_pads(task.sim, scenes.BELOW_TARGET)
+        scenes.shut(task.sim)
+    else:
+        free(scenes, task, (0.40, 0.10, CUBE_HALF))
+    task.goal = np.array([*task.sim.cube_position[:2], height])
     steps = play(task, [STILL] * 20)
-    assert all(step.hold == Hold.TABLE for step in steps)
+    assert all(step.hold == Hold.TABLE and step.info["stages"]["pinched"] == pinched for step in steps)
     assert not any(step.success for step in steps)
     if height == 0.04:
-        assert steps[-1].distance == pytest.approx(0.03, abs=1e-5)  # not a hair to spare
+        assert steps[-1].distance == pytest.approx(0.03, abs=1e-4)  # not a hair to spare
     else:
         assert_never_a_success(task, steps)
 
 
-@pytest.mark.parametrize("height", [0.04, 0.0399, 0.03, 0.021, 0.0151])
-def test_a_cube_pinched_on_the_table_below_an_air_goal_is_no_success(task, scenes, height):
-    scenes.put_on_table_between_pads(task.sim, scenes.BELOW_TARGET)
-    task.goal = np.array([*task.sim.cube_position[:2], height])
-    scenes.shut(task.sim)
-    steps = play(task, [STILL] * 30)
-    assert all(step.info["stages"]["pinched"] for step in steps)
-    assert all(step.hold == Hold.TABLE for step in steps)
-    assert not any(step.success for step in steps)
-    assert height == 0.04 or near(task, steps)
-
-
 def to_pan(scenes, angle, speed):
-    """An action function: turns the shoulder to `angle` by `speed` rad a control step, the gripper kept shut."""
+    """Returns an action function that turns the shoulder to `angle` by `speed` rad a control step, the gripper shut."""
 
     def action(task):
         turn = np.clip(angle - task.sim.servo_target[0], -speed, speed)
@@ -275,39 +250,24 @@ def to_pan(scenes, angle, speed):
     return action
 
 
-def dragged(scenes, task, start, speed):
-    """The steps of a pinched cube that the shoulder, and no other joint, drags from `start` rad to below the target."""
+@pytest.mark.parametrize(("start", "speed"), [(0.3, 0.05), (0.1, 0.02), (0.0, 0.01)])
+def test_a_cube_dragged_below_the_fixed_target_gets_there_and_is_no_success(task, scenes, start, speed):
+    """The shoulder drags it alone. It hops by up to 2.5 mm: now and then the pads alone hold it, by hundredths of a
+    millimetre within the target's 3 cm."""
     task.goal = FIXED_GOAL.copy()
     scenes.put_on_table_between_pads(task.sim, [start, *scenes.BELOW_TARGET[1:]])
     scenes.shut(task.sim)
-    return play(task, [STILL] * 6 + [to_pan(scenes, scenes.BELOW_TARGET[0], speed)] * 74)
-
-
-DRAGS = pytest.mark.parametrize(("start", "speed"), [(0.3, 0.05), (0.1, 0.02), (0.0, 0.01)])
-# It hops by up to 2.5 mm: now and then the pads alone hold it, by hundredths of a millimetre within the target's 3 cm.
-
-
-@DRAGS
-def test_a_cube_dragged_below_the_fixed_target_gets_there_and_is_never_lifted(task, scenes, start, speed):
-    steps = dragged(scenes, task, start, speed)
+    steps = play(task, [STILL] * 6 + [to_pan(scenes, scenes.BELOW_TARGET[0], speed)] * 74)
     assert max(step.height for step in steps) < CUBE_HALF + 0.003
     assert np.linalg.norm(steps[-1].achieved[:2] - FIXED_GOAL[:2]) < 0.002
-
-
-@DRAGS
-def test_a_cube_dragged_below_the_fixed_target_is_no_success(task, scenes, start, speed):
-    assert not any(step.success for step in dragged(scenes, task, start, speed))
-
-
-def test_a_pinched_cube_driven_into_the_table_below_an_air_goal_is_no_success(task, scenes):
-    assert all(step.hold == Hold.TABLE for step in jammed(scenes, task)[1])
+    assert not any(step.success for step in steps)
 
 
 # e, f. Pressed, struck, crushed
 
 
 class Watch:
-    """The cube's contacts after each physics step of 2 ms, and not only at the end of a control step."""
+    """Records the cube's contacts after each physics step of 2 ms, and not only at the end of a control step."""
 
     def __init__(self, sim):
         self._sim, self._contacts = sim, [sim.cube_contacts()]
@@ -330,7 +290,7 @@ class Watch:
 
     @property
     def overlap(self):
-        """The deepest of arm and cube, m."""
+        """Returns the deepest of arm and cube, m."""
         return max(contacts.overlap for contacts in self._contacts)
 
     @property
@@ -339,7 +299,7 @@ class Watch:
 
     @property
     def longest_deep(self):
-        """For how many physics steps on end the arm was deeper in the cube than MAX_OVERLAP."""
+        """Returns for how many physics steps on end the arm was deeper in the cube than MAX_OVERLAP."""
         longest = run = 0
         for contacts in self._contacts:
             run = run + 1 if contacts.overlap > MAX_OVERLAP else 0
@@ -352,14 +312,14 @@ def assert_nothing_deep_is_a_success(steps):
 
 
 def push_down(task):
-    """The action that drives the arm into the table, as fast and as hard as it can."""
+    """Returns the action that drives the arm into the table, as fast and as hard as it can."""
     below = np.array([0.2632, 1.8332, -0.0750, 1.0446, -1.5221])
     change = np.clip((below - task.sim.servo_target[:5]) / MAX_TARGET_CHANGE, -1, 1)
     return task.action_for(np.append(change, 0))
 
 
 def presses(scenes, sim, gripper):
-    """Arm poses above a cube on the table, from next to it to 3 cm up, and the cube: straight below, and aside."""
+    """Puts the arm above a cube on the table, from next to it to 3 cm up, straight and aside. Yields the cube."""
     for raised in (0.003, 0.006, 0.01, 0.02, 0.05, 0.1, 0.2):
         for shift in (-0.006, -0.002, 0.0, 0.002, 0.006):
             scenes.put_on_table_between_pads(sim, scenes.ABOVE_CUBE, gripper, shift)
@@ -372,7 +332,7 @@ def presses(scenes, sim, gripper):
 @TABLE_TASKS
 @pytest.mark.parametrize("gripper", ["SHUT", "AROUND_CUBE"])
 def test_a_cube_pressed_into_the_table_with_all_torque_is_no_success_while_it_is_deep(make_task, scenes, name, gripper):
-    """For a physics step it gets 1.9 mm into the table and 5.3 mm into the fingers; then it slips away."""
+    """For a physics step it gets 1.9 mm into the table and 5.3 mm into the fingers. Then it slips away."""
     task = make_task(name)
     task.reset(seed=0)
     deepest = []
@@ -387,58 +347,20 @@ def test_a_cube_pressed_into_the_table_with_all_torque_is_no_success_while_it_is
     assert max(deepest) > MAX_OVERLAP
 
 
-def jammed(scenes, task):
-    """(Watch, steps) of a pinched cube that the arm drives into the table; it cannot slip away."""
+def test_a_pinched_cube_jammed_into_the_table_with_all_torque_is_not_entered_and_lies_on_the_table(task, scenes):
+    """It gets 0.25 mm into the table and 0.12 mm into the pads, for as long as the arm likes: it cannot slip away."""
     scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
     scenes.shut(task.sim)
     play(task, [STILL] * 15)
     watch = Watch(task.sim)
-    return watch, watch.play(task, [push_down] * 50)
-
-
-def test_a_pinched_cube_jammed_into_the_table_with_all_torque_is_not_entered(task, scenes):
-    """0.25 mm into the table, 0.12 mm into the pads, for as long as the arm likes."""
-    watch, steps = jammed(scenes, task)
-    assert all(step.info["stages"]["pinched"] for step in steps)
+    steps = watch.play(task, [push_down] * 50)
+    assert all(step.info["stages"]["pinched"] and step.hold == Hold.TABLE for step in steps)
     assert 1e-4 < watch.table_overlap < 0.5e-3
     assert watch.overlap < 0.5e-3
 
 
-@pytest.mark.parametrize("depth", [0.0011, 0.002, 0.004])
-@pytest.mark.parametrize("height", [CUBE_HALF, 0.12], ids=["table", "air"])
-def test_a_goal_is_not_met_with_a_finger_in_the_cube(task, scenes, depth, height):
-    scenes.put_between_pads(task.sim, gripper=scenes.AROUND_CUBE - depth / 0.08)  # the jaw is 8 cm long
-    contacts = task.sim.cube_contacts()
-    assert contacts.touched
-    assert contacts.overlap == pytest.approx(depth, rel=0.1)
-    info = {"cube_hold": np.array([task.sim.cube_hold(contacts)], np.float32)}
-    there = np.array([[0.3, 0.1, height]], np.float32)
-    assert not task.is_success(there, there, info).any()
-    assert task.compute_reward(there, there, info).tolist() == [-1.0]
-
-
-@pytest.mark.parametrize("depth", [0.002, 0.005, 0.01])
-@pytest.mark.parametrize("opened", [0.0, 0.3])
-def test_a_cube_impaled_on_one_finger_is_no_success(task, scenes, depth, opened):
-    scenes.put_between_pads(task.sim, gripper=scenes.AROUND_CUBE + opened, shift=-depth)
-    contacts = task.sim.cube_contacts()
-    assert contacts.overlap > MAX_OVERLAP
-    assert task.sim.cube_hold(contacts) == Hold.NONE
-
-
-def test_random_actions_do_not_get_a_finger_into_the_cube(task):
-    touched = 0
-    for seed in range(100):
-        task.reset(seed=seed)
-        watch = Watch(task.sim)
-        watch.play(task, np.random.default_rng(seed).uniform(-1, 1, (100, 6)))
-        assert watch.overlap <= MAX_OVERLAP
-        touched += watch.touched
-    assert touched  # hardly any does: the cube is small, and the arm wanders about where it began
-
-
 def between_open_fingers(scenes, sim, gripper, shift, yaw=0.0):
-    """The cube on the table between the fingers, turned by `yaw`; whether there is room for it."""
+    """Puts the cube on the table between the fingers, turned by `yaw`. Returns whether there is room for it."""
     scenes.put_on_table_between_pads(sim, scenes.GRASP_ON_TABLE, gripper, shift)
     turn = scenes.yaw(sim.gripper_axes[:, 0]) + yaw
     scenes.place_cube(sim, sim.cube_position.copy(), scenes.turned((0, 0, 1), turn))
@@ -447,7 +369,7 @@ def between_open_fingers(scenes, sim, gripper, shift, yaw=0.0):
 
 @pytest.mark.parametrize("opening", [0.3, 1.0, 1.7])
 def test_a_gripper_that_snaps_shut_does_not_enter_the_cube(task, scenes, opening):
-    """Deepest: 0.75 mm."""
+    """The deepest overlap is 0.75 mm."""
     trials = 0
     for shift in (0.001, 0.003, 0.005, 0.009):
         for yaw in np.radians((-45, -20, 0, 15, 30)):
@@ -462,7 +384,7 @@ def test_a_gripper_that_snaps_shut_does_not_enter_the_cube(task, scenes, opening
 
 
 def slams(scenes, task):
-    """(Watch, steps) of each blow: fingers that are swung sideways into a cube at rest, as fast as the arm turns."""
+    """Yields (Watch, steps) of each blow: fingers are swung sideways into a cube at rest, as fast as the arm turns."""
     for gripper in (scenes.SHUT, 0.3, scenes.OPEN):
         for swing in np.linspace(0.3, 0.6, 6):
             for direction in (-1, 1):
@@ -475,7 +397,7 @@ def slams(scenes, task):
 
 
 def swings(scenes, task):
-    """(Watch, steps) of each episode in which a pinched cube is swung about, and against the table."""
+    """Yields (Watch, steps) of each episode in which a pinched cube is swung about, and against the table."""
     for seed in range(20):
         task.reset(seed=0)
         scenes.put_between_pads(task.sim)
@@ -488,7 +410,7 @@ def swings(scenes, task):
 
 
 def scuffles(scenes, task):
-    """(Watch, steps) of each episode of random actions that begins with the cube between open fingers."""
+    """Yields (Watch, steps) of each episode of random actions that begins with the cube between open fingers."""
     for seed in range(40):
         task.reset(seed=0)
         between_open_fingers(scenes, task.sim, 0.3, 0.004)
@@ -511,44 +433,28 @@ def test_a_blow_that_gets_into_the_cube_is_undone_at_once_and_counts_for_nothing
     assert deep
 
 
-# g. Balanced on the gripper
-
-
-@AIR_GOALS
-def test_a_cube_balanced_on_the_shut_gripper_is_no_success(task, scenes, goal):
-    scenes.put_on_top_of_fingers(task.sim)
-    task.goal = task.sim.cube_position.copy()  # 25 cm up: no goal is as high, and none would be met
-    steps = play(task, [STILL] * 50)
-    assert all(step.info["stages"]["touched"] for step in steps)
-    assert steps[-1].speed < 1e-3
-    assert_never_a_success(task, steps)
-
-
-# h. Carried through
+# g. Carried through
 
 
 def carried(scenes, task):
-    """The steps of a pinched cube that the shoulder carries sideways, never faster than a held cube may be."""
+    """Returns the steps of a pinched cube that the shoulder carries sideways, never faster than a held cube may be."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     return play(task, [STILL] * 5 + [scenes.moving(task, 0.02 * SIDEWAYS)] * 20)
 
 
 def swung(scenes, task):
-    """The same at up to 1.9 m/s; the steps from where it is faster than that."""
+    """Returns the same at up to 1.9 m/s, from where it is faster than that."""
     scenes.put_between_pads(task.sim)
     scenes.shut(task.sim)
     play(task, [STILL] * 5 + [SIDEWAYS])
     return play(task, [SIDEWAYS] * 20)
 
 
-@pytest.mark.parametrize("there", [0, 5, 10, 19])
-def test_a_cube_swung_through_the_goal_in_the_grip_is_no_success(task, scenes, there):
-    way = swung(scenes, task)
-    assert all(step.info["stages"]["pinched"] and step.speed > HELD_SPEED for step in way)
-    task.reset(seed=0)
-    task.goal = way[there].achieved.astype(float)
-    assert_never_a_success(task, swung(scenes, task))
+def test_a_cube_swung_in_the_grip_is_pinched_and_held_nowhere(task, scenes):
+    steps = swung(scenes, task)
+    assert all(step.info["stages"]["pinched"] and step.speed > HELD_SPEED for step in steps)
+    assert all(step.hold == Hold.NONE for step in steps)
 
 
 def test_a_cube_carried_through_the_goal_and_out_again_is_a_success_once_and_not_at_last(task, scenes):
@@ -560,8 +466,7 @@ def test_a_cube_carried_through_the_goal_and_out_again_is_a_success_once_and_not
     assert 0.2 < steps[15].speed < HELD_SPEED
     assert all(step.hold == Hold.GRIP for step in steps)
     assert steps[-1].distance > task.threshold
-    assert verdict(steps).success_once
-    assert not verdict(steps).success
+    assert not steps[-1].success
     assert [step.reward for step in steps].count(0) == [step.success for step in steps].count(True) < 20
 
 
@@ -572,35 +477,16 @@ def test_a_cube_carried_to_the_goal_and_dropped_there_is_a_success_once_and_not_
     steps = play(task, [STILL] * 10 + [UNCLENCH] * 30)
     assert all(step.success for step in steps[1:10])
     assert [step.success for step in steps] == [step.hold == Hold.GRIP for step in steps]
-    assert verdict(steps).success_once
-    assert not verdict(steps).success
+    assert not steps[-1].success
     dropped = [step for step in near(task, steps[10:]) if not step.success]
     assert dropped  # it fell through the goal's neighbourhood, and that counted for nothing
 
 
-@TABLE_TASKS
-def test_a_cube_dragged_through_a_table_goal_and_out_again_is_not_a_success_at_last(make_task, scenes, name):
-    task = make_task(name)
-
-    def dragged(goal):
-        task.reset(seed=0)
-        scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
-        scenes.shut(task.sim)
-        task.goal = np.array(goal)
-        return play(task, [STILL] * 5 + [scenes.moving(task, 0.02 * SIDEWAYS)] * 25)
-
-    way = dragged((0, 0, CUBE_HALF))
-    steps = dragged([*way[15].achieved[:2], CUBE_HALF])
-    assert verdict(steps).success_once
-    assert steps[-1].distance > task.threshold
-    assert not verdict(steps).success
-
-
-# Flung or struck, and both pads at it by chance
+# Flung
 
 
 def flung(task, ik):
-    """A true episode: the script fetches the cube, and it is swung past the target as the time runs out."""
+    """Plays a true episode: the script fetches the cube, and it is swung past the target as the time runs out."""
     task.reset(seed=10_002)
     script = plan(task, ik)
     shut = -UNCLENCH
@@ -621,44 +507,19 @@ def test_a_cube_flung_past_the_fixed_target_by_the_last_step_is_no_success(make_
     assert (hindsight_rewards(task, steps[-8:]) == -1).all()
 
 
-@pytest.mark.parametrize("velocity", [(0.6, 0, 0), (0, 2.0, 0), (0, 0, -1.0)])
-@pytest.mark.parametrize("where", ["table", "air"])
-@TABLE_TASKS
-def test_a_cube_that_both_pads_strike_as_it_flies_by_is_no_success(make_task, scenes, name, where, velocity):
-    """What a step that ends at this very moment would be judged by."""
-    task = make_task(name)
-    task.reset(seed=0)
-    gripper = scenes.AROUND_CUBE - 0.005
-    if where == "table":
-        scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE, gripper)
-    else:
-        scenes.put_between_pads(task.sim, gripper=gripper)
-    task.sim.cube_velocity[:3] = velocity
-    contacts = task.sim.cube_contacts()
-    assert contacts.pinched
-    info = {"cube_hold": np.array([task.sim.cube_hold(contacts)], np.float32)}
-    achieved = task.observe()["achieved_goal"][None]
-    assert not task.is_success(achieved, achieved, info).any()
-    assert task.compute_reward(achieved, achieved, info).tolist() == [-1.0]
-
-
 # Gripped above a goal on the table
 
 
-def lifted_and_let_down(scenes, task):
-    """The steps of a cube that is lifted by about 2 cm above a goal on the table, held there, and let down."""
+@TABLE_TASKS
+def test_a_cube_gripped_above_a_table_goal_meets_it_once_it_is_let_down_in_hindsight_too(make_task, scenes, name):
+    """It is lifted by about 2 cm, held there, and let down."""
+    task = make_task(name)
+    task.reset(seed=0)
     scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
     task.goal = task.sim.cube_position.copy()
     scenes.shut(task.sim)
     lift = scenes.moving(task, [0, -0.01, 0, 0, 0, 0])
-    return play(task, [STILL] * 10 + [lift] * 6 + [STILL] * 20 + [-lift] * 6 + [STILL] * 20)
-
-
-@TABLE_TASKS
-def test_a_cube_gripped_above_a_table_goal_meets_it_once_it_is_let_down(make_task, scenes, name):
-    task = make_task(name)
-    task.reset(seed=0)
-    steps = lifted_and_let_down(scenes, task)
+    steps = play(task, [STILL] * 10 + [lift] * 6 + [STILL] * 20 + [-lift] * 6 + [STILL] * 20)
     assert all(step.distance <= task.threshold for step in steps)
     above = [step for step in steps if step.height > CUBE_HALF + 0.01]
     assert len(above) > 15
@@ -666,24 +527,17 @@ def test_a_cube_gripped_above_a_table_goal_meets_it_once_it_is_let_down(make_tas
     assert_never_a_success(task, above)
     assert all(step.hold == Hold.TABLE and step.success for step in [*steps[:10], *steps[-10:]])
 
-
-@TABLE_TASKS
-def test_hindsight_pays_for_a_goal_on_the_table_only_where_the_cube_is_down(make_task, scenes, name):
-    task = make_task(name)
-    task.reset(seed=0)
-    steps = lifted_and_let_down(scenes, task)
-    achieved = np.stack([step.achieved for step in steps])
-    hold = np.stack([step.info["cube_hold"] for step in steps])
+    achieved, info = columns(steps)
     goals = np.tile(achieved[-1], (len(steps), 1))  # where it lies in the end
     assert goals[0, 2] < AIR_GOAL
     assert (np.linalg.norm(achieved - goals, axis=1) < task.threshold).all()
-    down = hold == Hold.TABLE
+    down = info["cube_hold"] == Hold.TABLE
     assert 15 < down.sum() < 40
-    assert task.compute_reward(achieved, goals, {"cube_hold": hold}).tolist() == np.where(down, 0.0, -1.0).tolist()
-    assert task.is_success(achieved, goals, {"cube_hold": hold}).tolist() == down.tolist()
+    assert task.compute_reward(achieved, goals, info).tolist() == np.where(down, 0.0, -1.0).tolist()
+    assert task.is_success(achieved, goals, info).tolist() == down.tolist()
 
 
-# i. Hindsight
+# h. Hindsight
 
 
 def flying(scenes, task):
@@ -723,49 +577,34 @@ def pinched_in_the_air(scenes, task):
     return play(task, [STILL] * 20)
 
 
-@pytest.mark.parametrize(
-    ("trick", "reward"),
-    [
-        (flying, -1),
-        (sliding, -1),
-        (leaning_on_the_jaw, -1),
-        (balanced_on_the_gripper, -1),
-        (lying, 0),
-        (pinched_on_the_table, 0),
-        (pinched_in_the_air, 0),
-        (carried, 0),
-        (swung, -1),
-    ],
-)
-def test_hindsight_pays_for_the_goal_right_where_the_cube_is_only_if_it_is_held_there(task, scenes, trick, reward):
+TRICKS = {
+    flying: False, sliding: False, leaning_on_the_jaw: False, balanced_on_the_gripper: False, swung: False,
+    lying: True, pinched_on_the_table: True, pinched_in_the_air: True, carried: True,
+}  # fmt: skip
+"""Whether the cube is held at each step."""
+
+
+@pytest.mark.parametrize(("trick", "held"), TRICKS.items())
+def test_hindsight_pays_for_the_goal_right_where_the_cube_is_only_if_it_is_held_there(task, scenes, trick, held):
     steps = trick(scenes, task)
-    assert hindsight_rewards(task, steps).tolist() == [reward] * len(steps)
+    assert hindsight_rewards(task, steps).tolist() == [0 if held else -1] * len(steps)
 
 
-@pytest.mark.parametrize("above", [0.0055, 0.0125, 0.0299])
 @pytest.mark.parametrize("trick", [lying, pinched_on_the_table, leaning_on_the_jaw])
-def test_hindsight_does_not_pay_on_the_table_for_a_goal_in_the_air(task, scenes, trick, above):
-    steps = trick(scenes, task)
-    achieved = np.stack([step.achieved for step in steps])
-    desired = achieved + np.array([0, 0, above], np.float32)
-    hold = np.stack([step.info["cube_hold"] for step in steps])
-    assert (desired[:, 2] > AIR_GOAL).all()
-    assert (task.compute_reward(achieved, desired, {"cube_hold": hold}) == -1).all()
+def test_hindsight_does_not_pay_on_the_table_for_a_goal_in_the_air(task, scenes, trick):
+    achieved, info = columns(trick(scenes, task))
+    for above in (0.0055, 0.0125, 0.0299):
+        desired = achieved + np.array([0, 0, above], np.float32)
+        assert (desired[:, 2] > AIR_GOAL).all()
+        assert (task.compute_reward(achieved, desired, info) == -1).all()
 
 
-@pytest.mark.parametrize(
-    "trick",
-    [flying, sliding, leaning_on_the_jaw, balanced_on_the_gripper, lying, pinched_on_the_table, pinched_in_the_air,
-     carried, swung, thrown],
-)  # fmt: skip
+@pytest.mark.parametrize("trick", [*TRICKS, thrown])
 def test_hindsight_judges_as_the_step_would_have_with_that_goal(task, scenes, trick):
-    """Every later achieved goal as the goal: the rewards of compute_reward are those of an episode played for it."""
-    first = trick(scenes, task)
-    achieved = np.stack([step.achieved for step in first])
-    hold = np.stack([step.info["cube_hold"] for step in first])
-    for later in {0, len(first) // 2, len(first) - 1}:
-        goal = np.tile(achieved[later], (len(first), 1))
-        relabelled = task.compute_reward(achieved, goal, {"cube_hold": hold})
+    """The rewards of compute_reward for a goal achieved later are those of an episode played for it."""
+    achieved, info = columns(trick(scenes, task))
+    for later in {0, len(achieved) // 2, len(achieved) - 1}:
+        relabelled = task.compute_reward(achieved, np.tile(achieved[later], (len(achieved), 1)), info)
         task.reset(seed=0)
         task.goal = achieved[later].astype(float)
         played = trick(scenes, task)
@@ -776,47 +615,35 @@ def test_hindsight_judges_as_the_step_would_have_with_that_goal(task, scenes, tr
 # What must succeed
 
 
-@pytest.mark.parametrize("offset", [(0, 0, 0), (0.029, 0, 0), (0, -0.02, 0), (0.02, 0.02, 0)])
+@pytest.mark.parametrize(("offset", "near"), [((0, 0, 0), True), ((0.029, 0, 0), True), ((0.0301, 0, 0), False)])
 @TABLE_TASKS
-def test_a_cube_that_lies_still_near_a_table_goal_is_a_success_at_every_step(make_task, scenes, name, offset):
+def test_a_cube_that_lies_still_near_a_table_goal_is_a_success_at_every_step(make_task, scenes, name, offset, near):
     task = make_task(name)
     task.reset(seed=0)
     task.goal = np.array([0.3, 0.1, CUBE_HALF])
     free(scenes, task, task.goal + offset)
-    steps = play(task, [STILL] * 100)
-    assert all(step.success and step.reward == 0 for step in steps)
-    assert verdict(steps).success
+    assert all(step.success == near and step.reward == near - 1 for step in play(task, [STILL] * 100))
 
 
-def test_a_cube_that_lies_still_too_far_from_a_table_goal_is_none(task, scenes):
-    task.goal = np.array([0.3, 0.1, CUBE_HALF])
-    free(scenes, task, (0.3301, 0.1, CUBE_HALF))
-    assert not any(step.success for step in play(task, [STILL] * 5))
-
-
-@TABLE_TASKS
-def test_a_cube_pinched_on_the_table_meets_a_table_goal(make_task, scenes, name):
-    task = make_task(name)
-    task.reset(seed=0)
-    scenes.put_on_table_between_pads(task.sim, scenes.GRASP_ON_TABLE)
-    task.goal = task.sim.cube_position + np.array([0.02, 0, 0])
-    scenes.shut(task.sim)
-    assert all(step.success for step in play(task, [STILL] * 50))
-
-
-@pytest.mark.parametrize("offset", [(0, 0, 0), (0, 0.02, 0), (0.01, 0, -0.02), (0, 0, 0.029)])
-def test_a_cube_pinched_in_the_air_near_a_goal_is_a_success_at_every_step(task, scenes, offset):
-    scenes.put_between_pads(task.sim)
+@pytest.mark.parametrize(
+    ("put", "offset"),
+    [
+        ("put_on_table_between_pads", (0.02, 0, 0)),
+        ("put_between_pads", (0, 0, 0)),
+        ("put_between_pads", (0.01, 0, -0.02)),
+        ("put_between_pads", (0, 0, 0.029)),
+    ],
+)
+def test_a_cube_pinched_on_the_table_or_in_the_air_near_a_goal_is_a_success_at_every_step(task, scenes, put, offset):
+    getattr(scenes, put)(task.sim, scenes.HOME if put == "put_between_pads" else scenes.GRASP_ON_TABLE)
     task.goal = task.sim.cube_position + offset
     scenes.shut(task.sim)
-    steps = play(task, [STILL] * 100)
-    assert all(step.success and step.reward == 0 for step in steps)
-    assert verdict(steps).success
+    assert all(step.success and step.reward == 0 for step in play(task, [STILL] * 100))
 
 
 @pytest.mark.parametrize("squeeze", [0.02, -0.01, -0.17])
 def test_a_cube_held_at_the_fixed_target_is_a_success_whatever_the_grip(task, scenes, squeeze):
-    """Pinched below the target, lifted there, and held."""
+    """It is pinched below the target, lifted there, and held."""
     scenes.put_on_table_between_pads(task.sim, scenes.BELOW_TARGET)
     task.goal = FIXED_GOAL.copy()
     task.sim.servo_target[5] = squeeze
@@ -824,7 +651,7 @@ def test_a_cube_held_at_the_fixed_target_is_a_success_whatever_the_grip(task, sc
     steps = play(task, [STILL] * 10 + [lift] * 6 + [STILL] * 60)
     assert steps[-1].height > 0.03
     assert all(step.success for step in steps[-60:])
-    assert verdict(steps).stages["carried"]
+    assert steps[-1].info["stages"]["carried"]
 
 
 @pytest.mark.parametrize("reward", ["sparse-reach", "staged"])
