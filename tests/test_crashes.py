@@ -38,9 +38,11 @@ import checkpoints
 import checkpoints.segments
 import checkpoints.writer
 import train
-from training.analysis.verify_resume import compare
 
 ROOT = Path(train.__file__).parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from verify_resume import compare  # noqa: E402
+
 NUM_ENVS = 4
 EVERY = 200
 """Steps between two checkpoints; episodes are in progress at each."""

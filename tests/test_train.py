@@ -17,9 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import checkpoints
 import train
 from env.tasks.cube import CubeTask
-from training.analysis.verify_resume import compare, scalars
 
 ROOT = Path(train.__file__).parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from verify_resume import compare, scalars  # noqa: E402
+
 SMALL = ["--no-video", "--no-compile", "--sac.hidden", "32", "32", "--batch-size", "32",
          "--num-envs", "4", "--warmup", "200", "--eval.episodes", "3", "--log.every", "100"]  # fmt: skip
 SHORT = ["--task.max-episode-steps", "20"]

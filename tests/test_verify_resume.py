@@ -1,4 +1,4 @@
-"""python -m training.analysis.verify_resume: its verdict is true, whichever it is."""
+"""benchmarks/verify_resume.py: its verdict is true, whichever it is."""
 
 import os
 import shutil
@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.analysis.verify_resume import ROOT, _difference
+from training.resume.versions import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from verify_resume import _difference
 
 SMALL = ["--no-compile", "--sac.hidden", "16", "16", "--batch-size", "16", "--num-envs", "4", "--warmup", "200"]
 
 
 def verify(*options: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "training.analysis.verify_resume", *SMALL, *options]
+    command = [sys.executable, str(ROOT / "benchmarks" / "verify_resume.py"), *SMALL, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd), "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -52,7 +55,7 @@ def test_what_cannot_resume_exactly_is_found_out(tmp_path):
 def test_options_that_are_refused_are_refused_at_once(tmp_path):
     result = verify("--sac.lr", "-1", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith("training.analysis.verify_resume: --sac.lr -1")
+    assert result.stderr.startswith("verify_resume.py: --sac.lr -1")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

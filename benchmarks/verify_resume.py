@@ -1,6 +1,6 @@
 """Tries the promise of exact resume on its owner's machine: a run left alone against one killed and resumed.
 
-python -m training.analysis.verify_resume --env pick-place --device cuda          any options of train.py
+python benchmarks/verify_resume.py --env pick-place --device cuda          any options of train.py
 """
 
 import json
@@ -150,7 +150,7 @@ def _failed(process: subprocess.Popen, run: Path) -> UserError:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # its two runs must not outlive it
-    with reporting("training.analysis.verify_resume"):
+    with reporting("verify_resume.py"):
         options = sys.argv[1:]
         if not verify_resume(parse(options), options):
             sys.exit(1)
