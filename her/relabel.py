@@ -109,8 +109,6 @@ def draw_hindsight(
     rows = np.zeros(size, np.int64)
     goals = np.zeros((size, achieved.shape[1]), achieved.dtype)
     useful = np.zeros(size, bool)
-    if size == 0:
-        return rows, goals, useful
     for _ in range(1 + REDRAWS):
         missing = np.flatnonzero(~useful)
         if not missing.size:

@@ -119,16 +119,13 @@ class SAC:
         """Returns the temperature, detached: only temperature_loss may move it."""
         return self.log_alpha.exp().detach()
 
-    def sample_action(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws a reparameterised action (B, A) for obs (B, O). Returns it and its log-probability (B,)."""
-        mean, log_std = self.actor(obs)
-        noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
-        return losses.squash(mean, log_std, noise)
-
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Draws actions (N, A) float32 in [-1, 1] from the policy, for observations (N, O)."""
-        return self.sample_action(torch.from_numpy(obs).to(self.device))[0].cpu().numpy()
+        mean, log_std = self.actor(torch.from_numpy(obs).to(self.device))
+        noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
+        action, _ = losses.squash(mean, log_std, noise)
+        return action.cpu().numpy()
 
     @torch.no_grad()
     def act_deterministic(self, obs: np.ndarray) -> np.ndarray:
@@ -253,15 +250,7 @@ class SAC:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
-        return {
-            "actor": _to_numpy(self.actor.state_dict()),
-            "actor_average": _to_numpy(self.actor_average.state_dict()),
-            "critic": _to_numpy(self.critic.state_dict()),
-            "critic_target": _to_numpy(self.critic_target.state_dict()),
-            "log_alpha": _to_numpy(self.log_alpha),
-            "actor_moments": _to_numpy(self.actor_moments._asdict()),
-            "critic_moments": _to_numpy(self.critic_moments._asdict()),
-            "alpha_moments": _to_numpy(self.alpha_moments._asdict()),
+        return _to_numpy(self._tensors()) | {
             "generator": {"device": self.device.type, "state": _to_numpy(self.generator.get_state())},
             "updates": self.updates,
         }
@@ -272,16 +261,23 @@ class SAC:
         The generator goes on where it stood only on a device of the same kind: a CPU's and a GPU's generator share no
         state, so after a change of device the noise is another, seeded, sequence.
         """
-        self.actor.load_state_dict(_to_torch(state["actor"]))
-        self.load_policy(state["actor_average"])
-        self.critic.load_state_dict(_to_torch(state["critic"]))
-        self.critic_target.load_state_dict(_to_torch(state["critic_target"]))
-        self.log_alpha.copy_(torch.from_numpy(np.asarray(state["log_alpha"])))
-        for name in ("actor_moments", "critic_moments", "alpha_moments"):
-            _load_moments(getattr(self, name), state[name])
+        _copy_into(self._tensors(), state)
         if state["generator"]["device"] == self.device.type:
             self.generator.set_state(torch.from_numpy(state["generator"]["state"].copy()))
         self.updates = state["updates"]
+
+    def _tensors(self) -> dict[str, Any]:
+        """Returns what updates move, as nested dicts of the tensors themselves."""
+        return {
+            "actor": self._actor,
+            "actor_average": self._actor_average,
+            "critic": self._critic,
+            "critic_target": self._critic_target,
+            "log_alpha": self.log_alpha,
+            "actor_moments": self.actor_moments._asdict(),
+            "critic_moments": self.critic_moments._asdict(),
+            "alpha_moments": self.alpha_moments._asdict(),
+        }
 
     def _snapshot(self) -> Callable[[], None]:
         state = self.state_dict()
@@ -289,7 +285,7 @@ class SAC:
 
     def load_policy(self, state: dict[str, np.ndarray]) -> None:
         """Restores "actor_average" alone: all that act_deterministic needs."""
-        self.actor_average.load_state_dict(_to_torch(state))
+        _copy_into(self._actor_average, state)
 
 
 def _to_numpy(tree: Any) -> Any:
@@ -299,11 +295,10 @@ def _to_numpy(tree: Any) -> Any:
     return {key: _to_numpy(value) for key, value in tree.items()}
 
 
-def _to_torch(tree: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    return {key: torch.tensor(value) for key, value in tree.items()}
-
-
-def _load_moments(moments: Moments, state: dict[str, dict[str, np.ndarray]]) -> None:
-    for kind, tensors in moments._asdict().items():
-        for name, tensor in tensors.items():
-            tensor.copy_(torch.from_numpy(np.asarray(state[kind][name])))
+def _copy_into(tree: Any, state: Any) -> None:
+    """Copies the arrays of `state` into the tensors of `tree`, in the memory where they are."""
+    if isinstance(tree, Tensor):
+        tree.copy_(torch.tensor(state))
+    else:
+        for key, branch in tree.items():
+            _copy_into(branch, state[key])

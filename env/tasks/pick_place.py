@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from env.so101.model import CUBE_HALF, ArmModel
-from env.so101.workspace import Sector, polar_point
+from env.so101.workspace import Sector
 from env.tasks.base import Reward, TaskConfig
 from env.tasks.cube import REACHED, CubeState, CubeTask
 from env.tasks.push import TABLE_ANGLE, TABLE_RADIUS
@@ -79,8 +79,8 @@ class PickPlace(CubeTask):
                     return missed
         if kind == "fixed":
             return FIXED_GOAL.copy()
-        height = AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF)
+        sector = Sector(TABLE_RADIUS, TABLE_ANGLE, AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF))
         while True:
-            goal = self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, height))
+            goal = self._draw_away_from(cube, lambda: sector.draw(self.rng))
             if kind != "near" or goal_distance(goal, cube) <= NEAR:
                 return goal

@@ -2,7 +2,7 @@
 
 from env.so101.contacts import RESTING_SPEED, corner_speed
 from env.so101.model import CUBE_HALF
-from env.so101.workspace import Sector, polar_point
+from env.so101.workspace import Sector
 from env.tasks import rewards
 from env.tasks.cube import REACHED, CubeState, CubeTask
 
@@ -19,7 +19,7 @@ class Push(CubeTask):
     stages = ("reached", "touched", "moved", "placed")
 
     def _draw_goal(self, cube):
-        return self._draw_away_from(cube, lambda: polar_point(self.rng, *self.goal_sector))
+        return self._draw_away_from(cube, lambda: self.goal_sector.draw(self.rng))
 
     def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
         touched = after.contacts.touched

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from env.so101.workspace import Sector, polar_point
+from env.so101.workspace import Sector
 from env.tasks import rewards
 from env.tasks.base import ARM_FIELDS, ArmTask
 from env.tasks.rewards import goal_distance
@@ -23,7 +23,7 @@ class Reach(ArmTask):
 
     def _reset_scene(self) -> None:
         self.sim.reset()
-        self.goal = self._draw_away_from(self.sim.grasp_point, lambda: polar_point(self.rng, *self.goal_sector))
+        self.goal = self._draw_away_from(self.sim.grasp_point, lambda: self.goal_sector.draw(self.rng))
 
     def _achieved_goal(self) -> np.ndarray:
         return self.sim.grasp_point.copy()

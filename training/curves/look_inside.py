@@ -1,7 +1,5 @@
 """A look inside a run for its curves, through generators of its own: the run goes on as if nobody had looked."""
 
-import math
-
 import numpy as np
 import torch
 
@@ -31,17 +29,7 @@ def look_inside(
     view = buffer.drawn_by(rng)
     cell = 1 / (CELLS_PER_GOAL_SCALE * goal_scale)
     health = her.goal_health(view, GOALS, config.her, getattr(relabel_env, "is_success", None), cell)
-    goals = {
-        "her/trivial_share": health.trivial,
-        "her/unmet_share": health.unmet,
-        "her/goal_cells": health.cells,
-        "her/success_real": health.success_real,
-        "her/success_hindsight": health.success_hindsight,
-        "her/distance_real": health.distance_real,
-        "her/distance_hindsight": health.distance_hindsight,
-        "her/reward_variety": health.reward_variety,
-    }
-    goals = {name: float(value) for name, value in goals.items() if not math.isnan(value)}
+    goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
     drawn = draw(view, relabel_env, config, env_steps, config.batch_size)
