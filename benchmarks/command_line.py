@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def count(text: str) -> int:
-    """How many. Raises argparse.ArgumentTypeError, as the others do."""
+    """Reads how many. Raises argparse.ArgumentTypeError, as the others do."""
     return _number(text, int, lambda value: value >= 1, "a whole number from 1 up")
 
 

@@ -1,4 +1,4 @@
-"""Hindsight Experience Replay: the episode buffer, goal relabelling, and what both tell about goal diversity."""
+"""Holds Hindsight Experience Replay: the episode buffer, goal relabelling, what both tell about goal diversity."""
 
 from her.buffer import Episode, ReplayBuffer, RowLog, Step
 from her.diversity import goal_displacement, goal_health

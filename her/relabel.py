@@ -1,4 +1,4 @@
-"""Hindsight Experience Replay: a transition taught as if a goal that was reached had been the goal all along.
+"""Teaches a transition as if a goal that was reached had been the goal all along: Hindsight Experience Replay.
 
 Source: Andrychowicz et al. 2017, "Hindsight Experience Replay" (arXiv:1707.01495), section 3 and algorithm 1; the
 strategies are those of section 4.5. Relabelling happens when a batch is drawn, so each transition meets ever new goals.
@@ -23,7 +23,7 @@ GoalFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.n
 
 @dataclass(frozen=True)
 class HERConfig:
-    """Hindsight Experience Replay and the buffer below it."""
+    """Set up Hindsight Experience Replay and the buffer below it."""
 
     strategy: Strategy = "future"
     """Where hindsight goals come from.

@@ -1,4 +1,4 @@
-"""The SAC agent: networks, targets, optimisers and temperature, and the one gradient step that moves them all."""
+"""Holds networks, targets, moments and temperature, and takes the one gradient step that moves them all."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ INITIAL_ALPHA = 0.05
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Soft Actor-Critic. docs/experiments.md holds the runs behind the defaults."""
+    """Set up Soft Actor-Critic. docs/experiments.md holds the runs behind the defaults."""
 
     hidden: Annotated[tuple[int, ...], Interval(ge=1, le=2**16)] = (256, 256, 256)
     """Width of each hidden layer, for the actor and for each critic."""
@@ -189,7 +189,7 @@ class SAC:
         return {name: torch.stack([metrics[name] for metrics in history]).mean() for name in history[0]}
 
     def _step(self, lr: Tensor, noise: Tensor, batch: Batch) -> Metrics:
-        """lr (), noise (2, B, A), batch (B, …)."""
+        """Takes one gradient step of everything. lr (), noise (2, B, A), batch (B, …)."""
         log_alpha = self.log_alpha
         (critic, critic_metrics), (actor, new_log_alpha, actor_metrics) = self._side_by_side(
             lambda: self._step_critic(

@@ -1,4 +1,4 @@
-"""Updates recorded once as a GPU graph, and launched whole from then on: small networks are slow to launch.
+"""Records updates once as a GPU graph, and launches it whole from then on: small networks are slow to launch.
 
 Graphs are recorded by hand. CUDA and ROCm show the same interface.
 """

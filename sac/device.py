@@ -1,4 +1,4 @@
-"""Where the networks live. ROCm builds of PyTorch show AMD GPUs under the name `cuda`; nothing else differs here."""
+"""Chooses where the networks live. ROCm builds of PyTorch show AMD GPUs under the name `cuda`."""
 
 import platform
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Random actions with memory, for the steps before the policy acts."""
+"""Draws random actions with memory, for the steps before the policy acts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A look inside the agent through one batch: it computes anew what an update would, and changes nothing."""
+"""Looks inside the agent through one batch: computes anew what an update would, and changes nothing."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

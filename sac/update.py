@@ -1,4 +1,4 @@
-"""The gradient step of SAC, as two pure halves that eager PyTorch and its compiler run alike."""
+"""Takes the gradient step of SAC in two pure halves, which eager PyTorch and its compiler run alike."""
 
 from copy import deepcopy
 from typing import NamedTuple

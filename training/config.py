@@ -1,4 +1,4 @@
-"""Every option of a run, its default and its bounds. training/recipes.py has what each task changes of them."""
+"""Declares every option of a run with its default and its bounds. What each task changes: training/recipes.py."""
 
 import json
 import math
@@ -18,7 +18,7 @@ Count = Annotated[int, Ge(1)]
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Deterministic evaluation on environments of its own."""
+    """Evaluate the policy deterministically, on environments of its own."""
 
     every: Count = 5_000
     """Environment steps between two evaluations."""
@@ -30,7 +30,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What is kept on the disk."""
+    """Keep checkpoints on the disk."""
 
     every: Count = 10_000
     """Environment steps between two checkpoints. An evaluation with the best success so far is saved as well."""
@@ -40,7 +40,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """TensorBoard."""
+    """Write the curves for TensorBoard."""
 
     every: Count = 1_000
     """Environment steps between two points of the training curves."""

@@ -1,4 +1,4 @@
-"""Options that a run does not read. Who gives one should hear of it."""
+"""Finds options that a run does not read. Who gives one should hear of it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict

@@ -61,7 +61,7 @@ def run(config: OracleConfig) -> None:
     seeds = range(config.seed, config.seed + config.episodes)
     tried = {kind: attempts_from(config.env, kind, seeds) for kind in kinds}
     columns = [figures(config.env, kind, attempts) for kind, attempts in tried.items()]
-    attempts = [one for of_kind in tried.values() for one in of_kind]
+    attempts = [attempt for of_kind in tried.values() for attempt in of_kind]
     print_table(columns)
     print_failures(attempts)
     if config.json is not None:

@@ -1,4 +1,4 @@
-"""Training episodes that begin in the middle of a scripted grasp, and fewer and fewer of them."""
+"""Begins training episodes in the middle of a scripted grasp, and fewer and fewer of them."""
 
 from itertools import pairwise
 
@@ -49,7 +49,7 @@ class ScriptedStarts:
         """Returns the probability that an episode begins midway, after that many control steps of its environment."""
         return self._share * min(1.0, max(0.0, 2 - 2 * steps_so_far / self._until))
 
-    def play(self, task: ArmTask) -> int:
+    def __call__(self, task: ArmTask) -> int:
         """Moves `task`, which stands in its start state, into the script, or leaves it there.
 
         Returns how many of the episode's steps that costs it; 0 where it stays. Raises SimulationDiverged.

@@ -1,4 +1,4 @@
-"""Pick-place, the reference task: carry a 2 cm cube from one side of the arm's reach to the other."""
+"""Carries a 2 cm cube from one side of the arm's reach to the other: pick-place, the reference task."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ and nothing but the potential tells the policy what the cube is for."""
 
 
 class PickPlace(CubeTask):
-    """Success: the cube is held within 3 cm of the goal (CubeTask). Observation: CubeTask.fields.
+    """Asks for the cube held within 3 cm of the goal (CubeTask). Observation: CubeTask.fields.
 
     The cube starts 20 cm from the reference target and 37–41 cm from the pan axis, close to where the arm's reach ends.
     """

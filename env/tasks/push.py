@@ -1,4 +1,4 @@
-"""Push: bring the cube to a random point of the table."""
+"""Brings the cube to a random point of the table: push."""
 
 from env.so101.contacts import RESTING_SPEED, corner_speed
 from env.so101.model import CUBE_HALF
@@ -11,7 +11,7 @@ TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 
 
 class Push(CubeTask):
-    """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
+    """Asks for the cube held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
 
     goal_kinds = ("table",)
     goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, CUBE_HALF))

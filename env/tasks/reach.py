@@ -1,4 +1,4 @@
-"""Reach: bring the grasp point, between the fingertips, to a random point of the workspace."""
+"""Brings the grasp point, between the fingertips, to a random point of the workspace: reach."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ APPROACHED = 0.05
 
 
 class Reach(ArmTask):
-    """Success within 2 cm. The scene has no cube; observation: ARM_FIELDS."""
+    """Asks for the grasp point within 2 cm of the goal, in a scene without a cube. Observation: ARM_FIELDS."""
 
     has_cube = False
     fields = ARM_FIELDS

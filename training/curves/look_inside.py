@@ -1,4 +1,4 @@
-"""A look inside a run for its curves, through generators of its own: the run goes on as if nobody had looked."""
+"""Looks inside a run for its curves, through generators of its own: the run goes on as if nobody had looked."""
 
 import numpy as np
 import torch

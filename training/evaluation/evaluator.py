@@ -1,4 +1,4 @@
-"""The deterministic policy, measured now and then on environments and episodes of its own."""
+"""Measures the deterministic policy now and then, on environments and episodes of its own."""
 
 from typing import Any
 
