@@ -114,7 +114,7 @@ def write(root: Path, taken: Snapshot) -> Manifest:
         versions=dict(taken.about.versions),
         files={part: File(len(data), _sha256(data)) for part, data in parts.items()},
         logs={
-            name: LogEntry(log.first, [log.old.get(span) or segments[name][span] for span in log.ranges])
+            name: LogEntry(log.first, [segment for _, segment in sorted((log.old | segments[name]).items())])
             for name, log in taken.logs.items()
         },
         values=taken.values,

@@ -56,12 +56,9 @@ class CompilerUnavailable(RuntimeError):
 class SAC:
     """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
-    Args:
-        obs_dim, action_dim: sizes of the policy's input and of an action in [-1, 1].
-        config: see SACConfig.
-        return_range: lowest and highest discounted return that the rewards allow, or None where unknown.
-        device: where the networks live.
-        seed: seeds the generators of initial weights and of policy noise; nothing draws from a global one.
+    Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. return_range is the lowest and highest discounted
+    return that the rewards allow, or None where unknown. `seed` is for initial weights and policy noise: nothing draws
+    from a global generator.
     """
 
     def __init__(
@@ -150,17 +147,12 @@ class SAC:
             "cpp_wrapper": True,  # which also lets other threads run meanwhile
         }
         undo = self._snapshot()
-        obs, action = torch.zeros(batch_size, self.obs_dim), torch.zeros(batch_size, self.action_dim)
-        zeros = torch.zeros(batch_size)
         try:
             self._step_critic, self._step_actor = (
                 torch.compile(function, fullgraph=True, dynamic=False, options=options) for function in eager
             )
-            self._step(
-                torch.tensor(0.0),
-                torch.zeros(2, batch_size, self.action_dim),
-                Batch(obs, action, zeros, obs, zeros, zeros),
-            )
+            batch = Batch.zeros((batch_size,), self.obs_dim, self.action_dim)
+            self._step(torch.tensor(0.0), torch.stack([batch.action] * 2), batch)
         # Compilers fail in their own ways, and no run needs one.
         except Exception as error:
             self._step_critic, self._step_actor = eager

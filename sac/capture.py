@@ -8,9 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-WARM_UP = 3
-"""Runs before recording: libraries choose their kernels and ask for their memory at first use."""
-
 Arrays = tuple[Tensor, ...]
 Function = Callable[..., dict[str, Tensor]]
 Recorder = Callable[[Callable[[], dict[str, Tensor]]], tuple[dict[str, Tensor], Callable[[], None]]]
@@ -56,7 +53,7 @@ class Captured:
     def _capture(self, arrays: Arrays) -> tuple[Arrays, dict[str, Tensor], Callable[[], None]]:
         inputs = tuple(array.clone() for array in arrays)
         undo = self._snapshot()
-        for _ in range(WARM_UP):
+        for _ in range(3):  # at first use, libraries choose their kernels and ask for their memory
             self._function(*inputs)
         undo()
         return inputs, *self._record(lambda: self._function(*inputs))

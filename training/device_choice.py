@@ -40,15 +40,7 @@ def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device:
         with suppress(CompilerUnavailable):  # the run will say so
             compile_update(agent, config.batch_size)
     count = min(max(1, int(config.num_envs * config.updates_per_step)), UPDATES_AT_ONCE)
-    shape, obs = (count, config.batch_size), spec.obs_dim + spec.goal_dim
-    batch = Batch(
-        torch.zeros(*shape, obs),
-        torch.zeros(*shape, spec.action_dim),
-        torch.zeros(shape),
-        torch.zeros(*shape, obs),
-        torch.zeros(shape),
-        torch.zeros(shape),
-    )
+    batch = Batch.zeros((count, config.batch_size), agent.obs_dim, agent.action_dim)
 
     def update() -> None:
         metrics = agent.update(Batch(*(array.to(device) for array in batch)))

@@ -18,8 +18,6 @@ from env.tasks import TASKS
 from env.tasks.base import ArmTask, GoalKind, TaskConfig
 from env.tasks.grasp_watch import cube_in_gripper
 
-HOLD_SECONDS = 3.0
-"""Seconds for which a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
 EPISODE_STEPS = {"reach": 50, "push": 100, "pick-place": 100}
 """Control steps of an episode, as many as training gives by default."""
 
@@ -102,7 +100,7 @@ def slip_while_held(task: ArmTask, script: Script) -> float:
     A lost cube moved far. Raises SimulationDiverged.
     """
     start, slip = cube_in_gripper(task.sim), 0.0
-    for _ in range(round(HOLD_SECONDS / CONTROL_STEP)):
+    for _ in range(round(3 / CONTROL_STEP)):
         advance(task, script)
         slip = max(slip, math.dist(cube_in_gripper(task.sim), start))
     return slip

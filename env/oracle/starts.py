@@ -32,11 +32,8 @@ class ScriptedStarts:
     Salimans & Chen 2018, "Learning Montezuma's Revenge from a single demonstration" (arXiv:1812.03381): episodes that
     start anywhere in a demonstration.
 
-    Args:
-        ik: finds the script's poses.
-        share: of the training episodes, how many begin midway, until half of `until` is over.
-        until: control steps of one environment, all its episodes together, by which that share has fallen to 0.
-        astray: of the episodes that begin midway, how many stray from the script.
+    `share` of the training episodes begin midway until half of `until` is over, control steps of one environment and
+    all its episodes together, by which that share has fallen to 0. `astray` of those stray from the script.
     """
 
     def __init__(self, ik: InverseKinematics, share: float, until: float, astray: float):

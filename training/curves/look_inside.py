@@ -10,13 +10,6 @@ from training.batches import draw, to_batches
 from training.config import TrainConfig
 from training.curves.pictures import goal_coverage
 
-GOALS = 1024
-"""Transitions from which the statistics of goals are taken."""
-PICTURED_GOALS = 20_000
-"""Transitions that the picture of goals is drawn from, however many there are."""
-CELLS_PER_GOAL_SCALE = 5
-"""A cell of the goal space is a fifth of a typical distance of goals: 2 cm for the built-in tasks."""
-
 
 def look_inside(
     agent: SAC, buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, goal_scale: float
@@ -27,8 +20,8 @@ def look_inside(
     """
     rng = np.random.default_rng((config.seed, env_steps))
     view = buffer.drawn_by(rng)
-    cell = 1 / (CELLS_PER_GOAL_SCALE * goal_scale)
-    health = her.goal_health(view, GOALS, config.her, getattr(relabel_env, "is_success", None), cell)
+    cell = 1 / (5 * goal_scale)  # a fifth of a typical distance of goals: 2 cm for the built-in tasks
+    health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None), cell)
     goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
@@ -40,7 +33,10 @@ def look_inside(
 
 
 def draw_goals(buffer: her.ReplayBuffer, seed: int, env_steps: int) -> np.ndarray:
-    """Draws a picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had."""
+    """Draws a picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had.
+
+    However many there are, it shows a sample of 20,000.
+    """
     view = buffer.drawn_by(np.random.default_rng((seed, env_steps)))
-    rows, columns = view.sample_rows(PICTURED_GOALS), view.rows
+    rows, columns = view.sample_rows(20_000), view.rows
     return goal_coverage(columns["achieved_goal"][rows], columns["desired_goal"][rows])

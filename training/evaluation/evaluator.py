@@ -18,9 +18,7 @@ SEED = 1_000_000
 class Evaluator:
     """Evaluates a policy in the middle of its training, and touches nothing that training uses.
 
-    Args:
-        config: options of the run.
-        watchdog: gets a sign of life with each action.
+    The watchdog gets a sign of life with each action.
     """
 
     def __init__(self, config: TrainConfig, watchdog: Watchdog):

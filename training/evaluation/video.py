@@ -25,12 +25,9 @@ VIDEO_EPISODES = 3
 
 
 class Film:
-    """Draws the first evaluation episode, the same each time, until it turns out that nothing can be drawn.
+    """Draws the episode of `seed`, the same each time, until it turns out that nothing can be drawn.
 
-    Args:
-        env: an evaluation environment.
-        seed: of that episode.
-        wanted: whether to draw at all.
+    Nothing is drawn where it is not `wanted`.
     """
 
     def __init__(self, env: GoalEnv, seed: int, wanted: bool):
