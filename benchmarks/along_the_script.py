@@ -39,7 +39,7 @@ def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, goal_s
             env.step(env.action_for(change))
     obs, rewards, first = [env.observe() for env in envs], [], None
     for _ in range(envs[0].max_episode_steps - played):
-        stacked = {key: np.stack([one[key] for one in obs]) for key in obs[0]}
+        stacked = {key: np.stack([each[key] for each in obs]) for key in obs[0]}
         inputs = her.policy_input(**stacked, goal_scale=goal_scale)
         actions = policy(inputs)
         first = first or (inputs, actions)

@@ -63,28 +63,28 @@ def span(value: float, width: float) -> str:
 
 def print_success(rollouts: list[Rollout], table: str) -> None:
     print(f"\n{table:<44}{'held':>12}{'rate':>10}   95 % interval")
-    for its in sorted({one.bins[table] for one in rollouts}):
-        print(f"  {its:<42}{rate([one for one in rollouts if one.bins[table] == its])}")
+    for its in sorted({rollout.bins[table] for rollout in rollouts}):
+        print(f"  {its:<42}{rate([rollout for rollout in rollouts if rollout.bins[table] == its])}")
 
 
 def rate(rollouts: list[Rollout]) -> str:
-    held, of = sum(one.episode.success for one in rollouts), len(rollouts)
+    held, of = sum(rollout.episode.success for rollout in rollouts), len(rollouts)
     low, high = wilson_interval(held, of)
     return f"{f'{held} of {of}':>12}{held / of:>10.1%}   {low:.1%} to {high:.1%}"
 
 
 def print_failures(rollouts: list[Rollout], stages: tuple[str, ...]) -> None:
     """Prints those that failed, by the last of the task's `stages` that they went through."""
-    failed = [one for one in rollouts if not one.episode.success]
+    failed = [rollout for rollout in rollouts if not rollout.episode.success]
     rows = {name: [] for name in (f"never {stages[0]}", *stages[:-1], "met the goal, not at the end")}
-    for one in failed:
-        last = max((i for i, stage in enumerate(stages, 1) if one.episode.stages.get(stage)), default=0)
-        list(rows.values())[last].append(one)
+    for rollout in failed:
+        last = max((i for i, stage in enumerate(stages, 1) if rollout.episode.stages.get(stage)), default=0)
+        list(rows.values())[last].append(rollout)
     if "lifted" in stages:
-        rows["all that lifted the cube"] = [one for one in failed if one.episode.stages.get("lifted")]
+        rows["all that lifted the cube"] = [rollout for rollout in failed if rollout.episode.stages.get("lifted")]
     print(f"\n{'how far those came that failed':<44}{'episodes':>12}   cm from the goal at the end, quartiles")
     for name, its in rows.items():
-        quartiles = np.percentile([one.distance for one in its], (25, 50, 75)) if its else ()
+        quartiles = np.percentile([rollout.distance for rollout in its], (25, 50, 75)) if its else ()
         print(f"  {name:<42}{len(its):>12}{''.join(f'{100 * distance:7.1f}' for distance in quartiles)}")
 
 

@@ -30,8 +30,8 @@ def noisy_grasp(task: ArmTask, ik: InverseKinematics, noise: float, seed: int) -
     pinched = met = False
     for _ in range(task.max_episode_steps):
         planned += MAX_TARGET_CHANGE * script.act(planned)
-        wanted = np.clip((planned - task.sim.servo_target) / MAX_TARGET_CHANGE, -1, 1)
-        info = task.step(task.action_for(wanted) + noise * rng.normal(size=task.action_dim))[4]
+        change = np.clip((planned - task.sim.servo_target) / MAX_TARGET_CHANGE, -1, 1)
+        info = task.step(task.action_for(change) + noise * rng.normal(size=task.action_dim))[4]
         pinched |= info["stages"]["pinched"]
         met |= info["is_success"]
     return pinched, met

@@ -177,11 +177,11 @@ def n_step_return(
         at = rows[going] + step
         reward, ended, new = columns["reward"][at], columns["terminated"][at], relabelled[going]
         if new.any():
-            reached, wanted = columns["achieved_goal"][at[new] + 1], goals[going[new]]
+            achieved, desired = columns["achieved_goal"][at[new] + 1], goals[going[new]]
             info = stored_info(buffer, at[new])
-            reward[new] = compute_reward(reached, wanted, info)
+            reward[new] = compute_reward(achieved, desired, info)
             if compute_terminated is not None:
-                ended[new] = compute_terminated(reached, wanted, info)
+                ended[new] = compute_terminated(achieved, desired, info)
         total[going] += np.float32(gamma**step) * reward
         terminated[going] = ended
         steps[going] += 1

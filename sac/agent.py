@@ -217,18 +217,18 @@ class SAC:
         if self._side_stream is not None:
             self._side_stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._side_stream):
-                theirs = first()
-            ours = second()
+                first_result = first()
+            second_result = second()
             torch.cuda.current_stream(self.device).wait_stream(self._side_stream)
-            return theirs, ours
+            return first_result, second_result
         if self._helper is None:
             return first(), second()
-        aside = self._helper.submit(first)
+        submitted = self._helper.submit(first)
         try:
-            ours = second()
+            second_result = second()
         finally:
-            wait([aside])  # whatever happens: nothing may go on behind the caller's back
-        return aside.result(), ours
+            wait([submitted])  # whatever happens: nothing may go on behind the caller's back
+        return submitted.result(), second_result
 
     def learning_rate(self, updates: int) -> float:
         """Returns the learning rate: constant at first, then falling, so that what has been learnt settles.
