@@ -1,4 +1,4 @@
-"""The defaults of each task, and the two ways to change them: the command line and a stored configuration."""
+"""Holds the defaults of each task, and changes them by the command line or by a stored configuration."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace

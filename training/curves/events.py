@@ -25,8 +25,7 @@ class EventFile:
     A record that cannot be written is lost and said once, and the next one begins a new file: TensorBoard reads no file
     past a torn record. All but `sync` belongs into one thread.
 
-    Args:
-        purge_step: what earlier files hold of this step and later ones is void.
+    What earlier files hold of `purge_step` and later steps is void.
     """
 
     def __init__(self, directory: Path, purge_step: int):
