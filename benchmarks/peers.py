@@ -15,7 +15,7 @@ class GymnasiumTask(gymnasium.Env):
     """Makes a training environment of ours what Gymnasium's goal environments are."""
 
     def __init__(self, config: TrainConfig):
-        _, spec = evaluation_environments(config, 1, None)
+        _, spec = evaluation_environments(config, 1, "own")
         self.env: GoalEnv
         (self.env,) = training_environments(replace(config, num_envs=1, overlap=False), spec).envs
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)

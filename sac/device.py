@@ -22,7 +22,7 @@ def select_device(name: DeviceName) -> torch.device:
         raise UserError(
             f"--device cuda: PyTorch {torch.__version__} (a {build} build) sees no GPU; install a ROCm or CUDA build "
             "that matches the driver (docs/gpu.md), or use --device cpu",
-            status=1,
+            status=2 if build == "CPU-only" else 1,
         )
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")

@@ -22,7 +22,7 @@ class EvalConfig:
 
     every: Count = 5_000
     """Environment steps between two evaluations."""
-    episodes: Count = 40
+    episodes: Annotated[int, Interval(ge=1, le=10_000)] = 40
     """Episodes of each evaluation. They are the same each time, and training never sees them."""
     goal: GoalKind = "own"
     """Goals to evaluate on. own: the environment's own."""
@@ -60,7 +60,7 @@ class TrainConfig:
     """sparse: 0 at the goal, -1 elsewhere. sparse-reach: the same and a potential for reaching.
     staged: dense, by the stages of a pick-and-place. staged-reference: the same as the reference run had it.
     own: what an environment of your own pays."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Interval(ge=0, le=10**15)] = 0
     """Seed of everything that is random."""
     steps: Annotated[int, Interval(ge=1, le=10**12)] = 100_000
     """Environment steps of the whole run, resumed parts included."""
@@ -97,7 +97,7 @@ class TrainConfig:
     """Steps whose rewards the critics' target adds up before it bootstraps. 1 is SAC to the letter."""
     video: bool = True
     """Record a video of the trained policy at the end, and a few frames of it at evaluations (TensorBoard's images)."""
-    watchdog: Annotated[int, Ge(0)] = 0
+    watchdog: Annotated[int, Interval(ge=0, le=10**6)] = 0
     """Seconds without a step after which the run shows where it hangs and ends, for a supervisor to start it again
     (docs/unattended.md). 0: never."""
     task: TaskConfig = field(default_factory=TaskConfig)

@@ -99,7 +99,7 @@ class ArmTask(ABC):
     def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward):
         goal = self.goal_kinds[0] if config.goal == "own" else config.goal
         if goal not in self.goal_kinds:
-            raise EnvError(f"--task.goal {goal}: this task has no such goals; there are: {', '.join(self.goal_kinds)}")
+            raise EnvError(f"this task has no goals of kind {goal}; there are: {', '.join(self.goal_kinds)}")
         self.config = config
         self.goal_kind = goal
         self.reward = reward
