@@ -138,8 +138,9 @@ class Guarded:
             array = np.array(value, dtype)
         except (OverflowError, TypeError, ValueError):
             array = None
-        self.require(array is not None, f"{method} gave {value!r:.60} for {name}; it must be numbers of shape {shape}")
-        self.require(array.shape == shape, f"{method} gave {name} of shape {array.shape}; it must be {shape}")
+        meant = f"numbers of shape {shape}" if shape else "one number"
+        self.require(array is not None, f"{method} gave {value!r:.60} for {name}; it must be {meant}")
+        self.require(array.shape == shape, f"{method} gave {name} of shape {array.shape}; it must be {meant}")
         return array
 
     def _for_curves(self, group: str, given: Any) -> dict[str, float]:

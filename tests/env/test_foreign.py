@@ -102,7 +102,7 @@ def test_all_else_is_the_environments(odd):
         (
             "reset",
             lambda r: (r[0] | {"desired_goal": np.zeros((1, 2))}, {}),
-            r"reset gave desired_goal of shape \(1, 2\); it must be \(2,\)",
+            r"reset gave desired_goal of shape \(1, 2\); it must be numbers of shape \(2,\)",
         ),
         (
             "reset",
@@ -127,7 +127,7 @@ def test_all_else_is_the_environments(odd):
         (
             "step",
             lambda r: (*r[:4], r[4] | {"metrics": {"force": np.zeros(3)}}),
-            r"step gave metric force of shape \(3,\)",
+            r"step gave metric force of shape \(3,\); it must be one",
         ),
         (
             "step",
@@ -223,7 +223,7 @@ def changed(result, place, value):
         (lambda r: changed(r, 0, r[0] | {"observation": "here"}), "gave 'here' for observation; it must be numbers of"),
         (lambda r: changed(r, 0, without(r[0], "desired_goal")), "must give an observation with .*desired_goal"),
         (lambda r: changed(r, 0, None), "must give an observation with"),
-        (lambda r: changed(r, 1, 10**400), "gave 1000.* for reward; it must be numbers of"),
+        (lambda r: changed(r, 1, 10**400), "gave 1000.* for reward; it must be one number"),
         (lambda r: changed(r, 1, STILL), r"gave reward of shape \(2,\)"),
         (lambda r: changed(r, 4, {}), "must give an info with"),
         (lambda r: changed(r, 4, None), "must give an info with"),
