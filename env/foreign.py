@@ -1,7 +1,9 @@
 """Checks other people's environments: finds them by name, tries them once, and looks at every answer after that."""
 
 import importlib
+import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,21 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, info_arrays
+from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, info_arrays
 
 GOAL_FUNCTIONS = ("compute_reward", "compute_terminated", "is_success")
+CALLS = ("state_dict", "load_state_dict", "close")
 SIZES = ("obs_dim", "goal_dim", "action_dim", "max_episode_steps")
 
 
 def load_factory(name: str) -> Callable[[], GoalEnv]:
-    """Returns the callable that MODULE:CALLABLE names. The working directory is searched too. Raises EnvError."""
+    """Returns the callable that MODULE:CALLABLE names. The working directory is searched last. Raises EnvError."""
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise EnvError(f"--env {name}: it takes a module and a callable of it, as MODULE:CALLABLE")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
-        module = importlib.import_module(module_name)
+        with blaming(name, f"importing {module_name}", OSError):
+            module = importlib.import_module(module_name)
     except (ModuleNotFoundError, TypeError, ValueError) as error:  # the last two: what importlib makes of '..a'
         theirs = getattr(error, "name", None)  # they may be missing a module of their own
         missing = theirs is not None and f"{module_name}.".startswith(f"{theirs}.")
@@ -39,24 +43,32 @@ def load_factory(name: str) -> Callable[[], GoalEnv]:
 
 @contextmanager
 def blaming(name: str, what: str, kind: type[Exception] = Exception) -> Iterator[None]:
-    """Turns an exception of `kind` from the environment `name` into an EnvError: `what` failed, and how."""
+    """Turns an exception of `kind` from the environment `name` into an EnvError: `what` failed, and how.
+
+    So it does with a SystemExit, which would end the run as if all were well, and with a KeyboardInterrupt that is not
+    the user's.
+    """
     try:
         yield
     except EnvError:
         raise
-    except kind as error:
-        status = 1 if isinstance(error, OSError) else 2  # what is not plugged in may be later
-        raise EnvError(f"--env {name}: {what} failed: {type(error).__name__}: {error}", status) from error
+    except (kind, SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            raise
+        lasting = isinstance(error, Exception) and not isinstance(error, OSError)  # what is not plugged in may be later
+        how = f"{what} failed: {type(error).__name__}: {error}"
+        raise EnvError(f"--env {name}: {how}", status=2 if lasting else 1) from error
 
 
 class Guarded:
     """Wraps an environment, and raises EnvError where its answer is not the protocol's.
 
-    Without it, every episode of an evaluation that ran into NaN could be a success. Observations may be anything that
-    NumPy takes for an array, such as lists. They come out as float32.
+    Observations may be anything that NumPy takes for an array, such as lists. They come out as float32. A number in
+    them that is not finite raises SimulationDiverged, as does such a reward or array of `info`: the episode is
+    worthless, and the next may do better. Metrics and stages that are not finite are left out.
 
     Everything else is the wrapped environment's. That includes its errors, whose tracebacks its author wants to see,
-    except for an OSError, which would be taken for a failure of our own output. It becomes an EnvError.
+    except for those that would be taken for ours: an OSError, a SystemExit and a KeyboardInterrupt become an EnvError.
 
     Args:
         env: what a factory of somebody else's made.
@@ -72,7 +84,8 @@ class Guarded:
         if attribute == "unguarded":  # asked for before __init__, by copy and pickle
             raise AttributeError(attribute)
         value = getattr(self.unguarded, attribute)
-        checks = dict.fromkeys(GOAL_FUNCTIONS, self._judge) | {"render": self._call, "return_range": self._return_range}
+        checks = dict.fromkeys(GOAL_FUNCTIONS, self._judge) | dict.fromkeys(CALLS, self._call)
+        checks |= {"render": self._render, "return_range": self._return_range}
         return value if value is None or attribute not in checks else partial(checks[attribute], attribute, value)
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -87,14 +100,15 @@ class Guarded:
         self.require(whole, "step must return (obs, reward, terminated, truncated, info)")
         obs, reward, terminated, truncated, info = answer
         obs = self._observed("step", obs)
-        self._numbers("step", "reward", reward, ())
+        self._finite("step", "reward", reward, ())
         self.require(isinstance(info, Mapping) and "is_success" in info, 'step must give an info with "is_success"')
-        for key, value in info.get("metrics", {}).items():
-            self._numbers("step", f"metric {key}", value, ())
+        for key, array in info_arrays(info).items():
+            self._finite("step", f"info's array {key}", array, array.shape)
+        for_curves = {key: self._for_curves(key, info[key]) for key in ("metrics", "stages") if key in info}
         self._steps += 1
         in_time = terminated or truncated or self._steps <= self.unguarded.max_episode_steps
         self.require(in_time, "step goes on after max_episode_steps; it must say truncated then")
-        return obs, float(reward), bool(terminated), bool(truncated), info
+        return obs, float(reward), bool(terminated), bool(truncated), {**info, **for_curves}
 
     def require(self, condition: Any, sentence: str) -> None:
         """Raises EnvError with the sentence unless the condition holds."""
@@ -109,22 +123,47 @@ class Guarded:
         whole = isinstance(obs, Mapping) and set(GOAL_KEYS) <= set(obs)
         self.require(whole, f"{method} must give an observation with {', '.join(GOAL_KEYS)}")
         sizes = (self.unguarded.obs_dim, self.unguarded.goal_dim, self.unguarded.goal_dim)
-        return {key: self._numbers(method, key, obs[key], (n,)) for key, n in zip(GOAL_KEYS, sizes, strict=True)}
+        return {key: self._finite(method, key, obs[key], (n,)) for key, n in zip(GOAL_KEYS, sizes, strict=True)}
 
-    def _numbers(self, method: str, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns `value` as float32, a copy: some environments go on writing into what they gave."""
-        try:
-            array = np.array(value, np.float32)
-        except (TypeError, ValueError):
-            array = np.full(shape, np.nan)
-        self.require(array.shape == shape, f"{method} gave {name} of shape {array.shape}; it must be {shape}")
-        self.require(np.isfinite(array).all(), f"{method} gave {value!r:.60} for {name}; it must be finite")
+    def _finite(self, method: str, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns `value` as float32. Raises SimulationDiverged where it is not finite."""
+        array = self._numbers(method, name, value, shape, np.float32)
+        if not np.isfinite(array).all():
+            raise SimulationDiverged(f"{method} gave {value!r:.60} for {name}; it must be finite")
         return array
+
+    def _numbers(self, method: str, name: str, value: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Returns `value` as an array, a copy: some environments go on writing into what they gave."""
+        try:
+            array = np.array(value, dtype)
+        except (OverflowError, TypeError, ValueError):
+            array = None
+        meant = f"numbers of shape {shape}" if shape else "one number"
+        self.require(array is not None, f"{method} gave {value!r:.60} for {name}; it must be {meant}")
+        self.require(array.shape == shape, f"{method} gave {name} of shape {array.shape}; it must be {meant}")
+        return array
+
+    def _for_curves(self, group: str, given: Any) -> dict[str, float]:
+        """Returns the finite numbers of info["metrics"] or info["stages"]. None stands for none of them."""
+        known = given is None or isinstance(given, Mapping)
+        self.require(known, f"info[{group!r}] must be a dict of numbers, and is {given!r:.60}")
+        one = group.removesuffix("s")
+        numbers = {key: self._numbers("step", f"{one} {key}", value, (), float) for key, value in (given or {}).items()}
+        return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
+
+    def _render(self, method: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Returns the frame. Lists of whole numbers become the array that is meant."""
+        frame = self._call(method, function, *args)
+        if not isinstance(frame, (list, tuple)):
+            return frame
+        with blaming(self._name, f"{method}: making an array of what it returned"):
+            return np.array(frame, np.uint8)
 
     def _judge(self, method: str, function: Callable[..., Any], *args: Any) -> np.ndarray:
         judged, shape = np.asarray(self._call(method, function, *args)), args[0].shape[:1]
         told = f"{method} of {shape[0]} transitions must return shape {shape}, and returned {judged.shape}"
         self.require(judged.shape == shape, told)
+        self.require(judged.dtype.kind in "biuf" and np.isfinite(judged).all(), f"{method} must return finite numbers")
         return judged
 
     def _return_range(self, method: str, function: Callable[..., Any], gamma: float) -> tuple[float, float] | None:
@@ -163,9 +202,6 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
         arrays = info_arrays(info)
         for key in (*info, *info.get("metrics", {}), *info.get("stages", {})):
             env.require(isinstance(key, str) and "|" not in key, f"info's {key!r}: names are strings without |")
-        for key, array in arrays.items():
-            numbers = array.dtype.kind in "biuf"
-            env.require(numbers, f"info's array {key!r} must hold numbers, and is of type {array.dtype}")
         _check_goal_functions(env, name, obs, reward, arrays)
         scale, fingerprint = getattr(env, "goal_scale", 1.0), getattr(env, "fingerprint", None)
         positive = np.shape(scale) == () and np.isfinite(scale) and scale > 0

@@ -3,26 +3,24 @@
 It is a process and not a thread: half of a step is Python, and Python's threads take turns (docs/performance.md).
 """
 
-import ctypes
+import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
-import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from env import worker
 from env.make import make_envs
 from env.protocol import EnvError, EnvSpec
 from env.tasks.base import Reward, TaskConfig
 from env.vector import VectorEnv, VectorStep
-from errors import UserError
-
-_ROOT = Path(__file__).parents[1]
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def make_vector(name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec) -> VectorEnv:
@@ -34,24 +32,23 @@ class VectorEnvProcess:
     """Has the methods of a VectorEnv that lives in another process. `obs` is a copy of its own.
 
     `begin` returns at once, `finish` waits for the step. What is raised there is raised here. The other process ends
-    with this one, however that ends. Its arguments are make_vector's. Raises EnvError, with status 1 where the other
-    process is gone.
+    with this one, however that ends, and so does what environments started there. Its arguments are make_vector's.
+    Raises EnvError, with status 1 where the other process is gone.
     """
 
     def __init__(self, *arguments: Any):
-        spec: EnvSpec = arguments[-1]
-        self.spec = spec
+        self.spec: EnvSpec = arguments[-1]
         self.obs: dict[str, np.ndarray] = {}
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from env.process import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-        )
         self._count = arguments[1]
-        self._send(arguments)
-        self._receive()
+        self._line, theirs = socket.socketpair()
+        self._answers = self._line.makefile("rb")
+        with theirs:
+            self._process = _start(theirs)
+        try:
+            self._call(*arguments)
+        except BaseException:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         return self._count
@@ -83,83 +80,68 @@ class VectorEnvProcess:
         return fresh
 
     def close(self) -> None:
-        """Ends the process. A second time it does nothing."""
-        self._process.kill()
-        self._process.communicate()
+        """Has the environments close, and ends their process and what they started. A second time it does nothing."""
+        with suppress(OSError):  # closed already, on either side
+            self._line.shutdown(socket.SHUT_RDWR)
+        self._end(worker.PATIENCE)
+        self._answers.close()
+        self._line.close()
 
-    def _call(self, method: str, *arguments: Any) -> Any:
-        self._send((method, *arguments))
+    def _call(self, *message: Any) -> Any:
+        self._send(message)
         return self._receive()
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: tuple) -> None:
         try:
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
-        except BrokenPipeError:
+            self._line.sendall(pickle.dumps(message))
+        except OSError:
             raise self._gone() from None
 
     def _receive(self) -> tuple[Any, dict[str, np.ndarray]]:
         """Returns what the method returned there, and those observations of `obs` that the result does not hold."""
         try:
-            result, obs, error = pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError):  # before an answer, or in the middle of one
+            result, obs, error = pickle.load(self._answers)
+        except (EOFError, OSError, pickle.UnpicklingError):  # before an answer, or in the middle of one
             raise self._gone() from None
         if error is not None:
             raise error
         return result, obs
 
     def _gone(self) -> EnvError:
-        status = self._process.wait()
+        status = self._end(1.0)
         how = f"signal {-status}, {signal.strsignal(-status)}" if status < 0 else f"status {status}"
         return EnvError(f"the process that the environments step in ended ({how})", status=1)
 
-
-def serve() -> None:
-    """Builds environments from the first message, and answers the calls of VectorEnvProcess: the other process."""
-    # Ctrl-C and a supervisor's SIGTERM are for the process that trains: it asks for one more step, and saves.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere it ends with the pipe, unless an environment hangs
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    messages, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what an environment prints must not get into the answers
-    envs: VectorEnv | None = None
-    while True:
-        try:
-            message = pickle.load(messages)
-        except EOFError:
-            return
-        result, obs, error = None, {}, None
-        try:
-            if envs is None:
-                envs = make_vector(*message)
+    def _end(self, patience: float) -> int:
+        """Waits so many seconds for the process to end, ends what is left of its group, and returns its status."""
+        if self._process.returncode is None:  # later the group's number may be somebody else's
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+            if hasattr(os, "killpg"):
+                with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, of a process that ended
+                    os.killpg(self._process.pid, signal.SIGKILL)
             else:
-                method, *arguments = message
-                result = getattr(envs, method)(*arguments)
-                obs = _not_in(result, envs.obs)
-        except Exception as raised:  # other people's code fails in its own ways; it is raised where it was called from
-            error = _picklable(raised)
-        try:
-            pickle.dump((result, obs, error), answers)
-            answers.flush()
-        except BrokenPipeError:
-            return
+                self._process.kill()
+        return self._process.wait()
 
 
-def _not_in(result: Any, obs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns what of `obs` {key: (N, …)} must be sent beside a method's result: every observation crosses once."""
-    if isinstance(result, VectorStep):
-        return {key: value[result.begun] for key, value in obs.items()}
-    return {} if isinstance(result, dict) else obs  # a state_dict changes none
+def _start(theirs: socket.socket) -> subprocess.Popen:
+    """Starts env/worker.py with the other end of the line, in a session of its own that no terminal ends.
 
-
-def _picklable(error: Exception) -> Exception:
-    if isinstance(error, UserError):  # a sentence for the user, who needs no traceback
-        return error
-    error.add_note("In the environments' process:\n" + "".join(traceback.format_exception(error)))
+    It imports from where this process does. The empty entry of sys.path, the working directory, is left out: a file
+    there must not take the place of one of the project's or of Python's.
+    """
+    root = str(Path(__file__).parents[1])
+    path = [entry for entry in map(os.fspath, sys.path) if entry]
+    path = path if root in path else [root, *path]
+    command = [sys.executable, "-P", worker.__file__, json.dumps(path)]
+    if sys.platform == "win32":
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        with process.stdin as stdin:
+            stdin.write(theirs.share(process.pid))
+        return process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     try:
-        pickle.loads(pickle.dumps(error))
-    # An exception of somebody's own class can fail in any way on its way through pickle, and must not end the answers.
-    except Exception:
-        return EnvError(f"an environment failed: {type(error).__name__}: {error}", status=1)
-    return error
+        return subprocess.Popen(command, stdin=theirs, start_new_session=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

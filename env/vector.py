@@ -1,11 +1,15 @@
 """Steps N environments side by side, in turn, each starting a new episode when one ends."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, info_arrays
+
+DIVERGED_IN_A_ROW = 10
+"""Episodes of one environment that may be dropped one after another. So many are no accident."""
 
 
 class VectorStep(NamedTuple):
@@ -36,6 +40,7 @@ class VectorEnv:
     """Steps `envs` in turn. `obs` is always what to act on next.
 
     An environment whose simulation diverges is marked in `diverged` and reset. Its transition is no transition.
+    Raises EnvError for DIVERGED_IN_A_ROW such episodes, in reset, step and load_state_dict.
     """
 
     def __init__(self, envs: list[GoalEnv], spec: EnvSpec):
@@ -43,13 +48,14 @@ class VectorEnv:
         self.spec = spec
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)
         self.obs = {key: np.zeros((len(envs), size), np.float32) for key, size in sizes}
+        self._diverged_in_a_row = np.zeros(len(envs), np.int64)
 
     def __len__(self) -> int:
         return len(self.envs)
 
     def reset(self, seeds: list[int]) -> None:
         for i, seed in enumerate(seeds):
-            _put(self.obs, i, self.envs[i].reset(seed=seed)[0])
+            self._start(i, seed)
 
     def begin(self, actions: np.ndarray) -> None:
         """Says what the next step is, which `finish` takes. (VectorEnvProcess steps in between.)"""
@@ -59,7 +65,8 @@ class VectorEnv:
         return self.step(self._actions)
 
     def close(self) -> None:
-        """Does nothing: nothing here outlives the object."""
+        """Closes the environments."""
+        close_envs(self.envs)
 
     def step(self, actions: np.ndarray) -> VectorStep:
         """Steps every environment with its row of actions (N, A). Afterwards `obs` belongs to the next step.
@@ -78,9 +85,10 @@ class VectorEnv:
             try:
                 # A copy: some environments scale the action they are given in place.
                 obs, reward[i], terminated[i], truncated[i], step_info = env.step(actions[i].copy())
-            except SimulationDiverged:
+            except SimulationDiverged as error:
                 diverged[i] = True
-                _put(self.obs, i, env.reset()[0])
+                self._count_diverged(i, error)
+                self._start(i)
                 continue
             _put(next_obs, i, obs)
             success[i] = step_info["is_success"]
@@ -95,26 +103,50 @@ class VectorEnv:
                 metrics.setdefault(key, np.full(n, np.nan))[i] = value
             for key, value in step_info.get("stages", {}).items():
                 stages.setdefault(key, np.zeros(n, bool))[i] = value
-            _put(self.obs, i, env.reset()[0] if terminated[i] or truncated[i] else obs)
+            _put(self.obs, i, obs)
+            if terminated[i] or truncated[i]:
+                self._diverged_in_a_row[i] = 0
+                self._start(i)
         for name, array in {**next_obs, "reward": reward, **info}.items():
             if not np.isfinite(array).all():
                 raise EnvError(f"{name} of an environment's step is not finite; nothing of this step was stored")
         return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics, stages)
 
+    def _start(self, i: int, seed: int | None = None) -> None:
+        """Has environment `i` start an episode. Where its first observation is worthless, the next one is tried."""
+        while True:
+            try:
+                obs, _ = self.envs[i].reset(seed=seed)
+            except SimulationDiverged as error:
+                self._count_diverged(i, error)
+                seed = None
+            else:
+                return _put(self.obs, i, obs)
+
+    def _count_diverged(self, i: int, error: SimulationDiverged) -> None:
+        self._diverged_in_a_row[i] += 1
+        if self._diverged_in_a_row[i] >= DIVERGED_IN_A_ROW:
+            raise EnvError(
+                f"environment {i}: {DIVERGED_IN_A_ROW} episodes in a row were dropped, none ended; the last: {error}"
+            ) from error
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the observations, and the state of every environment that can tell it."""
         states = {str(i): env.state_dict() for i, env in enumerate(self.envs) if hasattr(env, "state_dict")}
-        return {"obs": self.obs, "envs": states}
+        return {"obs": self.obs, "envs": states, "diverged_in_a_row": self._diverged_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
         """Restores the environments. Returns the indices of those that cannot be, which start a fresh episode."""
         self.obs = {key: value.copy() for key, value in state["obs"].items()}
+        self._diverged_in_a_row = np.array(
+            state.get("diverged_in_a_row", self._diverged_in_a_row)
+        )  # older runs lack it
         fresh = []
         for i, env in enumerate(self.envs):
             if str(i) in state["envs"] and hasattr(env, "load_state_dict"):
                 env.load_state_dict(state["envs"][str(i)])
             else:
-                _put(self.obs, i, env.reset(seed=fresh_seeds[i])[0])
+                self._start(i, fresh_seeds[i])
                 fresh.append(i)
         return fresh
 
@@ -122,3 +154,13 @@ class VectorEnv:
 def _put(into: dict[str, np.ndarray], i: int, obs: Mapping[str, np.ndarray]) -> None:
     for key in GOAL_KEYS:
         into[key][i] = obs[key]
+
+
+def close_envs(envs: Iterable[GoalEnv]) -> None:
+    """Closes the environments that have a close(). What fails there is told on stderr, and changes nothing else."""
+    for env in envs:
+        try:
+            if hasattr(env, "close"):
+                env.close()
+        except Exception as error:  # other people's code fails in its own ways, and the run's end must not depend on it
+            print(f"close() of an environment failed: {type(error).__name__}: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """An environment of somebody else's is taken as it is, or refused with a sentence that says what is wrong with it."""
 
 import copy
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from env import TASKS, EnvError, SimulationDiverged, TaskConfig, is_custom, make_envs, probe
 from env.foreign import Guarded, load_factory, return_range
+from env.video import check_frame
 from training.evaluation.rollout import record_episodes, run_episodes
 
 STILL = np.zeros(2, np.float32)
@@ -100,23 +102,48 @@ def test_all_else_is_the_environments(odd):
         (
             "reset",
             lambda r: (r[0] | {"desired_goal": np.zeros((1, 2))}, {}),
-            r"reset gave desired_goal of shape \(1, 2\); it must be \(2,\)",
+            r"reset gave desired_goal of shape \(1, 2\); it must be numbers of shape \(2,\)",
         ),
         (
             "reset",
             lambda r: (r[0] | {"achieved_goal": NAN}, {}),
-            "reset gave array.*nan.* for achieved_goal; it must be",
+            "trying it failed: SimulationDiverged: reset gave array.*nan.* for achieved_goal; it must be finite",
         ),
         ("step", lambda r: (*r[:4], {}), 'step must give an info with "is_success"'),
         ("step", lambda r: (r[0], -0.5, *r[2:]), "compute_reward gives -1 for a step that was rewarded -0.5"),
         ("step", lambda r: (*r[:4], r[4] | {"a|b": np.zeros(1)}), r"info's 'a\|b': names are strings without \|"),
         ("step", lambda r: (*r[:4], r[4] | {"metrics": {"a|b": 1.0}}), r"info's 'a\|b': names are"),
         ("step", lambda r: (*r[:4], r[4] | {"stages": {3: True}}), "info's 3: names are strings"),
-        ("step", lambda r: (*r[:4], r[4] | {"a": np.array(["x"])}), "info's array 'a' must hold numbers"),
+        (
+            "step",
+            lambda r: (*r[:4], r[4] | {"a": np.array(["x"])}),
+            r"step gave array.* for info's array a; it must be numbers of",
+        ),
+        (
+            "step",
+            lambda r: (*r[:4], r[4] | {"metrics": {"phase": "reach"}}),
+            "step gave 'reach' for metric phase; it must be",
+        ),
+        (
+            "step",
+            lambda r: (*r[:4], r[4] | {"metrics": {"force": np.zeros(3)}}),
+            r"step gave metric force of shape \(3,\); it must be one",
+        ),
+        (
+            "step",
+            lambda r: (*r[:4], r[4] | {"metrics": 0.5}),
+            r"info\['metrics'\] must be a dict of numbers, and is 0.5",
+        ),
+        ("step", lambda r: (*r[:4], r[4] | {"stages": ["lifted"]}), r"info\['stages'\] must be a dict of numbers"),
+        (
+            "step",
+            lambda r: (*r[:4], r[4] | {"stages": {"lifted": "no"}}),
+            "step gave 'no' for stage lifted; it must be",
+        ),
     ],
 )
 def test_a_wrong_answer_is_named(changing, method, change, sentence):
-    with pytest.raises(EnvError, match=rf"^--env point: {sentence}.*\(README, 'Your own environment'\)$") as caught:
+    with pytest.raises(EnvError, match=f"^--env point: {sentence}") as caught:
         probe(changing(method, change), "point")
     assert caught.value.status == 2
 
@@ -192,26 +219,67 @@ def changed(result, place, value):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda r: changed(r, 0, r[0] | {"observation": NAN}), "gave array.* for observation; it must be finite"),
-        (lambda r: changed(r, 0, r[0] | {"observation": [1e60, 0]}), r"gave \[1e\+60, 0\] for observation; it must be"),
-        (lambda r: changed(r, 0, r[0] | {"observation": [None, 0]}), r"gave \[None, 0\] for obs.*; it must be finite"),
         (lambda r: changed(r, 0, r[0] | {"achieved_goal": NAN[:1]}), r"gave achieved_goal of shape \(1,\); it must be"),
+        (lambda r: changed(r, 0, r[0] | {"observation": "here"}), "gave 'here' for observation; it must be numbers of"),
         (lambda r: changed(r, 0, without(r[0], "desired_goal")), "must give an observation with .*desired_goal"),
         (lambda r: changed(r, 0, None), "must give an observation with"),
-        (lambda r: changed(r, 1, np.nan), "gave nan for reward"),
-        (lambda r: changed(r, 1, None), "gave None for reward"),
+        (lambda r: changed(r, 1, 10**400), "gave 1000.* for reward; it must be one number"),
         (lambda r: changed(r, 1, STILL), r"gave reward of shape \(2,\)"),
         (lambda r: changed(r, 4, {}), "must give an info with"),
         (lambda r: changed(r, 4, None), "must give an info with"),
-        (lambda r: changed(r, 4, r[4] | {"metrics": {"speed": np.inf}}), "gave inf for metric speed"),
+        (lambda r: changed(r, 4, r[4] | {"metrics": {"speed": "fast"}}), "gave 'fast' for metric speed"),
         (lambda r: r[:4], r"must return \(obs, reward, terminated, truncated, info\)"),
         (lambda r: changed(r, 3, False), "goes on after max_episode_steps"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow")
 def test_an_evaluation_that_runs_into_nonsense_is_none(changing, change, sentence):
     with pytest.raises(EnvError, match=f"^--env mine:Odd: step {sentence}"):
         evaluate(Guarded(changing("step", change, after=3), "mine:Odd"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: changed(r, 0, r[0] | {"observation": NAN}),
+        lambda r: changed(r, 0, r[0] | {"desired_goal": [1e60, 0]}),
+        lambda r: changed(r, 0, r[0] | {"achieved_goal": [None, 0]}),
+        lambda r: changed(r, 1, np.nan),
+        lambda r: changed(r, 1, None),
+        lambda r: changed(r, 4, r[4] | {"force": NAN}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_episode_that_runs_into_nan_has_failed_as_one_whose_simulation_diverged(changing, change):
+    env = Guarded(changing("step", change, after=3), "mine:Odd")
+    assert [(episode.length, episode.success) for episode in evaluate(env)] == [(3, False)] * 2
+
+
+def test_a_start_that_is_nan_is_no_start(changing):
+    env = Guarded(changing("reset", lambda r: (r[0] | {"observation": NAN}, {})), "mine:Odd")
+    with pytest.raises(SimulationDiverged, match=r"reset gave array.*nan.* for observation; it must be finite"):
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize("group", ["metrics", "stages"])
+def test_what_is_for_curves_comes_out_as_finite_numbers(changing, group):
+    given = {"a": np.float32(0.5), "b": np.nan, "c": None, "d": np.inf, "e": True, "f": np.array(2)}
+    env = Guarded(changing("step", lambda r: (*r[:4], r[4] | {group: given})), "mine:Odd")
+    env.reset(seed=0)
+    assert env.step(STILL)[-1][group] == {"a": 0.5, "e": 1.0, "f": 2.0}
+    assert len(evaluate(env)) == 2
+    none = Guarded(changing("step", lambda r: (*r[:4], r[4] | {group: None})), "mine:Odd")
+    assert probe(none, "mine:Odd").info_shapes == {}
+    assert [episode.length for episode in evaluate(none)] == [20, 20]
+
+
+def test_a_frame_of_lists_is_a_picture(odd):
+    frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    env = Guarded(odd(render=lambda self: frame.tolist()), "mine:Odd")
+    np.testing.assert_array_equal(check_frame(env.render()), frame)
+    with pytest.raises(
+        EnvError, match=r"^--env mine:Odd: render: making an array of what it returned failed: Overflow"
+    ):
+        Guarded(odd(render=lambda self: [[[256, 0, 0]]]), "mine:Odd").render()
 
 
 def test_every_episode_may_take_its_steps(odd):
@@ -223,6 +291,36 @@ def test_a_goal_function_answers_for_each_transition(odd, name):
     env = Guarded(odd(**{name: lambda self, achieved, desired, info: np.zeros(3)}), "mine:Odd")
     with pytest.raises(EnvError, match=rf"{name} of 5 transitions must return shape \(5,\), and returned \(3,\)"):
         getattr(env, name)(np.zeros((5, 2)), np.zeros((5, 2)), {})
+
+
+@pytest.mark.parametrize("name", ["compute_reward", "is_success"])
+def test_a_goal_function_answers_with_finite_numbers(odd, name):
+    env = Guarded(odd(**{name: lambda self, achieved, desired, info: achieved[:, 0] / 0}), "mine:Odd")
+    with pytest.raises(EnvError, match=f"{name} must return finite numbers"), np.errstate(all="ignore"):
+        getattr(env, name)(np.zeros((5, 2)), np.zeros((5, 2)), {})
+
+
+@pytest.mark.parametrize("method", ["reset", "step", "render", "compute_reward", "state_dict", "close"])
+@pytest.mark.parametrize("quits", [SystemExit, KeyboardInterrupt])
+def test_an_environment_that_quits_has_failed(odd, method, quits, monkeypatch):
+    def quit_(self, *args, **kwargs):
+        raise quits(0)
+
+    monkeypatch.setattr(signal, "getsignal", lambda number: lambda *_: None)  # somebody listens for Ctrl-C
+    env = Guarded(odd(**{method: quit_}), "mine:Odd")
+    arguments = {"step": [STILL], "compute_reward": [np.zeros((1, 2)), np.zeros((1, 2)), {}]}.get(method, [])
+    with pytest.raises(EnvError, match=f"^--env mine:Odd: {method} failed: {quits.__name__}: 0$") as caught:
+        getattr(env, method)(*arguments)
+    assert caught.value.status == 1
+
+
+def test_ctrl_c_in_an_environment_is_the_users_where_nobody_listens(odd):
+    def step(self, action):
+        signal.raise_signal(signal.SIGINT)
+
+    env = Guarded(odd(step=step), "mine:Odd")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(env)
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError, FileNotFoundError])
@@ -302,6 +400,25 @@ def test_an_error_inside_their_module_is_shown_as_it_is(write_module):
     write_module("their_env_raising", "raise RuntimeError('their own trouble')\n")
     with pytest.raises(RuntimeError, match="their own trouble"):
         load_factory("their_env_raising:make")
+
+
+def test_a_module_or_a_factory_that_quits_is_named(write_module):
+    write_module("their_env_script", "import sys\nsys.exit(0)\n")
+    write_module("their_env_quitting", "def make():\n    raise SystemExit\n")
+    for name, what in (
+        ("their_env_script:make", "importing their_env_script"),
+        ("their_env_quitting:make", "calling it"),
+    ):
+        with pytest.raises(EnvError, match=f"^--env {name}: {what} failed: SystemExit") as caught:
+            make_envs(name, 1, TaskConfig(), "sparse")
+        assert caught.value.status == 1
+
+
+def test_the_working_directory_is_searched_last(write_module, tmp_path):
+    write_module("random", "raise RuntimeError('not the standard library')\n")
+    with pytest.raises(EnvError, match=r"'Env' is no callable of .*random.py"):
+        load_factory("random:Env")
+    assert sys.path[-1] == str(tmp_path)
 
 
 def test_each_environment_of_a_custom_factory_is_its_own(write_module):

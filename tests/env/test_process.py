@@ -1,10 +1,13 @@
 """Environments in a process of their own: the bits of those in this one, its errors, and an end that leaves nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +16,8 @@ import pytest
 from env import EnvError, TaskConfig, VectorEnvProcess, make_envs, make_vector, probe
 
 ROOT = Path(__file__).parents[2]
-TROUBLE = """
-import numpy as np
-
-class Env:
-    obs_dim, goal_dim, action_dim, max_episode_steps = 2, 1, 1, 5
-
-    def _obs(self):
-        return {"observation": np.zeros(2, np.float32), "achieved_goal": np.zeros(1, np.float32),
-                "desired_goal": np.ones(1, np.float32)}
-
-    def reset(self, seed=None):
-        print("an environment that talks")
-        return self._obs(), {}
-
-    def step(self, action):
-        if action[0] > 0.9:
-            raise ZeroDivisionError("too far")
-        if action[0] < -0.9:
-            class Odd(Exception):
-                pass
-            raise Odd("nobody else knows this class")
-        if action[0] == 0.5:
-            raise OSError("unplugged")
-        reward = 0.0 * float(action[0])
-        return self._obs(), reward, False, False, {"is_success": False}
-
-    def compute_reward(self, achieved_goal, desired_goal, info):
-        return np.zeros(len(achieved_goal))
-"""
+CASES = Path(__file__).parent / "cases"
+ON_LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at /proc")
 
 
 def arguments(name="pick-place", count=3, **task):
@@ -64,14 +40,24 @@ def start():
 
 
 @pytest.fixture
-def trouble(tmp_path, monkeypatch, start):
-    (tmp_path / "trouble.py").write_text(TROUBLE)
+def troubled(monkeypatch, tmp_path, start):
+    """troubled(name, reset=True): two environments of tests/env/cases/troubled.py in a process of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "trouble", raising=False)
-    envs = start(*arguments("trouble:Env", count=2))
-    envs.reset([0, 1])
-    return envs
+    for place in (CASES, CASES.parents[1]):
+        monkeypatch.syspath_prepend(str(place))
+    spec = probe(make_envs("troubled:PointEnv", 1, TaskConfig(), None)[0], "troubled:PointEnv")
+
+    def make(name, reset=True):
+        envs = start(f"troubled:{name}", 2, TaskConfig(), None, spec)
+        if reset:
+            envs.reset([0, 1])
+        return envs
+
+    return make
+
+
+def point_actions(value=0.0):
+    return np.full((2, 2), value, np.float32)
 
 
 def actions(steps, count=3, seed=0):
@@ -138,23 +124,32 @@ def test_what_cannot_be_built_is_refused_as_it_is_here(start):
         start(name, count, TaskConfig(scripted_starts=0.5), reward, spec)
 
 
-def test_an_error_of_an_environment_is_raised_here_with_its_own_traceback(trouble):
+def test_an_error_of_an_environment_is_raised_here_with_its_own_traceback(troubled):
+    envs = troubled("Raises")
     with pytest.raises(ZeroDivisionError, match="too far") as caught:
-        trouble.step(np.ones((2, 1), np.float32))
+        envs.step(point_actions(1.0))
     assert "in step" in caught.value.__notes__[0]
-    assert trouble.step(np.zeros((2, 1), np.float32)).reward.tolist() == [0, 0]  # and it still answers
+    assert envs.step(point_actions()).reward.tolist() == [-1, -1]  # and it still answers
 
 
-def test_an_error_that_cannot_be_sent_is_told_in_a_sentence(trouble):
+def test_an_error_that_cannot_be_sent_is_told_in_a_sentence(troubled):
     with pytest.raises(EnvError, match=r"^an environment failed: Odd: nobody else knows this class$") as caught:
-        trouble.step(-np.ones((2, 1), np.float32))
+        troubled("Raises").step(point_actions(-1.0))
     assert caught.value.status == 1
 
 
-@pytest.mark.parametrize(("action", "status"), [(0.5, 1), (np.nan, 2)])
-def test_a_sentence_for_the_user_keeps_its_status_on_its_way(trouble, action, status):
-    with pytest.raises(EnvError, match=r"^--env trouble:Env: step ") as caught:
-        trouble.step(np.full((2, 1), action, np.float32))
+@pytest.mark.parametrize(
+    ("action", "sentence", "status"),
+    [
+        ([0.5, 0], "step failed: OSError: unplugged", 1),
+        ([0.25, 0], "step failed: SystemExit: 0", 1),
+        ([0.125, 0], "step failed: KeyboardInterrupt: ", 1),
+        ([0, 0.5], "step gave 'none' for reward", 2),
+    ],
+)
+def test_a_sentence_for_the_user_keeps_its_status_on_its_way(troubled, action, sentence, status):
+    with pytest.raises(EnvError, match=f"^--env troubled:Raises: {sentence}") as caught:
+        troubled("Raises").step(np.array([action, action], np.float32))
     assert caught.value.status == status
     assert not hasattr(caught.value, "__notes__")
 
@@ -168,59 +163,170 @@ def test_a_state_that_does_not_fit_is_a_value_error_as_it_is_here(start):
         envs.load_state_dict(state, [0, 0, 0])
 
 
-def test_a_process_that_died_is_told_in_a_sentence(start):
-    envs = start(*arguments("reach"))
-    envs.reset([1, 2, 3])
-    envs._process.kill()
-    envs._process.wait()
-    with pytest.raises(EnvError, match=r"^the process that the environments step in ended \(signal 9") as caught:
-        envs.step(np.zeros((3, 6), np.float32))
-    assert caught.value.status == 1
+# Its end
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def processes() -> dict[int, tuple[int, int]]:
+    """{process: (its parent, its group)} of those that have not ended."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, parent, group = path.read_text().rpartition(")")[2].split()[:3]
+            if state not in "ZX":
+                found[int(path.parent.name)] = int(parent), int(group)
+    return found
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at /proc")
-@pytest.mark.parametrize("end", ["close", "exit", "SIGKILL"])
-def test_it_ends_with_the_process_that_trains(end, tmp_path):
-    how = {
-        "close": "envs.close(); print(flush=True); time.sleep(60)",
-        "exit": "sys.exit()",
-        "SIGKILL": "time.sleep(60)",
-    }
-    code = (
-        "import sys, time; from tests_env import arguments; from env import VectorEnvProcess\n"
-        "envs = VectorEnvProcess(*arguments('reach')); envs.reset([1, 2, 3])\n"
-        f"print(envs._process.pid, flush=True); {how[end]}\n"
-    )
-    (tmp_path / "tests_env.py").write_text(Path(__file__).read_text())
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-    pid = int(parent.stdout.readline())
-    if end == "SIGKILL":
-        assert alive(pid)
-        parent.kill()
-        parent.wait()
-    elif end == "close":
-        parent.stdout.readline()
-    else:
-        parent.wait()
-    until = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < until:
+def members(group: int) -> list[int]:
+    return [process for process, (_, its) in processes().items() if its == group]
+
+
+def assert_ends(group: int, within: float = 5.0) -> None:
+    until = time.monotonic() + within
+    while members(group) and time.monotonic() < until:
         time.sleep(0.02)
-    assert not alive(pid)
-    parent.kill()
-    parent.communicate()
+    assert members(group) == []
 
 
-def test_ctrl_c_and_sigterm_are_left_to_the_process_that_trains(start):
-    envs = start(*arguments("reach"))
-    envs.reset([1, 2, 3])
-    for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(envs._process.pid, number)
-        envs.step(np.zeros((3, 6), np.float32))
+@ON_LINUX
+@pytest.mark.parametrize("name", ["PointEnv", "Forks"])
+def test_a_process_that_died_is_told_in_a_sentence(troubled, name):
+    envs = troubled(name)
+    os.kill(envs._process.pid, signal.SIGKILL)
+    with pytest.raises(EnvError, match=r"^the process that the environments step in ended \(signal 9") as caught:
+        envs.step(point_actions())
+    assert caught.value.status == 1
+    assert_ends(envs._process.pid)
+
+
+def test_an_environment_that_ends_its_process_is_told_from_one_that_was_killed(troubled):
+    with pytest.raises(EnvError, match=r"ended \(status 0\)$"):
+        troubled("Raises").step(point_actions(0.75))
+
+
+def test_a_process_that_dies_while_a_state_is_on_its_way_is_no_reason_to_wait(troubled):
+    envs = troubled("Saves")
+    state = envs.state_dict()
+    with pytest.raises(EnvError, match=r"ended \(signal 9"):
+        envs.load_state_dict(state, [0, 0])
+
+
+@pytest.fixture
+def run_trainer(tmp_path):
+    """run_trainer(name, steps=-1): cases/trainer.py in a session of its own, and the process of its environments."""
+    started = []
+
+    def run(name, steps=-1):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, CASES, CASES.parents[1])))}
+        command = [sys.executable, CASES / "trainer.py", f"troubled:{name}", str(steps)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        trainer = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True, **pipes)
+        started.append(trainer)
+        return trainer, int(trainer.stdout.readline())
+
+    yield run
+    for trainer in started:
+        with suppress(ProcessLookupError):  # environments that were tried in it have helpers, too
+            os.killpg(trainer.pid, signal.SIGKILL)
+        trainer.communicate()
+
+
+@ON_LINUX
+@pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("name", ["PointEnv", "Forks"])
+def test_nothing_is_left_of_a_run_that_ends_and_signals_are_for_the_trainer(run_trainer, name, number):
+    trainer, worker = run_trainer(name, steps=-1 if number else 10)
+    assert worker in members(worker)
+    if number:
+        os.kill(worker, number)
+        time.sleep(0.1)
+        os.killpg(trainer.pid, number)
+    assert trainer.stdout.readline() == "saved\n"
+    assert trainer.wait(5) == (128 + number if number else 0)
+    assert_ends(worker)
+
+
+@ON_LINUX
+@pytest.mark.parametrize("name", ["PointEnv", "Forks", "Hangs"])
+def test_nothing_is_left_when_the_trainer_is_killed(run_trainer, name):
+    trainer, worker = run_trainer(name)
+    time.sleep(0.5)
+    assert worker in members(worker)
+    trainer.kill()
+    assert_ends(worker)
+
+
+@ON_LINUX
+@pytest.mark.parametrize("name", ["PointEnv", "Forks"])
+def test_a_run_ends_with_status_1_when_its_environments_are_killed(run_trainer, name):
+    trainer, worker = run_trainer(name)
+    os.kill(worker, signal.SIGKILL)
+    assert trainer.wait(5) == 1
+    assert "the process that the environments step in ended (signal 9" in trainer.stderr.readline()
+    assert_ends(worker)
+
+
+@ON_LINUX
+def test_a_signal_in_its_first_moment_is_left_to_the_trainer(troubled):
+    ready, sent, before = threading.Event(), [], set(processes())
+
+    def bombard():
+        while not ready.is_set():
+            for process, (parent, _) in processes().items():
+                if parent == os.getpid() and process not in before:
+                    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                        with suppress(ProcessLookupError):
+                            os.kill(process, number)
+                            sent.append(number)
+
+    thread = threading.Thread(target=bombard)
+    thread.start()
+    try:
+        envs = troubled("PointEnv")
+    finally:
+        ready.set()
+        thread.join()
+    assert len(sent) > 3
+    envs.step(point_actions())
+
+
+@pytest.mark.parametrize("hang", [False, True])
+def test_environments_are_closed_and_have_three_seconds_for_it(troubled, tmp_path, hang):
+    envs = troubled("Closes")
+    if hang:
+        (tmp_path / "HANG").touch()
+    began = time.monotonic()
+    envs.close()
+    envs.close()
+    assert time.monotonic() - began < 4
+    assert len(list(tmp_path.glob("closed-*"))) == (1 if hang else 2)
+
+
+def test_an_environment_ends_its_own_programs_by_sigterm(troubled):
+    troubled("Restarts").step(point_actions())
+
+
+# What it begins with
+
+
+def test_standard_input_is_empty(troubled):
+    troubled("Reads").step(point_actions())
+    with pytest.raises(EOFError):
+        troubled("Asks").step(point_actions())
+
+
+def test_the_projects_files_come_first_and_the_working_directory_last(tmp_path):
+    root, work = tmp_path / "a:b", tmp_path / "work"
+    work.mkdir()
+    for name in ("env", "training"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (ROOT / "errors.py", CASES / "trainer.py"):
+        shutil.copy(path, root)
+    for name in ("env", "random", "json", "errors"):
+        (work / f"{name}.py").write_text("raise RuntimeError('a file of somebody else')\n")
+    shutil.copy(CASES.parents[1] / "point_env.py", work / "mine.py")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, root / "trainer.py", "mine:PointEnv", "3"]
+    done = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True)
+    assert done.stdout.endswith("saved\n"), done.stderr
+    assert done.returncode == 0

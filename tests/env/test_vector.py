@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from env import EnvError, VectorEnv, probe
+from env import EnvError, EnvSpec, VectorEnv, probe
+from env.foreign import Guarded
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
 
@@ -156,6 +157,98 @@ def test_a_number_that_is_not_finite_is_named_before_anybody_stores_it(point_env
         vector.step(np.zeros((2, 2)))
     with pytest.raises(EnvError, match=f"^{name} of an environment's step is not finite; nothing of"):
         vector.step(np.zeros((2, 2)))
+
+
+@pytest.fixture
+def poisoned(point_env):
+    """poisoned(*steps, reset=()): an environment whose observations at these steps, and at these resets, of all that
+    it takes, are NaN."""
+
+    class Poisoned(point_env.SavablePointEnv):
+        def __init__(self, *steps, resets=()):
+            super().__init__()
+            self.at = {"step": steps, "reset": resets}
+            self.taken = {"step": 0, "reset": 0}
+
+        def count(self, what, answer):
+            self.taken[what] += 1
+            obs = answer[0] | ({"observation": np.full(2, np.nan)} if self.taken[what] in self.at[what] else {})
+            return obs, *answer[1:]
+
+        def reset(self, seed=None):
+            return self.count("reset", super().reset(seed))
+
+        def step(self, action):
+            return self.count("step", super().step(action))
+
+        def state_dict(self):
+            return super().state_dict() | {"taken": dict(self.taken)}
+
+        def load_state_dict(self, state):
+            super().load_state_dict(state)
+            self.taken = dict(state["taken"])
+
+    return lambda *steps, resets=(): Guarded(Poisoned(*steps, resets=resets), "mine:Poisoned")
+
+
+def guarded_vector(*envs):
+    spec = EnvSpec(2, 2, 2, 20, {}, 1.0, None)
+    vector = VectorEnv(list(envs), spec)
+    vector.reset(list(range(len(envs))))
+    return vector
+
+
+def test_an_episode_that_runs_into_nan_is_dropped_and_the_run_goes_on_also_after_a_resume(poisoned):
+    vector, resumed = (guarded_vector(poisoned(7), poisoned()) for _ in range(2))
+    still = np.zeros((2, 2), np.float32)
+    for _ in range(5):
+        vector.step(still)
+    resumed.load_state_dict(vector.state_dict(), [0, 0])
+    for envs in (vector, resumed):
+        diverged = [envs.step(still).diverged.tolist() for _ in range(30)]
+        assert diverged == [[i == 1, False] for i in range(30)]
+        assert all(np.isfinite(value).all() for value in envs.obs.values())
+
+
+def test_only_a_run_of_episodes_that_diverge_ends_the_run_and_a_resume_goes_on_counting(poisoned):
+    steps = [1, *range(22, 40)]  # step 21 ends the one good episode
+    vector = guarded_vector(poisoned(), poisoned(*steps))
+    still = np.zeros((2, 2), np.float32)
+    for _ in range(28):
+        vector.step(still)
+    resumed = guarded_vector(poisoned(), poisoned(*steps))
+    resumed.load_state_dict(vector.state_dict(), [0, 0])
+    for _ in range(2):
+        assert resumed.step(still).diverged.tolist() == [False, True]
+    with pytest.raises(
+        EnvError, match=r"^environment 1: 10 episodes in a row were dropped.*step gave array.*nan"
+    ) as caught:
+        resumed.step(still)
+    assert caught.value.status == 2
+
+
+def test_a_start_that_is_nan_is_followed_by_another(poisoned):
+    vector = guarded_vector(poisoned(3, resets=(1, 3, 4)))
+    assert np.isfinite(vector.obs["observation"]).all()
+    diverged = [vector.step(np.zeros((1, 2))).diverged[0] for _ in range(4)]
+    assert diverged == [False, False, True, False]
+    assert np.isfinite(vector.obs["observation"]).all()
+    with pytest.raises(EnvError, match=r"environment 0: 10 episodes in a row were dropped.*reset gave"):
+        guarded_vector(poisoned(resets=range(1, 20)))
+
+
+def test_closing_asks_each_environment_and_survives_what_fails(point_env, capsys):
+    closed = []
+
+    class Closing(point_env.PointEnv):
+        def close(self):
+            closed.append(self)
+            raise RuntimeError("it will not")
+
+    envs = [Closing(), point_env.PointEnv(), Closing()]
+    point_vector(*envs).close()
+    assert closed == [envs[0], envs[2]]
+    assert capsys.readouterr().err.count("close() of an environment failed: RuntimeError: it will not\n") == 2
 
 
 @pytest.mark.parametrize("arrays", [{}, {"cost": np.zeros(2)}, {"other": np.zeros(1)}])

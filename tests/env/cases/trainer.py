@@ -1,0 +1,29 @@
+"""Steps environments apart until a signal asks it to stop: python trainer.py MODULE:CALLABLE [steps]."""
+
+import sys
+from contextlib import closing
+
+import numpy as np
+
+from env import TaskConfig, VectorEnvProcess, make_envs, probe
+from errors import reporting
+from training.stopping import StopRequest
+
+
+def main():
+    name, steps = sys.argv[1], int(sys.argv[2])
+    spec = probe(make_envs(name, 1, TaskConfig(), None)[0], name)
+    with StopRequest() as stop:
+        with closing(VectorEnvProcess(name, 2, TaskConfig(), None, spec)) as envs:
+            envs.reset([0, 1])
+            print(envs._process.pid, flush=True)
+            while stop.signal is None and steps:
+                envs.step(np.zeros((2, spec.action_dim), np.float32))
+                steps -= 1
+            envs.step(np.zeros((2, spec.action_dim), np.float32))
+            print("saved", flush=True)
+        sys.exit(128 + stop.signal if stop.signal else 0)
+
+
+with reporting("trainer.py"):
+    main()
