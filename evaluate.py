@@ -20,15 +20,12 @@ from env.video import check_frame, check_video_path, write_video
 from errors import UserError, check_writable, reporting, write_json
 from sac import SAC, DeviceName, choose_products, describe_device, select_device
 from training.config import out_of_bounds
+from training.evaluation.evaluator import ENVS
 from training.evaluation.rollout import Policy, record_episodes, run_episodes, summarise
 from training.evaluation.viewer import watch
 from training.ignored_options import has_effect
 from training.recipes import newer_options, whole_numbers
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
-
-ENVS = 20
-"""Episodes that share a forward pass of the policy."""
-VIDEO_EPISODES = 5
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def evaluate(config: EvaluateConfig) -> None:
         content = {"env": training.env, "goal": goal, "env_steps": manifest.step, **summary}
         write_json("--json", config.json, content)
     if config.video is not None:
-        count = min(config.episodes, VIDEO_EPISODES)
+        count = min(config.episodes, 5)
         write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))
         print(f"video of the first {count} episodes: {config.video}")
 

@@ -1,4 +1,4 @@
-"""Pick-place with each ingredient of docs/recipe.md left out alone: which matters how much.
+"""Trains pick-place with each ingredient of docs/recipe.md left out alone, to tell which matters how much.
 
 python benchmarks/ablation.py --seeds 0 1 --jobs 2 --reduced-precision    runs/ablation/…; typed again, it goes on
 python benchmarks/ablation.py … --out ablation.png                        draws the curves as well (the extra "plots")
@@ -84,7 +84,7 @@ def program(run: Path, command: list[str]) -> int:
 
 
 def report(run: Path, goal: str) -> Path:
-    """Where a run's evaluation is kept."""
+    """Returns the file that keeps a run's evaluation."""
     return Path(f"{run}-{goal}.json")
 
 
@@ -96,7 +96,7 @@ def row(name: str, seed: int, run: Path) -> tuple[str, ...]:
 
 
 def draw(runs: dict[tuple[str, int], Path], path: Path) -> None:
-    """A panel for each ingredient: success of the runs without it, over those that leave out nothing in grey."""
+    """Draws a panel for each ingredient: success of the runs without it, over those that leave out nothing in grey."""
     from matplotlib.figure import Figure
 
     names = [name for name in dict.fromkeys(name for name, _ in runs) if name != "nothing"]

@@ -1,4 +1,4 @@
-"""From where in a scripted grasp can a policy go on, and does its critic know?
+"""Tells from where in a scripted grasp a policy can go on, and whether its critic knows.
 
 The script plays the first n of its steps, the policy the rest of an episode: once deterministically, once with its
 noise, as in training. Where it fails is where it has still to learn; where Q is far above the return that its noisy
@@ -28,15 +28,18 @@ SCRIPT_STEPS = (0, 8, 16, 20, 24, 28, 32, 36, 44, 52)
 
 
 def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, goal_scale: float, seed: int) -> tuple:
-    """Episodes (N,) whose first `played` steps are the script's: rewards (T, N), whether each held its goal at the end
-    (N,), and the policy's input (N, O + G) and action (N, A) at its first step."""
+    """Plays N episodes, whose first `played` steps are the script's.
+
+    Returns rewards (T, N), whether each held its goal at the end (N,), and the policy's input (N, O + G) and action
+    (N, A) at its first step.
+    """
     for i, env in enumerate(envs):
         env.reset(seed=seed + i)
         for _, change in plan(env, ik).rehearse(env.sim.servo_target)[:played]:
             env.step(env.action_for(change))
     obs, rewards, first = [env.observe() for env in envs], [], None
     for _ in range(envs[0].max_episode_steps - played):
-        stacked = {key: np.stack([one[key] for one in obs]) for key in obs[0]}
+        stacked = {key: np.stack([each[key] for each in obs]) for key in obs[0]}
         inputs = her.policy_input(**stacked, goal_scale=goal_scale)
         actions = policy(inputs)
         first = first or (inputs, actions)
@@ -46,7 +49,7 @@ def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, goal_s
 
 
 def discounted(rewards: np.ndarray, held: np.ndarray, gamma: float) -> np.ndarray:
-    """The return (N,) of rewards (T, N), if what is `held` (N,) at the end were held for ever, and nothing else.
+    """Returns the return (N,) of rewards (T, N), if what is `held` (N,) at the end is held for ever, and nothing else.
 
     What progress adds to the last reward does not go on: only the sparse reward does.
     """
@@ -55,7 +58,7 @@ def discounted(rewards: np.ndarray, held: np.ndarray, gamma: float) -> np.ndarra
 
 
 def restore_critic(agent: SAC, path: Path) -> None:
-    """Raises UserError where the checkpoint at `path` has none."""
+    """Puts the critic of the checkpoint at `path` into `agent`. Raises UserError where it has none."""
     state, _ = checkpoints.load(path, only=["agent"], expected={"agent": agent.state_dict()})
     if "critic" not in state["agent"]:
         raise UserError(f"{path} holds a policy alone: the critic is in a run's own checkpoints")

@@ -1,4 +1,4 @@
-"""What saving costs a pick-place run whose buffer is full: stalls, share of the time, bytes, time to load.
+"""Measures what saving costs a pick-place run whose buffer is full: stalls, share of the time, bytes, time to load.
 
 python benchmarks/checkpoint_cost.py                      the figures of docs/results.md
 python benchmarks/checkpoint_cost.py --memory             memory of a run of 1M steps, over time
@@ -122,13 +122,13 @@ def newest(run: RunDirectory) -> Path:
 
 
 def segments(checkpoint: Path) -> dict[str, int]:
-    """Sizes of the segments that a checkpoint names."""
+    """Returns the sizes of the segments that a checkpoint names."""
     logs = checkpoints.read_manifest(checkpoint).logs
     return {segment.name(name): segment.size for name, log in logs.items() for segment in log.segments}
 
 
 def memory(steps: int, capacity: int) -> None:
-    """Resident memory of a real run that updates seldom, each tenth of its steps."""
+    """Prints the resident memory of a real run that updates seldom, each tenth of its steps."""
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
         options = ["--env", "pick-place", "--steps", steps, "--her.capacity", capacity, "--updates-per-step", 0.01]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def count(text: str) -> int:
-    """How many. Raises argparse.ArgumentTypeError, as the others do."""
+    """Reads how many. Raises argparse.ArgumentTypeError, as the others do."""
     return _number(text, int, lambda value: value >= 1, "a whole number from 1 up")
 
 
@@ -22,11 +22,11 @@ def share(text: str) -> float:
     return _number(text, float, lambda value: 0 < value <= 1, "a share above 0, up to 1")
 
 
-def _number(text: str, kind: type, allowed: Callable[[float], bool], wanted: str) -> float:
+def _number(text: str, kind: type, allowed: Callable[[float], bool], expected: str) -> float:
     try:
         value = kind(text)
     except ValueError:
         value = None
     if value is None or not allowed(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
     return value

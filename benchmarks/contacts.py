@@ -1,4 +1,4 @@
-"""What do the contact settings cost, and what do they buy?  Prints the table of docs/physics.md.
+"""Measures what the contact settings cost and what they buy, and prints the table of docs/physics.md.
 
     python benchmarks/contacts.py              # the chosen scene and the variants it was chosen from
     python benchmarks/contacts.py --chosen     # the chosen scene alone
@@ -73,7 +73,7 @@ def load(variant: Variant) -> mujoco.MjModel:
 
 
 class Trial:
-    """One simulation that remembers the deepest overlap of arm and cube, and of anything with the floor (m)."""
+    """Runs one simulation, and remembers the deepest overlap of arm and cube, and of anything with the floor (m)."""
 
     def __init__(self, model: mujoco.MjModel, arm: np.ndarray, jaw: float):
         self.model, self.data = model, mujoco.MjData(model)
@@ -85,7 +85,7 @@ class Trial:
         mujoco.mj_kinematics(model, self.data)
 
     def place_cube(self, pos=None, upright=False):
-        """Put the cube at pos (else at the grasp point), its sides parallel to the pads (or upright, but turned so)."""
+        """Puts the cube at pos (else at the grasp point), its sides parallel to the pads (or upright, turned so)."""
         site = self.data.site("grasp_point")
         axes = site.xmat.reshape(3, 3)
         if upright:
@@ -97,7 +97,7 @@ class Trial:
         return self
 
     def run(self, seconds: float, arm, jaw: float = SHUT):
-        """Hold the arm's five targets (or a function of the control step that gives them) and the jaw's for so long."""
+        """Holds the arm at five targets (or a function of the control step that gives them) and the jaw so long."""
         for i in range(round(seconds / CONTROL_STEP)):
             self.data.ctrl[:] = [*(arm(i) if callable(arm) else arm), jaw]
             for _ in range(self.substeps):
@@ -114,7 +114,7 @@ class Trial:
         return gripper.xmat.reshape(3, 3).T @ (self.data.body("cube").xpos - gripper.xpos)
 
     def microseconds(self, steps: int = 400) -> float:
-        """Median time of one control step from here on."""
+        """Returns the median time of one control step from here on."""
         times = []
         for _ in range(steps):
             start = time.perf_counter()
@@ -124,7 +124,7 @@ class Trial:
 
 
 def towards(start: np.ndarray, end: np.ndarray, rate: float):
-    """Targets that walk from start to end, no joint faster than rate (rad) a control step."""
+    """Returns targets that walk from start to end, no joint faster than rate (rad) a control step."""
     steps = np.abs(end - start).max() / rate
     return lambda i: start + (end - start) * min((i + 1) / steps, 1.0)
 
@@ -134,14 +134,16 @@ def pinch(model: mujoco.MjModel, arm: np.ndarray) -> Trial:
 
 
 def on_floor(model: mujoco.MjModel, arm: np.ndarray, jaw: float) -> Trial:
-    """The cube on the floor below the grasp point of SLANTED_FLOOR, turned like the fingers."""
+    """Puts the cube on the floor below the grasp point of SLANTED_FLOOR, turned like the fingers."""
     trial = Trial(model, SLANTED_FLOOR, jaw).place_cube(SPAWN, upright=True)
     trial.data.qpos[:5] = arm
     return trial
 
 
 def grasp(model: mujoco.MjModel, offset: float, yaw: float) -> float | None:
-    """Shut the open gripper on a cube so far towards the jaw and so turned; lift, hold 2 s: its slip (m), None if lost.
+    """Shuts the open gripper on a cube so far towards the jaw and so turned, lifts it and holds it for 2 s.
+
+    Returns its slip (m), None if lost.
 
     The fingers often take a turned cube by its edges and keep it so: the arm has no joint left to turn with it.
     """
@@ -158,7 +160,7 @@ def grasp(model: mujoco.MjModel, offset: float, yaw: float) -> float | None:
 
 
 def measure(model: mujoco.MjModel) -> dict[str, str]:
-    """Every trial on one scene: a row of the table."""
+    """Returns every trial on one scene, a row of the table."""
     rest = Trial(model, HOME, PINCHED).run(0.5, HOME, PINCHED)
     start = rest.data.body("cube").xpos.copy()
     drift = np.linalg.norm(rest.run(3.0, HOME, PINCHED).data.body("cube").xpos - start)
@@ -220,7 +222,7 @@ def solimp(first: float, last: float) -> dict:
 
 
 def timestep(dt: float) -> Variant:
-    """Another timestep, with the stiffest contact that it can integrate."""
+    """Returns another timestep, with the stiffest contact that it can integrate."""
     return Variant(f"timestep {1e3 * dt:g} ms", option={"timestep": dt}, geom={"solref": [2 * dt, 1]})
 
 

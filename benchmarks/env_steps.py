@@ -1,4 +1,4 @@
-"""How many control steps a second one core takes, observations and rewards included, beside the bare physics.
+"""Measures how many control steps a second one core takes, observations and rewards included, beside bare physics.
 
     python benchmarks/env_steps.py [--seconds 3] [--repeats 5]
 
@@ -22,7 +22,7 @@ from training.recipes import RECIPES
 
 
 def run_task(env, seconds: float, seed: int) -> tuple[float, float]:
-    """Control steps a second of `env`, and of the bare physics over the same motion."""
+    """Returns the control steps a second of `env`, and of the bare physics over the same motion."""
     explorer = HeldRandomActions(1, env.action_dim, 5.0, np.random.default_rng(seed))
     model, data, substeps = env.sim.model.mj, env.sim.data, env.sim.substeps
     env.reset(seed=seed)

@@ -1,4 +1,4 @@
-"""Where and how a policy's episodes fail: by the goal's place, by the cube's start, and by how far they came.
+"""Tells where and how a policy's episodes fail: by the goal's place, by the cube's start, by how far they came.
 
 python benchmarks/failures.py runs/pick-place-sparse-reach-0 --goal air       the newest checkpoint of a run
 python benchmarks/failures.py pick-place                                      a policy that came with the code
@@ -27,7 +27,7 @@ from training.setup import evaluation_environments, evaluation_goal, make_agent,
 
 @dataclass
 class Rollout:
-    """bins: which bin of each table of success the episode is in; distance: from the goal at the end, m."""
+    """Holds an episode, which bin of each table of success it is in, and its distance from the goal at the end, m."""
 
     bins: dict[str, str]
     distance: float
@@ -35,7 +35,7 @@ class Rollout:
 
 
 def roll_out(tasks: list[ArmTask], policy: Policy, episodes: int, seed: int) -> list[Rollout]:
-    """The episodes that evaluate.py runs, as many at once as there are tasks."""
+    """Runs the episodes that evaluate.py runs, as many at once as there are tasks."""
     rollouts: list[Rollout] = []
     for first in range(seed, seed + episodes, len(tasks)):
         wave = tasks[: seed + episodes - first]
@@ -47,7 +47,7 @@ def roll_out(tasks: list[ArmTask], policy: Policy, episodes: int, seed: int) -> 
 
 
 def begin(task: ArmTask, seed: int) -> dict[str, str]:
-    """The bins of the episode that begins with this seed, by the headings of the tables."""
+    """Returns the bins of the episode that begins with this seed, by the headings of the tables."""
     task.reset(seed)
     bins = {"by the goal's distance from the pan axis": span(math.dist(task.goal[:2], PAN_AXIS), 0.03)}
     bins["by the goal's height"] = span(task.goal[2], 0.05)
@@ -57,34 +57,34 @@ def begin(task: ArmTask, seed: int) -> dict[str, str]:
 
 
 def span(value: float, width: float) -> str:
-    """The bin of `width` m that `value` m, from 0 up, is in."""
+    """Returns the bin of `width` m that `value` m, from 0 up, is in."""
     return f"{value // width * width:.2f} to {(value // width + 1) * width:.2f} m"
 
 
 def print_success(rollouts: list[Rollout], table: str) -> None:
     print(f"\n{table:<44}{'held':>12}{'rate':>10}   95 % interval")
-    for its in sorted({one.bins[table] for one in rollouts}):
-        print(f"  {its:<42}{rate([one for one in rollouts if one.bins[table] == its])}")
+    for its in sorted({rollout.bins[table] for rollout in rollouts}):
+        print(f"  {its:<42}{rate([rollout for rollout in rollouts if rollout.bins[table] == its])}")
 
 
 def rate(rollouts: list[Rollout]) -> str:
-    held, of = sum(one.episode.success for one in rollouts), len(rollouts)
+    held, of = sum(rollout.episode.success for rollout in rollouts), len(rollouts)
     low, high = wilson_interval(held, of)
     return f"{f'{held} of {of}':>12}{held / of:>10.1%}   {low:.1%} to {high:.1%}"
 
 
 def print_failures(rollouts: list[Rollout], stages: tuple[str, ...]) -> None:
-    """Those that failed, by the last of the task's `stages` that they went through."""
-    failed = [one for one in rollouts if not one.episode.success]
+    """Prints those that failed, by the last of the task's `stages` that they went through."""
+    failed = [rollout for rollout in rollouts if not rollout.episode.success]
     rows = {name: [] for name in (f"never {stages[0]}", *stages[:-1], "met the goal, not at the end")}
-    for one in failed:
-        last = max((i for i, stage in enumerate(stages, 1) if one.episode.stages.get(stage)), default=0)
-        list(rows.values())[last].append(one)
+    for rollout in failed:
+        last = max((i for i, stage in enumerate(stages, 1) if rollout.episode.stages.get(stage)), default=0)
+        list(rows.values())[last].append(rollout)
     if "lifted" in stages:
-        rows["all that lifted the cube"] = [one for one in failed if one.episode.stages.get("lifted")]
+        rows["all that lifted the cube"] = [rollout for rollout in failed if rollout.episode.stages.get("lifted")]
     print(f"\n{'how far those came that failed':<44}{'episodes':>12}   cm from the goal at the end, quartiles")
     for name, its in rows.items():
-        quartiles = np.percentile([one.distance for one in its], (25, 50, 75)) if its else ()
+        quartiles = np.percentile([rollout.distance for rollout in its], (25, 50, 75)) if its else ()
         print(f"  {name:<42}{len(its):>12}{''.join(f'{100 * distance:7.1f}' for distance in quartiles)}")
 
 

@@ -1,4 +1,4 @@
-"""How much noise on its actions a grasp survives: what the policy's entropy may be while it explores.
+"""Measures how much noise on its actions a grasp survives: what the policy's entropy may be while it explores.
 
     python benchmarks/grasp_noise.py [--episodes 100] [--goal fixed] [--slope 0.2]
 
@@ -23,15 +23,15 @@ NOISES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.1, 0.15, 0.25)
 
 
 def noisy_grasp(task: ArmTask, ik: InverseKinematics, noise: float, seed: int) -> tuple[bool, bool]:
-    """Whether an episode with Gaussian `noise` on each action pinched the cube at all, and met its goal at all."""
+    """Tells whether an episode with Gaussian `noise` on each action pinched the cube at all and met its goal at all."""
     rng = np.random.default_rng(seed)
     task.reset(seed=seed)
     script, planned = plan(task, ik), task.sim.servo_target.copy()
     pinched = met = False
     for _ in range(task.max_episode_steps):
         planned += MAX_TARGET_CHANGE * script.act(planned)
-        wanted = np.clip((planned - task.sim.servo_target) / MAX_TARGET_CHANGE, -1, 1)
-        info = task.step(task.action_for(wanted) + noise * rng.normal(size=task.action_dim))[4]
+        change = np.clip((planned - task.sim.servo_target) / MAX_TARGET_CHANGE, -1, 1)
+        info = task.step(task.action_for(change) + noise * rng.normal(size=task.action_dim))[4]
         pinched |= info["stages"]["pinched"]
         met |= info["is_success"]
     return pinched, met

@@ -1,4 +1,4 @@
-"""What it costs to look inside a run: pick-place as it trains by default, its loop and a point on its curves.
+"""Measures what it costs to look inside a run: pick-place as it trains by default, its loop and its curves' points.
 
 python benchmarks/inside_cost.py
 """

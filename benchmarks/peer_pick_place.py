@@ -1,4 +1,4 @@
-"""How far Stable-Baselines3's SAC + HerReplayBuffer comes on the very same task, with rl-zoo's settings.
+"""Measures how far Stable-Baselines3's SAC + HerReplayBuffer comes on the very same task, with rl-zoo's settings.
 
     pip install -e '.[peers]'
     python benchmarks/peer_pick_place.py --minutes 60 --seed 0

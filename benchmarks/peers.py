@@ -1,4 +1,4 @@
-"""What the benchmarks need of the peers, where they are installed (pip install -e '.[peers]')."""
+"""Wraps what the benchmarks need of the peers, where they are installed (pip install -e '.[peers]')."""
 
 from dataclasses import replace
 
@@ -12,10 +12,10 @@ from training.setup import evaluation_environments, training_environments
 
 
 class GymnasiumTask(gymnasium.Env):
-    """A training environment of ours as Gymnasium's goal environments are."""
+    """Makes a training environment of ours what Gymnasium's goal environments are."""
 
     def __init__(self, config: TrainConfig):
-        _, spec = evaluation_environments(config, 1, None)
+        _, spec = evaluation_environments(config, 1, "own")
         self.env: GoalEnv
         (self.env,) = training_environments(replace(config, num_envs=1, overlap=False), spec).envs
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)
@@ -29,7 +29,7 @@ class GymnasiumTask(gymnasium.Env):
         return self.env.step(action)
 
     def compute_reward(self, achieved_goal, desired_goal, infos):
-        """Stable-Baselines3 hands over a list of the steps' infos."""
+        """Takes the steps' infos as the list that Stable-Baselines3 hands over."""
         info = {key: np.stack([each[key] for each in infos]) for key in info_arrays(infos[0])}
         return self.env.compute_reward(achieved_goal, desired_goal, info)
 

@@ -1,4 +1,4 @@
-"""How the cost of an update, a sample and an environment step grows: with batch, width, environments, buffer fill.
+"""Measures how the cost of an update, a sample and a step grows: with batch, width, environments, buffer fill.
 
     python benchmarks/scaling.py                              the table
     python benchmarks/scaling.py --out docs/images/scaling.png  and the plot (pip install -e '.[plots]')
@@ -88,7 +88,7 @@ ROWS: dict[str, tuple[str, dict[int, Callable[[], Work]]]] = {
 
 
 def measure(sizes: dict[int, Callable[[], Work]], rounds: int) -> dict[int, float]:
-    """Median milliseconds of one of what each size counts."""
+    """Returns the median milliseconds of one of what each size counts."""
     works = {size: make() for size, make in sizes.items()}
     times: dict[int, list[float]] = {size: [] for size in works}
     for each in works.values():

@@ -1,4 +1,4 @@
-"""Updates, samples, environment steps and whole-loop steps a second, beside the peers and beside the floor.
+"""Measures updates, samples, environment steps and whole-loop steps a second, beside the peers and the floor.
 
     python benchmarks/throughput.py                  all that can run here
     python benchmarks/throughput.py --only update    what has that in its name
@@ -51,7 +51,7 @@ Work = Callable[[int], None]
 
 
 def products() -> list[tuple[int, int, int, int]]:
-    """(networks, rows, inner, columns) of every matrix product in one update of the reference size."""
+    """Returns (networks, rows, inner, columns) of every matrix product in one update of the reference size."""
 
     def forward(stack: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
         return [(stack, BATCH, n_in, n_out) for n_in, n_out in pairwise(sizes)]
@@ -110,7 +110,7 @@ def update(
     at_once: int = 8,
     batch_size: int = BATCH,
 ) -> Work:
-    """On a GPU each update brings its batches over from the CPU's memory, as training does."""
+    """Updates; on a GPU each update brings its batches over from the CPU's memory, as training does."""
     choose_products(device, reduced_precision)
     agent = SAC(OBS, ACTION, SACConfig(hidden=HIDDEN, layer_norm=False), None, device, 0)
     if compiled:
@@ -225,7 +225,7 @@ def peers_sample() -> Work:
 
 
 class Loop:
-    """A run after its first 10,000 steps, its networks hardly trained."""
+    """Holds a run after its first 10,000 steps, its networks hardly trained."""
 
     def __init__(self):
         self.config = replace(PICK_PLACE, updates_per_step=0.25, warmup=10_000)
@@ -240,7 +240,7 @@ class Loop:
             train.collect_and_learn(self.state, self.config)
 
     def collect(self, count: int) -> None:
-        """Without the updates."""
+        """Steps without the updates."""
         for _ in range(count // self.config.num_envs):
             obs = {key: value.copy() for key, value in self.state.envs.obs.items()}
             action = train.choose_actions(self.state, self.config)
@@ -248,7 +248,7 @@ class Loop:
         self.state.learning_since += count
 
     def learn(self, count: int) -> None:
-        """The updates of so many steps, without the steps."""
+        """Makes the updates of so many steps, without the steps."""
         for _ in range(count // self.config.num_envs):
             self.state.env_steps += self.config.num_envs
             train.learn(self.state, self.config)
@@ -315,7 +315,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[[], Work], int]]] = {
 
 
 def work_on_demand(name: str) -> None:
-    """A contender's process: for each line on its input it works once, and prints the rate."""
+    """Works once for each line on its input, as a contender's process, and prints the rate."""
     make, count = next(group[name] for group in GROUPS.values() if name in group)
     work = make()
     work(count)

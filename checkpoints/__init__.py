@@ -1,4 +1,4 @@
-"""A training state is written, verified, listed and restored here. pretrained/ holds the policies that come along."""
+"""Writes, verifies, lists and restores training states. pretrained/ holds the policies that come along."""
 
 from pathlib import Path
 

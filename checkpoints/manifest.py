@@ -60,16 +60,10 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Tells of one checkpoint.
+    """Tells of one checkpoint: how far the run that wrote it had come, with what, and where its state lies.
 
-    Args:
-        step: environment steps of the run so far.
-        success: the evaluation's success rate at this very step, or None.
-        fingerprint: of the model that the run simulates, or None.
-        config, versions: of the run that wrote it.
-        files: of the parts that hold arrays, by part.
-        logs: by joined key.
-        values: the parts' numbers and strings.
+    success: the evaluation's rate at this very step, or None. fingerprint: of the simulated model, or None. files: of
+    the parts that hold arrays, by part. logs: by joined key. values: the parts' numbers and strings.
     """
 
     step: int

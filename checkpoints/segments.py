@@ -18,8 +18,6 @@ from checkpoints.tree import Columns, Log
 
 SEGMENTS = "segments"
 SEGMENT_ROWS = 4096
-_SLACK = 2**20
-"""Bytes that a file may have beyond twice its arrays': its header's, mostly."""
 
 
 def cuts(first: int, last: int) -> list[tuple[int, int]]:
@@ -31,21 +29,13 @@ def cuts(first: int, last: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class LogSnapshot:
-    """Holds what a log is at one instant.
-
-    Args:
-        first: its first row.
-        old: the segments that are on the disk already, by the range of rows that they are for.
-        new: copies of the rows still to be written, by their range.
-    """
+    """Holds what a log is at one instant: its first row, and by ranges of rows what it is made of."""
 
     first: int
     old: dict[tuple[int, int], Segment]
+    """Segments that are on the disk already."""
     new: dict[tuple[int, int], Columns]
-
-    @property
-    def ranges(self) -> list[tuple[int, int]]:
-        return sorted([*self.old, *self.new])
+    """Copies of the rows still to be written."""
 
 
 def snapshot(log: Log, name: str, known: list[Segment], directory: Path) -> LogSnapshot:
@@ -63,13 +53,9 @@ def snapshot(log: Log, name: str, known: list[Segment], directory: Path) -> LogS
 
 
 class StoredLog:
-    """Reads a log out of a checkpoint, one file at a time, each byte checked.
+    """Reads the log of the joined key `name` out of a checkpoint, one file at a time, each byte checked.
 
-    Args:
-        directory: where its segments lie.
-        name: its joined key.
-        entry: what the manifest says of it.
-        expected: a log with columns of the same dtypes and row shapes. None trusts whatever the files hold.
+    Its columns must have the dtypes and row shapes of `expected`. None trusts whatever the files hold.
     """
 
     def __init__(self, directory: Path, name: str, entry: LogEntry, expected: Log | None):
@@ -91,11 +77,7 @@ class StoredLog:
                 columns = self._segment(segment)
                 rows = slice(max(first, segment.first) - segment.first, min(last, segment.last) - segment.first)
                 pieces.append({key: column[rows] for key, column in columns.items()})
-        if not pieces:
-            return {}
-        if len(pieces) == 1:
-            return pieces[0]
-        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+        return {key: np.concatenate([piece[key] for piece in pieces]) for key in (pieces[0] if pieces else ())}
 
     def _segment(self, segment: Segment) -> Columns:
         if self._read is None or self._read[0] != segment:
@@ -107,8 +89,8 @@ class StoredLog:
         if self._expected is None:
             return read_arrays(path, segment.size, segment.sha256, None)
         row_bytes = sum(column.itemsize * math.prod(column.shape[1:]) for column in self._expected.values())
-        # No file holds more than SEGMENT_ROWS: the rows that it claims must not justify any size.
-        columns = read_arrays(path, segment.size, segment.sha256, 2 * SEGMENT_ROWS * row_bytes + _SLACK)
+        # No file holds more than SEGMENT_ROWS, whatever rows it claims, and a header of less than a MiB.
+        columns = read_arrays(path, segment.size, segment.sha256, 2 * SEGMENT_ROWS * row_bytes + 2**20)
         check_like(path, columns, self._expected, segment.last - segment.first)
         return columns
 

@@ -114,7 +114,7 @@ def write(root: Path, taken: Snapshot) -> Manifest:
         versions=dict(taken.about.versions),
         files={part: File(len(data), _sha256(data)) for part, data in parts.items()},
         logs={
-            name: LogEntry(log.first, [log.old.get(span) or segments[name][span] for span in log.ranges])
+            name: LogEntry(log.first, [segment for _, segment in sorted((log.old | segments[name]).items())])
             for name, log in taken.logs.items()
         },
         values=taken.values,
@@ -164,12 +164,12 @@ def load(path: Path, only: Iterable[str] | None = None, expected: State | None =
     Raises CheckpointError, which names the file, the key and both shapes.
     """
     manifest = read_manifest(path)
-    wanted = set(manifest.values) if only is None else set(only)
-    expected = {part: split(tree)[:2] for part, tree in (expected or {}).items() if only is None or part in wanted}
-    if missing := (wanted | expected.keys()) - manifest.values.keys():
+    parts = set(manifest.values) if only is None else set(only)
+    expected = {part: split(tree)[:2] for part, tree in (expected or {}).items() if only is None or part in parts}
+    if missing := (parts | expected.keys()) - manifest.values.keys():
         raise CheckpointError(f"{path} holds no {', '.join(sorted(missing))}; it may be a policy without its training")
     state = {}
-    for part in sorted(wanted):
+    for part in sorted(parts):
         arrays, logs = expected.get(part, ({}, {}))
         leaves: dict[str, Any] = {}
         file = path / part_file(part)
@@ -197,13 +197,13 @@ def verify(path: Path, only: Iterable[str] | None = None, verified: set[str] | N
     Raises CheckpointError, which names the first file that is not what was written.
     """
     manifest = read_manifest(path)
-    wanted = set(manifest.values) if only is None else set(only)
+    parts = set(manifest.values) if only is None else set(only)
     for part, entry in manifest.files.items():
-        if part in wanted:
+        if part in parts:
             verify_file(path / part_file(part), entry.size, entry.sha256)
     verified = set() if verified is None else verified
     for log, logged in manifest.logs.items():
-        for segment in logged.segments if log.partition(SEPARATOR)[0] in wanted else ():
+        for segment in logged.segments if log.partition(SEPARATOR)[0] in parts else ():
             name = segment.name(log)
             if name not in verified:
                 verify_file(path.parent / SEGMENTS / name, segment.size, segment.sha256)

@@ -49,11 +49,11 @@ def check_like(
     rows: how many rows, along the first axis, each array must have instead of those in `expected`.
     """
     for key, array in expected.items():
-        wanted = f"{array.dtype} {array.shape if rows is None else (rows, *array.shape[1:])}"
+        needed = f"{array.dtype} {array.shape if rows is None else (rows, *array.shape[1:])}"
         given = f"{found[key].dtype} {found[key].shape}" if key in found else "missing"
-        if given != wanted:
+        if given != needed:
             raise CheckpointError(
-                f"{file} does not fit this run: {key} is {given} there, and {wanted} here; use the code and the "
+                f"{file} does not fit this run: {key} is {given} there, and {needed} here; use the code and the "
                 "options that wrote it"
             )
 

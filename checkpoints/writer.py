@@ -13,12 +13,9 @@ from checkpoints.store import About, Snapshot, State, take_snapshot, write
 class CheckpointWriter:
     """Saves a run's states in the background. A save that fails is told, costs no older checkpoint, and ends nothing.
 
-    Args:
-        root: where the checkpoints lie; no other process may write there.
-        keep: how many of the newest stay. retention.kept tells what else does.
-        tell: gets a sentence for each failure, in the writing thread.
-        resumed: manifest of the checkpoint in `root` that the run goes on from, whose segments need not be written
-            again.
+    The checkpoints lie in `root`, where no other process may write. Of them the newest `keep` stay, and what else
+    retention.kept names. `tell` gets a sentence for each failure, in the writing thread. `resumed` is the manifest of
+    the checkpoint that the run goes on from: its segments need not be written again.
     """
 
     def __init__(self, root: Path, keep: int, tell: Callable[[str], None], resumed: Manifest | None = None):
@@ -36,11 +33,8 @@ class CheckpointWriter:
     ) -> None:
         """Waits for a save in flight, copies `state`, and returns while it is written in the background.
 
-        A step that is on the disk already, and good, stays as it is.
-
-        Args:
-            before: called in the writing thread ahead of everything, for what the state relies on. An OSError of it
-                fails the save.
+        A step that is on the disk already, and good, stays as it is. `before` is called in the writing thread ahead of
+        everything, for what the state relies on. An OSError of it fails the save.
 
         Raises ValueError, TypeError where the state cannot be written at all.
         """
@@ -67,11 +61,13 @@ class CheckpointWriter:
             manifest = write(self.root, taken)
         # Whatever it is, a run of days must not die of it: the next save may succeed.
         except Exception as error:
+            good = self.last_good
+            newest = "there is no older one" if good is None else f"the newest good one is step {good:,}"
             self._tell(
                 f"checkpoint of step {taken.step:,} NOT saved: {_reason(error)}; training goes on, and tries again at "
-                f"the next checkpoint; {self._newest()}"
+                f"the next checkpoint; {newest}"
             )
-            self._prune(-1 if self.last_good is None else self.last_good)  # half a checkpoint only takes up room
+            self._prune(-1 if good is None else good)  # half a checkpoint only takes up room
             return
         self.last_good, self._known = taken.step, manifest.logs
         self._prune(taken.step)
@@ -81,9 +77,6 @@ class CheckpointWriter:
             prune(self.root, self.keep, newest)
         except (OSError, CheckpointError) as error:
             self._tell(f"old checkpoints in {self.root} could not be removed: {_reason(error)}; training goes on")
-
-    def _newest(self) -> str:
-        return "there is no older one" if self.last_good is None else f"the newest good one is step {self.last_good:,}"
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Hindsight Experience Replay: a transition taught as if a goal that was reached had been the goal all along.
+"""Teaches a transition as if a goal that was reached had been the goal all along: Hindsight Experience Replay.
 
 Source: Andrychowicz et al. 2017, "Hindsight Experience Replay" (arXiv:1707.01495), section 3 and algorithm 1; the
 strategies are those of section 4.5. Relabelling happens when a batch is drawn, so each transition meets ever new goals.
@@ -23,7 +23,7 @@ GoalFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.n
 
 @dataclass(frozen=True)
 class HERConfig:
-    """Hindsight Experience Replay and the buffer below it."""
+    """Set up Hindsight Experience Replay and the buffer below it."""
 
     strategy: Strategy = "future"
     """Where hindsight goals come from.
@@ -33,8 +33,8 @@ class HERConfig:
     """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled,
     less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
     late_k: Annotated[float, Ge(0)] = 1_000.0
-    """What k falls to by --her.late-from. At k or above: it stays. Early on, hindsight is the only success to learn
-    from. Later it makes risky grasps look too good (docs/recipe.md)."""
+    """What k falls to by --her.late-from. Where this is k or more, as by default, k stays. Early on, hindsight is the
+    only success to learn from. Later it makes risky grasps look too good (docs/recipe.md)."""
     late_from: Annotated[int, Ge(1)] = 200_000
     """Environment steps by which k is --her.late-k. It begins to change after half of them."""
     skip_met_at_start: bool = True
@@ -109,8 +109,6 @@ def draw_hindsight(
     rows = np.zeros(size, np.int64)
     goals = np.zeros((size, achieved.shape[1]), achieved.dtype)
     useful = np.zeros(size, bool)
-    if size == 0:
-        return rows, goals, useful
     for _ in range(1 + REDRAWS):
         missing = np.flatnonzero(~useful)
         if not missing.size:
@@ -179,11 +177,11 @@ def n_step_return(
         at = rows[going] + step
         reward, ended, new = columns["reward"][at], columns["terminated"][at], relabelled[going]
         if new.any():
-            reached, wanted = columns["achieved_goal"][at[new] + 1], goals[going[new]]
+            achieved, desired = columns["achieved_goal"][at[new] + 1], goals[going[new]]
             info = stored_info(buffer, at[new])
-            reward[new] = compute_reward(reached, wanted, info)
+            reward[new] = compute_reward(achieved, desired, info)
             if compute_terminated is not None:
-                ended[new] = compute_terminated(reached, wanted, info)
+                ended[new] = compute_terminated(achieved, desired, info)
         total[going] += np.float32(gamma**step) * reward
         terminated[going] = ended
         steps[going] += 1

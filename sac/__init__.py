@@ -1,4 +1,4 @@
-"""Soft Actor-Critic: networks, losses, the agent, what goes on inside it, its device, and exploration before it."""
+"""Holds Soft Actor-Critic: networks, losses, the agent, what goes on inside it, its device, exploration before it."""
 
 from sac.agent import SAC, CompilerUnavailable, SACConfig
 from sac.device import DeviceName, choose_products, describe_device, select_device

@@ -1,4 +1,4 @@
-"""The SAC agent: networks, targets, optimisers and temperature, and the one gradient step that moves them all."""
+"""Holds networks, targets, moments and temperature, and takes the one gradient step that moves them all."""
 
 import math
 import os
@@ -25,7 +25,7 @@ INITIAL_ALPHA = 0.05
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Soft Actor-Critic. docs/experiments.md holds the runs behind the defaults."""
+    """Set up Soft Actor-Critic. docs/experiments.md holds the runs behind the defaults."""
 
     hidden: Annotated[tuple[int, ...], Interval(ge=1, le=2**16)] = (256, 256, 256)
     """Width of each hidden layer, for the actor and for each critic."""
@@ -58,12 +58,9 @@ class CompilerUnavailable(RuntimeError):
 class SAC:
     """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
-    Args:
-        obs_dim, action_dim: sizes of the policy's input and of an action in [-1, 1].
-        config: see SACConfig.
-        return_range: lowest and highest discounted return that the rewards allow, or None where unknown.
-        device: where the networks live.
-        seed: seeds the generators of initial weights and of policy noise; nothing draws from a global one.
+    Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. return_range is the lowest and highest discounted
+    return that the rewards allow, or None where unknown. `seed` is for initial weights and policy noise: nothing draws
+    from a global generator.
     """
 
     def __init__(
@@ -121,16 +118,13 @@ class SAC:
         """Returns the temperature, detached: only temperature_loss may move it."""
         return self.log_alpha.exp().detach()
 
-    def sample_action(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws a reparameterised action (B, A) for obs (B, O). Returns it and its log-probability (B,)."""
-        mean, log_std = self.actor(obs)
-        noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
-        return losses.squash(mean, log_std, noise)
-
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Draws actions (N, A) float32 in [-1, 1] from the policy, for observations (N, O)."""
-        return self.sample_action(torch.from_numpy(obs).to(self.device))[0].cpu().numpy()
+        mean, log_std = self.actor(torch.from_numpy(obs).to(self.device))
+        noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
+        action, _ = losses.squash(mean, log_std, noise)
+        return action.cpu().numpy()
 
     @torch.no_grad()
     def act_deterministic(self, obs: np.ndarray) -> np.ndarray:
@@ -155,17 +149,12 @@ class SAC:
             "cpp_wrapper": True,  # which also lets other threads run meanwhile
         }
         undo = self._snapshot()
-        obs, action = torch.zeros(batch_size, self.obs_dim), torch.zeros(batch_size, self.action_dim)
-        zeros = torch.zeros(batch_size)
         try:
             self._step_critic, self._step_actor = (
                 torch.compile(function, fullgraph=True, dynamic=False, options=options) for function in eager
             )
-            self._step(
-                torch.tensor(0.0),
-                torch.zeros(2, batch_size, self.action_dim),
-                Batch(obs, action, zeros, obs, zeros, zeros),
-            )
+            batch = Batch.zeros((batch_size,), self.obs_dim, self.action_dim)
+            self._step(torch.tensor(0.0), torch.stack([batch.action] * 2), batch)
         # Compilers fail in their own ways, and no run needs one.
         except Exception as error:
             self._step_critic, self._step_actor = eager
@@ -193,7 +182,7 @@ class SAC:
         return {name: torch.stack([metrics[name] for metrics in history]).mean() for name in history[0]}
 
     def _step(self, lr: Tensor, noise: Tensor, batch: Batch) -> Metrics:
-        """lr (), noise (2, B, A), batch (B, …)."""
+        """Takes one gradient step of everything. lr (), noise (2, B, A), batch (B, …)."""
         log_alpha = self.log_alpha
         (critic, critic_metrics), (actor, new_log_alpha, actor_metrics) = self._side_by_side(
             lambda: self._step_critic(
@@ -229,18 +218,18 @@ class SAC:
         if self._side_stream is not None:
             self._side_stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._side_stream):
-                theirs = first()
-            ours = second()
+                first_result = first()
+            second_result = second()
             torch.cuda.current_stream(self.device).wait_stream(self._side_stream)
-            return theirs, ours
+            return first_result, second_result
         if self._helper is None:
             return first(), second()
-        aside = self._helper.submit(first)
+        submitted = self._helper.submit(first)
         try:
-            ours = second()
+            second_result = second()
         finally:
-            wait([aside])  # whatever happens: nothing may go on behind the caller's back
-        return aside.result(), ours
+            wait([submitted])  # whatever happens: nothing may go on behind the caller's back
+        return submitted.result(), second_result
 
     def learning_rate(self, updates: int) -> float:
         """Returns the learning rate: constant at first, then falling, so that what has been learnt settles.
@@ -254,15 +243,7 @@ class SAC:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
-        return {
-            "actor": _to_numpy(self.actor.state_dict()),
-            "actor_average": _to_numpy(self.actor_average.state_dict()),
-            "critic": _to_numpy(self.critic.state_dict()),
-            "critic_target": _to_numpy(self.critic_target.state_dict()),
-            "log_alpha": _to_numpy(self.log_alpha),
-            "actor_moments": _to_numpy(self.actor_moments._asdict()),
-            "critic_moments": _to_numpy(self.critic_moments._asdict()),
-            "alpha_moments": _to_numpy(self.alpha_moments._asdict()),
+        return _to_numpy(self._tensors()) | {
             "generator": {"device": self.device.type, "state": _to_numpy(self.generator.get_state())},
             "updates": self.updates,
         }
@@ -273,16 +254,23 @@ class SAC:
         The generator goes on where it stood only on a device of the same kind: a CPU's and a GPU's generator share no
         state, so after a change of device the noise is another, seeded, sequence.
         """
-        self.actor.load_state_dict(_to_torch(state["actor"]))
-        self.load_policy(state["actor_average"])
-        self.critic.load_state_dict(_to_torch(state["critic"]))
-        self.critic_target.load_state_dict(_to_torch(state["critic_target"]))
-        self.log_alpha.copy_(torch.from_numpy(np.asarray(state["log_alpha"])))
-        for name in ("actor_moments", "critic_moments", "alpha_moments"):
-            _load_moments(getattr(self, name), state[name])
+        _copy_into(self._tensors(), state)
         if state["generator"]["device"] == self.device.type:
             self.generator.set_state(torch.from_numpy(state["generator"]["state"].copy()))
         self.updates = state["updates"]
+
+    def _tensors(self) -> dict[str, Any]:
+        """Returns what updates move, as nested dicts of the tensors themselves."""
+        return {
+            "actor": self._actor,
+            "actor_average": self._actor_average,
+            "critic": self._critic,
+            "critic_target": self._critic_target,
+            "log_alpha": self.log_alpha,
+            "actor_moments": self.actor_moments._asdict(),
+            "critic_moments": self.critic_moments._asdict(),
+            "alpha_moments": self.alpha_moments._asdict(),
+        }
 
     def _snapshot(self) -> Callable[[], None]:
         state = self.state_dict()
@@ -290,7 +278,7 @@ class SAC:
 
     def load_policy(self, state: dict[str, np.ndarray]) -> None:
         """Restores "actor_average" alone: all that act_deterministic needs."""
-        self.actor_average.load_state_dict(_to_torch(state))
+        _copy_into(self._actor_average, state)
 
 
 def _reason(error: Exception) -> str:
@@ -312,11 +300,10 @@ def _to_numpy(tree: Any) -> Any:
     return {key: _to_numpy(value) for key, value in tree.items()}
 
 
-def _to_torch(tree: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    return {key: torch.tensor(value) for key, value in tree.items()}
-
-
-def _load_moments(moments: Moments, state: dict[str, dict[str, np.ndarray]]) -> None:
-    for kind, tensors in moments._asdict().items():
-        for name, tensor in tensors.items():
-            tensor.copy_(torch.from_numpy(np.asarray(state[kind][name])))
+def _copy_into(tree: Any, state: Any) -> None:
+    """Copies the arrays of `state` into the tensors of `tree`, in the memory where they are."""
+    if isinstance(tree, Tensor):
+        tree.copy_(torch.tensor(state))
+    else:
+        for key, branch in tree.items():
+            _copy_into(branch, state[key])

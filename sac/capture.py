@@ -1,4 +1,4 @@
-"""Updates recorded once as a GPU graph, and launched whole from then on: small networks are slow to launch.
+"""Records updates once as a GPU graph, and launches it whole from then on: small networks are slow to launch.
 
 Graphs are recorded by hand. CUDA and ROCm show the same interface.
 """
@@ -7,9 +7,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-WARM_UP = 3
-"""Runs before recording: libraries choose their kernels and ask for their memory at first use."""
 
 Arrays = tuple[Tensor, ...]
 Function = Callable[..., dict[str, Tensor]]
@@ -56,7 +53,7 @@ class Captured:
     def _capture(self, arrays: Arrays) -> tuple[Arrays, dict[str, Tensor], Callable[[], None]]:
         inputs = tuple(array.clone() for array in arrays)
         undo = self._snapshot()
-        for _ in range(WARM_UP):
+        for _ in range(3):  # at first use, libraries choose their kernels and ask for their memory
             self._function(*inputs)
         undo()
         return inputs, *self._record(lambda: self._function(*inputs))

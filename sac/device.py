@@ -1,4 +1,4 @@
-"""Where the networks live. ROCm builds of PyTorch show AMD GPUs under the name `cuda`; nothing else differs here."""
+"""Chooses where the networks live. ROCm builds of PyTorch show AMD GPUs under the name `cuda`."""
 
 import platform
 from typing import Literal
@@ -22,7 +22,7 @@ def select_device(name: DeviceName) -> torch.device:
         raise UserError(
             f"--device cuda: PyTorch {torch.__version__} (a {build} build) sees no GPU; install a ROCm or CUDA build "
             "that matches the driver (docs/gpu.md), or use --device cpu",
-            status=1,
+            status=2 if build == "CPU-only" else 1,
         )
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")
@@ -69,8 +69,7 @@ def describe_device(device: torch.device) -> str:
         )
     properties = torch.cuda.get_device_properties(device)
     if torch.version.hip:
-        return (
-            f"cuda · {properties.name}, {properties.gcnArchName} · torch {torch.__version__}, HIP {torch.version.hip}"
-        )
-    architecture = f"sm_{properties.major}{properties.minor}"
-    return f"cuda · {properties.name}, {architecture} · torch {torch.__version__}, CUDA {torch.version.cuda}"
+        architecture, platform_version = properties.gcnArchName, f"HIP {torch.version.hip}"
+    else:
+        architecture, platform_version = f"sm_{properties.major}{properties.minor}", f"CUDA {torch.version.cuda}"
+    return f"cuda · {properties.name}, {architecture} · torch {torch.__version__}, {platform_version}"

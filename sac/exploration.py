@@ -1,4 +1,4 @@
-"""Random actions with memory, for the steps before the policy acts."""
+"""Draws random actions with memory, for the steps before the policy acts."""
 
 from typing import Any
 
@@ -14,8 +14,6 @@ class HeldRandomActions:
     """
 
     def __init__(self, num_envs: int, action_dim: int, hold: float, rng: np.random.Generator):
-        if not hold >= 1:
-            raise ValueError(f"a random action must be held for at least 1 step, not {hold}")
         self.hold = hold
         self.rng = rng
         self.action = rng.uniform(-1, 1, (num_envs, action_dim)).astype(np.float32)

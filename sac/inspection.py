@@ -1,4 +1,4 @@
-"""A look inside the agent through one batch: it computes anew what an update would, and changes nothing."""
+"""Looks inside the agent through one batch: computes anew what an update would, and changes nothing."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from sac import losses
 from sac.agent import SAC
-from sac.update import Batch, Moments, Parameters, last_adam_step
+from sac.update import Batch, Moments, last_adam_step
 
-MOST_SORTED = 2**24
-"""Numbers of which PyTorch finds a quantile, at most."""
 SATURATED = 0.99
 """An action whose mean lies beyond this, of 1, is at its limit: tanh has hardly a gradient there."""
 
@@ -91,8 +89,8 @@ def quantiles(name: str, values: Tensor) -> dict[str, Tensor]:
 
 
 def quantile(values: Tensor, shares: Tensor) -> Tensor:
-    """Returns quantiles of `values` (…): of the first of them, where they are more than PyTorch sorts for this."""
-    return values.flatten()[:MOST_SORTED].quantile(shares.to(values.device))
+    """Returns quantiles of `values` (…): of the first 2^24, where they are more than PyTorch sorts for this."""
+    return values.flatten()[: 2**24].quantile(shares.to(values.device))
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
@@ -112,5 +110,4 @@ def dead_units(net: nn.Sequential, obs: Tensor) -> Tensor:
 
 def relative_step(network: nn.Module, moments: Moments, lr: float) -> Tensor:
     """Returns the norm of Adam's last step, as a share of the weights' norm, ()."""
-    weights: Parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    return norm(last_adam_step(moments, lr).values()) / norm(weights.values())
+    return norm(last_adam_step(moments, lr).values()) / norm(network.parameters())

@@ -1,4 +1,4 @@
-"""The equations of Soft Actor-Critic, one pure function each.
+"""States the equations of Soft Actor-Critic, one pure function each.
 
 Sources: [SAC] Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications" (arXiv:1812.05905);
 [TD3] Fujimoto et al. 2018, "Addressing Function Approximation Error in Actor-Critic Methods" (arXiv:1802.09477).

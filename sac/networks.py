@@ -1,4 +1,4 @@
-"""The networks of SAC: a squashed-Gaussian actor and an ensemble of critics evaluated as one stack."""
+"""Builds the networks of SAC: a squashed-Gaussian actor, and an ensemble of critics evaluated as one stack."""
 
 import math
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The gradient step of SAC, as two pure halves that eager PyTorch and its compiler run alike."""
+"""Takes the gradient step of SAC in two pure halves, which eager PyTorch and its compiler run alike."""
 
 from copy import deepcopy
 from typing import NamedTuple
@@ -30,6 +30,12 @@ class Batch(NamedTuple):
     next_obs: Tensor
     terminated: Tensor
     discount: Tensor
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...], obs_dim: int, action_dim: int) -> "Batch":
+        """Returns transitions of that shape, to try an update on."""
+        sizes = (obs_dim,), (action_dim,), (), (obs_dim,), (), ()
+        return cls(*(torch.zeros(*shape, *size) for size in sizes))
 
 
 class Moments(NamedTuple):
@@ -95,7 +101,7 @@ class Update:
 
     Args:
         actor, critic: lend their structure, not their parameters.
-        target_entropy, backup_entropy, tau, average_tau: see SACConfig.
+        target_entropy: in nats, of all action dimensions together. The rest is as in SACConfig.
         target_bounds: lowest and highest value of a target, or None.
     """
 

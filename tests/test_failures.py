@@ -109,7 +109,7 @@ def test_those_that_failed_are_told_apart_by_the_last_stage_they_went_through(ca
         (
             ["reach", "--goal", "table"],
             2,
-            "failures.py: --task.goal table: this task has no such goals; there are: air",
+            "failures.py: this task has no goals of kind table; there are: air",
         ),
         (["x" * 300], 1, "failures.py: " + "x" * 300 + "/checkpoints: File name too long"),
     ],

@@ -1,4 +1,4 @@
-"""From stored episodes to what the agent learns from."""
+"""Turns stored episodes into what the agent learns from."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Which device a run is faster on: found out by trying, since small networks are often faster on a CPU."""
+"""Finds out by trying on which device a run is faster: small networks are often faster on a CPU."""
 
 import time
 from contextlib import suppress
@@ -16,7 +16,7 @@ SECONDS = 1.0
 
 
 def choose_device(config: TrainConfig) -> tuple[torch.device, str]:
-    """The device that config.device names, and why it is that one. Raises UserError."""
+    """Returns the device that config.device names, and why it is that one. Raises UserError."""
     if config.device != "auto":
         return select_device(config.device), "as asked"
     if not torch.cuda.is_available():
@@ -26,13 +26,13 @@ def choose_device(config: TrainConfig) -> tuple[torch.device, str]:
 
 
 def fastest(seconds: dict[str, float]) -> tuple[torch.device, str]:
-    """Of devices by name and the seconds that an update takes on each."""
+    """Returns the device with the fewest seconds an update, of those given by name, and what was measured."""
     measured = ", ".join(f"{1e3 * each:.2f} ms on {name}" for name, each in seconds.items())
     return torch.device(min(seconds, key=seconds.__getitem__)), f"an update takes {measured}"
 
 
 def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device) -> float:
-    """Of updates as the run will have them: of its sizes, as many at once, compiled or captured, handed over."""
+    """Measures updates as the run will have them: of its sizes, as many at once, compiled or captured, handed over."""
     choose_products(device, config.reduced_precision)
     agent = make_agent(config, env, spec, device, seed=0)
     threads = torch.get_num_threads()
@@ -40,15 +40,7 @@ def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device:
         with suppress(CompilerUnavailable):  # the run will say so
             compile_update(agent, config.batch_size)
     count = min(max(1, int(config.num_envs * config.updates_per_step)), UPDATES_AT_ONCE)
-    shape, obs = (count, config.batch_size), spec.obs_dim + spec.goal_dim
-    batch = Batch(
-        torch.zeros(*shape, obs),
-        torch.zeros(*shape, spec.action_dim),
-        torch.zeros(shape),
-        torch.zeros(*shape, obs),
-        torch.zeros(shape),
-        torch.zeros(shape),
-    )
+    batch = Batch.zeros((count, config.batch_size), agent.obs_dim, agent.action_dim)
 
     def update() -> None:
         metrics = agent.update(Batch(*(array.to(device) for array in batch)))

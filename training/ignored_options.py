@@ -1,13 +1,10 @@
-"""Options that a run does not read. Who gives one should hear of it."""
+"""Finds options that a run does not read. Who gives one should hear of it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from training.config import TrainConfig, flatten
 from training.recipes import recipe
-
-HINDSIGHT = ("her.k", "her.late-k", "her.late-from", "her.skip-met-at-start")
-SCRIPT = ("task.scripted-until", "task.scripted-astray")
 
 
 def ignored_options(config: TrainConfig) -> list[str]:
@@ -27,7 +24,9 @@ def has_effect(name: str, config: TrainConfig) -> bool:
 def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
     her, task = config.her, config.task
     if her.strategy == "none":
-        yield from ((name, "--her.strategy none") for name in HINDSIGHT)
+        yield from (
+            (f"her.{name}", "--her.strategy none") for name in ("k", "late-k", "late-from", "skip-met-at-start")
+        )
     if her.late_k >= her.k:
         yield "her.late-from", "a share of hindsight that stays as it is"
     if config.sac.backup_entropy:
@@ -38,7 +37,7 @@ def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield from ((name, f"--env {config.env}") for name in flatten({"task": asdict(task)}))
         return
     if not task.scripted_starts:
-        yield from ((name, "no scripted starts") for name in SCRIPT)
+        yield from ((f"task.{name}", "no scripted starts") for name in ("scripted-until", "scripted-astray"))
     if config.reward != "sparse-reach":
         yield from ((name, f"--reward {config.reward}") for name in ("task.potential", "task.reach-per-finger"))
     if config.env == "reach":

@@ -1,8 +1,8 @@
-"""The defaults of each task, and the two ways to change them: the command line and a stored configuration."""
+"""Holds the defaults of each task, and changes them by the command line or by a stored configuration."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from itertools import pairwise
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,11 @@ def recipe(env: str) -> TrainConfig:
 
 def parse(arguments: Sequence[str]) -> TrainConfig:
     """Reads the command line of train.py on top of its task's recipe. Raises UserError, and SystemExit as tyro does."""
-    names = [word.partition("=")[2] for word in arguments if word.startswith("--env=")]
-    names += [value for word, value in pairwise(arguments) if word == "--env"]
+    env = REACH.env
+    for word, following in zip(arguments, [*arguments[1:], env], strict=True):
+        env = following if word == "--env" else word.removeprefix("--env=") if word.startswith("--env=") else env
     with whole_numbers():
-        config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe([REACH.env, *names][-1]))
+        config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe(env))
     kind = config.env.replace(":", "-")
     run = config.run.replace("{env}", kind).replace("{reward}", config.reward).replace("{seed}", str(config.seed))
     config = replace(config, run=run)
@@ -88,12 +89,13 @@ def whole_numbers() -> tyro.constructors.ConstructorRegistry:
 def whole_number(text: str) -> int:
     """Returns the whole number that "100000", "100_000" or "1e5" means. Raises ValueError."""
     try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-        if not number.is_integer():
-            raise ValueError(f"{text} is not a whole number") from None
-        return int(number)
+        number = Decimal(text)
+        whole = int(number)
+    except (InvalidOperation, OverflowError, ValueError):
+        raise ValueError(f"{text} is not a number") from None
+    if whole != number:
+        raise ValueError(f"{text} is not a whole number")
+    return whole
 
 
 def from_stored(content: dict[str, Any], source: Path) -> TrainConfig:
@@ -101,14 +103,36 @@ def from_stored(content: dict[str, Any], source: Path) -> TrainConfig:
 
     Raises UserError that names `source`.
     """
+    if not isinstance(content.get("env"), str):
+        raise UserError(f"{source} holds no configuration of a run: it names no env")
+    defaults = recipe(content["env"]).to_dict()
+    if unknown := sorted(flatten(content).keys() - flatten(defaults).keys()):
+        names = ", ".join(f"--{name}" for name in unknown)
+        raise UserError(f"{source} was written by other code, which had options of its own ({names}); use that code")
     try:
-        complete = _merged(asdict(recipe(content["env"])), content)
-        config = cattrs.Converter(forbid_extra_keys=True).structure(complete, TrainConfig)
+        config = _converter().structure(_merged(defaults, content), TrainConfig)
         check(config)
         return config
-    except (ClassValidationError, LookupError, TypeError, ValueError, UserError) as error:
-        reasons = cattrs.transform_error(error) if isinstance(error, ClassValidationError) else [str(error)]
-        raise UserError(f"{source} holds no configuration that this code knows: {'; '.join(reasons)}") from error
+    except (ClassValidationError, UserError) as error:
+        reasons = [str(error)]
+        if isinstance(error, ClassValidationError):
+            reasons = cattrs.transform_error(error, format_exception=lambda error, kind: str(error))
+        raise UserError(f"{source} holds a configuration that cannot be: {'; '.join(reasons)}") from error
+
+
+def _converter() -> cattrs.Converter:
+    """Returns a converter that takes every value for what it is: the string "false" is no bool."""
+
+    def strict(value: Any, kind: type) -> Any:
+        alike = type(value) in (int, float) and kind in (int, float) and value == kind(value)  # JSON has one kind
+        if type(value) is not kind and not alike:
+            raise ValueError(f"{value!r:.80} is no {kind.__name__}")
+        return kind(value)
+
+    converter = cattrs.Converter()
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, strict)
+    return converter
 
 
 def newer_options(content: dict[str, Any], config: TrainConfig) -> list[str]:
@@ -117,9 +141,7 @@ def newer_options(content: dict[str, Any], config: TrainConfig) -> list[str]:
 
 
 def _merged(defaults: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _merged(value, content[key]) if isinstance(value, dict) else content[key]
+    return {
+        key: _merged(value, content.get(key, {})) if isinstance(value, dict) else content.get(key, value)
         for key, value in defaults.items()
-        if key in content
     }
-    return defaults | content | both

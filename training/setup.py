@@ -1,4 +1,4 @@
-"""From a configuration to environments and an agent: the same for training and for evaluating."""
+"""Makes environments and an agent of a configuration, the same for training and for evaluating."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything that the next step of a run depends on, in one place."""
+"""Holds everything that the next step of a run depends on."""
 
 from dataclasses import dataclass
 from typing import Any

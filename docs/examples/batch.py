@@ -32,10 +32,10 @@ def main(path: str) -> None:
     if is_success is not None:
         health = her.goal_health(run.buffer, 1024, run.config.her, is_success, cell=1 / run.spec.goal_scale)
         print("\nof 1,024 goals that hindsight draws, before it draws any of them again,")
-        print(f"{health.trivial:.1%} held from the start, and {health.unmet:.1%} were not met where they were reached;")
-        print(
-            f"{health.success_hindsight:.1%} of their transitions meet them, {health.success_real:.1%} their real goal"
-        )
+        trivial, unmet = health["trivial_share"], health["unmet_share"]
+        print(f"{trivial:.1%} held from the start, and {unmet:.1%} were not met where they were reached;")
+        hindsight, real = health["success_hindsight"], health["success_real"]
+        print(f"{hindsight:.1%} of their transitions meet them, {real:.1%} their real goal")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ from env.tasks.base import ArmTask, GoalKind
 from env.video import check_video_path, write_video
 from errors import UserError, check_writable, reporting, write_json
 
-VIDEO_EPISODES = 5
-
 
 @dataclass(frozen=True)
 class OracleConfig:
@@ -61,7 +59,7 @@ def run(config: OracleConfig) -> None:
     seeds = range(config.seed, config.seed + config.episodes)
     tried = {kind: attempts_from(config.env, kind, seeds) for kind in kinds}
     columns = [figures(config.env, kind, attempts) for kind, attempts in tried.items()]
-    attempts = [one for of_kind in tried.values() for one in of_kind]
+    attempts = [attempt for of_kind in tried.values() for attempt in of_kind]
     print_table(columns)
     print_failures(attempts)
     if config.json is not None:
@@ -70,7 +68,7 @@ def run(config: OracleConfig) -> None:
             content = figures(config.env, "all", attempts) | {"goals": {column["goal"]: column for column in columns}}
         write_json("--json", config.json, content)
     if config.video is not None:
-        count = min(config.episodes, VIDEO_EPISODES)
+        count = min(config.episodes, 5)
         write_video(config.video, record(task, count, config.seed))
         print(f"video of the first {count} episodes with {kinds[-1]} goals: {config.video}")
 

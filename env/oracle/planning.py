@@ -71,7 +71,7 @@ def plan_reach(ik: InverseKinematics, goal: np.ndarray) -> list[Waypoint]:
         joints = ik.solve(goal, None, ahead + np.array([0, lift, elbow, 0, 0]))
         if joints is not None:
             return [Waypoint("reach", joints, 0.0)]
-    raise Unreachable(f"no pose brings the grasp point to {_place(goal)}")
+    raise Unreachable(f"no pose brings the grasp point to {place(goal)}")
 
 
 def plan_grasp(ik: InverseKinematics, cube: np.ndarray, goal: np.ndarray, opening: float = OPEN) -> list[Waypoint]:
@@ -122,7 +122,7 @@ def _approach(ik: InverseKinematics, cube: np.ndarray) -> tuple[float, np.ndarra
         behind = None if beside is None else ik.solve(aside + BACK_OFF * axes[:, 2], slant, beside)
         if behind is not None:
             return slant, behind, beside, around
-    raise Unreachable(f"no slant of the gripper reaches the cube at {_place(cube)}")
+    raise Unreachable(f"no slant of the gripper reaches the cube at {place(cube)}")
 
 
 def _pose(ik: InverseKinematics, point: np.ndarray, start: np.ndarray, slant: float, purpose: str) -> np.ndarray:
@@ -137,7 +137,7 @@ def _pose(ik: InverseKinematics, point: np.ndarray, start: np.ndarray, slant: fl
         if joints is not None:
             found.append((np.abs(joints - start).max() + abs(other - slant), joints))
     if not found:
-        raise Unreachable(f"no slant of the gripper can {purpose} {_place(point)}")
+        raise Unreachable(f"no slant of the gripper can {purpose} {place(point)}")
     return min(found, key=lambda pair: pair[0])[1]
 
 
@@ -159,5 +159,6 @@ def _facing(
     return np.array([pan, lift, elbow, wrist, roll])
 
 
-def _place(point: np.ndarray) -> str:
+def place(point: np.ndarray) -> str:
+    """Formats a point (3,) m for a line of text."""
     return f"({', '.join(f'{value:.3f}' for value in point)})"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from env.oracle.kinematics import InverseKinematics
-from env.oracle.planning import CARRY_PHASE, Unreachable, plan
+from env.oracle.planning import CARRY_PHASE, Unreachable, place, plan
 from env.oracle.script import Script
 from env.protocol import SimulationDiverged
 from env.so101.contacts import arm_overlap
@@ -18,8 +18,6 @@ from env.tasks import TASKS
 from env.tasks.base import ArmTask, GoalKind, TaskConfig
 from env.tasks.grasp_watch import cube_in_gripper
 
-HOLD_SECONDS = 3.0
-"""Seconds for which a cube that is in the grip at the end of its episode is held on, to see whether it slips."""
 EPISODE_STEPS = {"reach": 50, "push": 100, "pick-place": 100}
 """Control steps of an episode, as many as training gives by default."""
 
@@ -44,58 +42,56 @@ class Attempt:
     why: str = ""
 
 
-def attempt(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
+def try_episode(task: ArmTask, ik: InverseKinematics, seed: int) -> Attempt:
     """Plays one episode of the script, drawn from `seed`, and 3 s more where the cube is in the grip at its end.
 
     A simulation that diverges makes it a failure, in those 3 s too.
     """
     task.reset(seed=seed)
-    one = Attempt(seed, dict.fromkeys(task.stages, False), describe_start(task))
+    cube = f"cube at {place(task.sim.cube_position)}, " if task.has_cube else ""
+    attempt = Attempt(seed, dict.fromkeys(task.stages, False), f"{cube}goal {place(task.goal)}")
     try:
         script = plan(task, ik)
     except Unreachable as error:
-        one.why = str(error)
-        return one
+        attempt.why = str(error)
+        return attempt
+
+    def look() -> None:
+        attempt.penetration = max(attempt.penetration, arm_overlap(task.sim.model, task.sim.data))
+
     if task.has_cube:
-        one.penetration = 0.0
-        task.sim.after_physics_step = lambda: look_for_overlap(task, one)
+        attempt.penetration = 0.0
+        task.sim.after_physics_step = look
     try:
-        pinched = follow(task, script, one)["stages"].get("pinched")
+        pinched = follow(task, script, attempt)["stages"].get("pinched")
         # A cube on the table is about to be let go: only one that is carried can be held on.
         if pinched and script.phase == CARRY_PHASE:
-            one.slip = slip_while_held(task, script)
+            attempt.slip = slip_while_held(task, script)
     except SimulationDiverged as error:
-        one.success, one.why = False, f"{error}, in phase '{script.phase}'"
+        attempt.success, attempt.why = False, f"{error}, in phase '{script.phase}'"
     finally:
         task.sim.after_physics_step = None
-    return one
+    return attempt
 
 
-def follow(task: ArmTask, script: Script, one: Attempt) -> dict[str, Any]:
+def follow(task: ArmTask, script: Script, attempt: Attempt) -> dict[str, Any]:
     """Plays the episode to its end, and returns the last step's info. Raises SimulationDiverged."""
     for step in range(1, task.max_episode_steps + 1):
         info = advance(task, script)
-        one.success = info["is_success"]
-        if one.success and not one.success_once:
-            one.success_once, one.steps = True, step
-        one.stages = {name: one.stages[name] or met for name, met in info["stages"].items()}
-    if not one.success:
-        missed = [name for name, met in one.stages.items() if not met]
+        attempt.success = info["is_success"]
+        if attempt.success and not attempt.success_once:
+            attempt.success_once, attempt.steps = True, step
+        attempt.stages = {name: attempt.stages[name] or met for name, met in info["stages"].items()}
+    if not attempt.success:
+        missed = [name for name, met in attempt.stages.items() if not met]
         what = f"never {missed[0]}" if missed else "the goal was met and not held"
-        one.why = f"{what}; the episode ended in phase '{script.phase}'"
+        attempt.why = f"{what}; the episode ended in phase '{script.phase}'"
     return info
 
 
 def advance(task: ArmTask, script: Script) -> dict[str, Any]:
     """Takes one control step of the script, and returns its info. Raises SimulationDiverged."""
-    info = task.step(task.action_for(script.act(task.sim.servo_target)))[4]
-    if task.sim.after_physics_step:  # which is not called for the last of a control step's contacts
-        task.sim.after_physics_step()
-    return info
-
-
-def look_for_overlap(task: ArmTask, one: Attempt) -> None:
-    one.penetration = max(one.penetration, arm_overlap(task.sim.model, task.sim.data))
+    return task.step(task.action_for(script.act(task.sim.servo_target)))[4]
 
 
 def slip_while_held(task: ArmTask, script: Script) -> float:
@@ -104,18 +100,10 @@ def slip_while_held(task: ArmTask, script: Script) -> float:
     A lost cube moved far. Raises SimulationDiverged.
     """
     start, slip = cube_in_gripper(task.sim), 0.0
-    for _ in range(round(HOLD_SECONDS / CONTROL_STEP)):
+    for _ in range(round(3 / CONTROL_STEP)):
         advance(task, script)
         slip = max(slip, math.dist(cube_in_gripper(task.sim), start))
     return slip
-
-
-def describe_start(task: ArmTask) -> str:
-    def place(point: np.ndarray) -> str:
-        return f"({point[0]:.3f}, {point[1]:.3f}, {point[2]:.3f})"
-
-    goal = f"goal {place(task.goal)}"
-    return f"cube at {place(task.sim.cube_position)}, {goal}" if task.has_cube else goal
 
 
 def make_task(env: str, goal: GoalKind) -> ArmTask:
@@ -128,7 +116,7 @@ def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
     """Makes one attempt for each of `seeds`."""
     task = make_task(env, goal)
     ik = InverseKinematics(task.sim.model)
-    return [attempt(task, ik, seed) for seed in seeds]
+    return [try_episode(task, ik, seed) for seed in seeds]
 
 
 def record(task: ArmTask, episodes: int, seed: int) -> Iterator[np.ndarray]:

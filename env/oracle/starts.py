@@ -1,4 +1,4 @@
-"""Training episodes that begin in the middle of a scripted grasp, and fewer and fewer of them."""
+"""Begins training episodes in the middle of a scripted grasp, and fewer and fewer of them."""
 
 from itertools import pairwise
 
@@ -32,11 +32,8 @@ class ScriptedStarts:
     Salimans & Chen 2018, "Learning Montezuma's Revenge from a single demonstration" (arXiv:1812.03381): episodes that
     start anywhere in a demonstration.
 
-    Args:
-        ik: finds the script's poses.
-        share: of the training episodes, how many begin midway, until half of `until` is over.
-        until: control steps of one environment, all its episodes together, by which that share has fallen to 0.
-        astray: of the episodes that begin midway, how many stray from the script.
+    `share` of the training episodes begin midway until half of `until` is over, control steps of one environment and
+    all its episodes together, by which that share has fallen to 0. `astray` of those stray from the script.
     """
 
     def __init__(self, ik: InverseKinematics, share: float, until: float, astray: float):
@@ -49,7 +46,7 @@ class ScriptedStarts:
         """Returns the probability that an episode begins midway, after that many control steps of its environment."""
         return self._share * min(1.0, max(0.0, 2 - 2 * steps_so_far / self._until))
 
-    def play(self, task: ArmTask) -> int:
+    def __call__(self, task: ArmTask) -> int:
         """Moves `task`, which stands in its start state, into the script, or leaves it there.
 
         Returns how many of the episode's steps that costs it; 0 where it stays. Raises SimulationDiverged.

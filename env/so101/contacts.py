@@ -65,7 +65,9 @@ def cube_contacts(model: ArmModel, data: mujoco.MjData) -> CubeContacts:
             pad_rows[other].append(row)
     pinched = all(pad_rows.values()) and overlap <= MAX_OVERLAP
     if pinched:
-        pinched = _opposed(*(_push(contact, rows, cube) for rows in pad_rows.values()))
+        pushes = (_push(contact, rows, cube) for rows in pad_rows.values())
+        # Pads on the same side of a cube do not push against each other.
+        pinched = sum(a * b for a, b in zip(*pushes, strict=True)) < -0.5
     return CubeContacts(touched, pinched, on_table, overlap, table_overlap)
 
 
@@ -88,11 +90,6 @@ def _push(contact: Any, rows: list[int], cube: int) -> list[float]:
         nx, ny, nz = contact.frame[row, :3].tolist()
         x, y, z = x + sign * nx, y + sign * ny, z + sign * nz
     return [x / len(rows), y / len(rows), z / len(rows)]
-
-
-def _opposed(first: list[float], second: list[float]) -> bool:
-    """Says whether two mean normals (3,) point against each other: those of pads on the same side of a cube do not."""
-    return sum(a * b for a, b in zip(first, second, strict=True)) < -0.5
 
 
 def cube_hold(contacts: CubeContacts, height: float, uprightness: list[float], corner_speed: float) -> Hold:

@@ -1,7 +1,6 @@
 """Compiles the robot and its scene, and resolves every name to an index once."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,15 +25,28 @@ def source_files(path: Path) -> list[Path]:
     return files
 
 
-@dataclass(frozen=True)
 class ArmModel:
     """Holds one mujoco.MjModel, shared by any number of simulations, and knows where its parts are.
 
     Nothing writes to it after loading: goals and everything else that changes live in mujoco.MjData.
     """
 
-    mj: mujoco.MjModel
-    has_cube: bool
+    def __init__(self, mj: mujoco.MjModel, has_cube: bool):
+        self.mj = mj
+        self.has_cube = has_cube
+        self.joint_qpos = np.array([mj.joint(name).qposadr[0] for name in JOINTS])
+        self.joint_dof = np.array([mj.joint(name).dofadr[0] for name in JOINTS])
+        self.control_range = mj.actuator_ctrlrange.copy()
+        """Lowest and highest target of each servo, (6, 2) rad."""
+        self.gripper_body = mj.body("gripper").id
+        self.grasp_site = mj.site("grasp_point").id
+        self.jaw_pads = mj.geom("fixed_pad").id, mj.geom("moving_pad").id
+        self.floor_geom = mj.geom("floor").id
+        self.target_mocap = int(mj.body("target").mocapid[0])
+        if has_cube:
+            self.cube_body, self.cube_geom = mj.body("cube").id, mj.geom("cube").id
+            self.cube_qpos = int(mj.joint("cube_joint").qposadr[0])
+            self.cube_dof = int(mj.joint("cube_joint").dofadr[0])
 
     @classmethod
     def load(cls, with_cube: bool = True) -> "ArmModel":
@@ -56,52 +68,3 @@ class ArmModel:
         for file in source_files(scene_path(self.has_cube)):
             sha256.update(file.read_bytes().replace(b"\r\n", b"\n"))
         return sha256.hexdigest()
-
-    @cached_property
-    def joint_qpos(self) -> np.ndarray:
-        return np.array([self.mj.joint(name).qposadr[0] for name in JOINTS])
-
-    @cached_property
-    def joint_dof(self) -> np.ndarray:
-        return np.array([self.mj.joint(name).dofadr[0] for name in JOINTS])
-
-    @cached_property
-    def control_range(self) -> np.ndarray:
-        """Returns the lowest and highest target of each servo, (6, 2) rad."""
-        return self.mj.actuator_ctrlrange.copy()
-
-    @cached_property
-    def cube_qpos(self) -> int:
-        return int(self.mj.joint("cube_joint").qposadr[0])
-
-    @cached_property
-    def cube_body(self) -> int:
-        return self.mj.body("cube").id
-
-    @cached_property
-    def cube_dof(self) -> int:
-        return int(self.mj.joint("cube_joint").dofadr[0])
-
-    @cached_property
-    def cube_geom(self) -> int:
-        return self.mj.geom("cube").id
-
-    @cached_property
-    def floor_geom(self) -> int:
-        return self.mj.geom("floor").id
-
-    @cached_property
-    def jaw_pads(self) -> tuple[int, int]:
-        return self.mj.geom("fixed_pad").id, self.mj.geom("moving_pad").id
-
-    @cached_property
-    def gripper_body(self) -> int:
-        return self.mj.body("gripper").id
-
-    @cached_property
-    def grasp_site(self) -> int:
-        return self.mj.site("grasp_point").id
-
-    @cached_property
-    def target_mocap(self) -> int:
-        return int(self.mj.body("target").mocapid[0])

@@ -19,7 +19,6 @@ PATH_COLOR = (0.10, 0.35, 0.85)
 PATH_OPACITY = (0.15, 0.9)
 """Opacity of the path at its beginning, and at its end."""
 
-
 _refused: str | None = None
 """Why the back end does not work. A second try would be no better, and with some a crash."""
 
@@ -58,27 +57,27 @@ def _refusal(error: Exception) -> str:
     return f"MUJOCO_GL={os.environ.get('MUJOCO_GL') or 'unset'}: {type(error).__name__}: {error}"
 
 
+choose_backend()
+import mujoco  # noqa: E402
+
+from env.so101.model import ArmModel  # noqa: E402
+
+
 class Camera:
-    """Draws one simulation: the whole arm, a path, and in a corner, where asked for, what the gripper's camera sees.
+    """Draws one simulation: the whole arm, a path, and in a corner, as an inset, what the gripper's camera sees.
 
     The OpenGL contexts are made at the first picture. On a machine without a working back end, draw() raises UserError.
-
-    Args:
-        model: an env.so101.model.ArmModel.
-        inset: whether to draw the gripper's view.
     """
 
-    def __init__(self, model, inset: bool):
+    def __init__(self, model: ArmModel, inset: bool):
         self._model, self._inset = model, inset
         self._data = self._overview = self._gripper = None
 
-    def draw(self, data, path: Sequence[np.ndarray]) -> np.ndarray:
+    def draw(self, data: mujoco.MjData, path: Sequence[np.ndarray]) -> np.ndarray:
         """Returns a picture, (480, 640, 3) uint8, of `data` and of a line through the points of `path`, each (3,) m.
 
         Raises UserError.
         """
-        import mujoco
-
         if self._overview is None:
             self._data = mujoco.MjData(self._model.drawn)
             self._gripper = self._open(INSET, INSET) if self._inset else None
@@ -99,8 +98,6 @@ class Camera:
 
     def _open(self, height: int, width: int):
         global _refused
-        import mujoco
-
         if _refused is None:
             try:
                 return mujoco.Renderer(self._model.drawn, 2 * height, 2 * width)
@@ -112,7 +109,7 @@ class Camera:
         )
 
 
-def copy_positions(data, drawn) -> None:
+def copy_positions(data: mujoco.MjData, drawn: mujoco.MjData) -> None:
     """Puts everything into `drawn`, an MjData of ArmModel.drawn, where it is in `data`, one of ArmModel.mj.
 
     The simulation's own data would not do: its model has no looks, MuJoCo's renderer may write into what it draws, and
@@ -122,19 +119,15 @@ def copy_positions(data, drawn) -> None:
         getattr(drawn, name)[:] = getattr(data, name)
 
 
-def unshadow_sites(scene) -> None:
+def unshadow_sites(scene: mujoco.MjvScene) -> None:
     """Makes sites decoration, which throws no shadow: with one, the target's tolerance looks like a thing."""
-    import mujoco
-
     for geom in scene.geoms[: scene.ngeom]:
         if geom.objtype == mujoco.mjtObj.mjOBJ_SITE:
             geom.category = mujoco.mjtCatBit.mjCAT_DECOR
 
 
-def add_path(scene, path: Sequence[np.ndarray]) -> None:
+def add_path(scene: mujoco.MjvScene, path: Sequence[np.ndarray]) -> None:
     """Adds a line through the points (3,) m to an updated scene, through the newest where there is no room for all."""
-    import mujoco
-
     room = scene.maxgeom - scene.ngeom
     points = np.asarray(path, np.float64).reshape(-1, 3)[-(room + 1) :]
     line, nothing = mujoco.mjtGeom.mjGEOM_LINE, np.zeros(9)

@@ -39,8 +39,8 @@ class Simulation:
         self._control_low, self._control_high = model.control_range.T
         self._state_size = mujoco.mj_stateSize(model.mj, STATE)
         self.after_physics_step: Callable[[], None] | None = None
-        """Is called after each physics step of 2 ms but a control step's last, for whoever wants to see more than its
-        end. The contacts are then those that the physics step began with."""
+        """Is called with the contacts in which each physics step of 2 ms ends, for whoever wants to see more than the
+        control step's end. All but the last time, positions are a physics step ahead of them."""
         data = self.data
         # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
         self._warnings = data.warning.number
@@ -85,6 +85,8 @@ class Simulation:
                 mujoco.mj_step(model, data)
                 self.after_physics_step()
         mujoco.mj_step1(model, data)
+        if self.after_physics_step is not None:
+            self.after_physics_step()
         if self._warnings[_FATAL].any():
             raise SimulationDiverged(f"the simulation diverged {data.time:.2f} s into the episode, which is dropped")
 

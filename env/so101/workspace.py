@@ -18,18 +18,15 @@ class Sector(NamedTuple):
     height: tuple[float, float]
     """Heights above the table, m."""
 
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draws a point (3,) m, uniform over the sector's area and over its heights."""
+        r = np.sqrt(rng.uniform(self.radius[0] ** 2, self.radius[1] ** 2))
+        phi = rng.uniform(-self.angle, self.angle)
+        return np.array([PAN_AXIS[0] + r * np.cos(phi), PAN_AXIS[1] + r * np.sin(phi), rng.uniform(*self.height)])
+
     def confine(self, point: np.ndarray) -> np.ndarray:
         """Returns `point` (3,) m with its radius, angle and height each brought into the sector's range."""
         x, y = point[:2] - PAN_AXIS
         r = np.clip(np.hypot(x, y), *self.radius)
         phi = np.clip(np.arctan2(y, x), -self.angle, self.angle)
         return np.array([*(PAN_AXIS + r * np.array([np.cos(phi), np.sin(phi)])), np.clip(point[2], *self.height)])
-
-
-def polar_point(
-    rng: np.random.Generator, radius: tuple[float, float], angle: float, height: tuple[float, float]
-) -> np.ndarray:
-    """Draws a point (3,) m, uniform over an annular sector (radius from the pan axis, ± angle rad) and over height."""
-    r = np.sqrt(rng.uniform(radius[0] ** 2, radius[1] ** 2))
-    phi = rng.uniform(-angle, angle)
-    return np.array([PAN_AXIS[0] + r * np.cos(phi), PAN_AXIS[1] + r * np.sin(phi), rng.uniform(*height)])

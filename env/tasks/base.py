@@ -1,9 +1,9 @@
-"""The base of every task on the arm: the goal-environment protocol over a simulation."""
+"""Puts the goal-environment protocol over a simulation: the base of every task on the arm."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Interval
@@ -23,7 +23,7 @@ Observation = Literal["full", "reference"]
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The built-in tasks. An environment of your own reads none of these."""
+    """Set up the built-in tasks. An environment of your own reads none of these."""
 
     goal: GoalKind = "own"
     """Goals to train on: fixed (the reference target), table, air, or mix (docs/environments.md). own: the first kind
@@ -74,22 +74,12 @@ ARM_FIELDS = (
 )
 
 
-class Starts(Protocol):
-    """Moves the beginning of training episodes (env/oracle/starts.py)."""
-
-    def play(self, task: "ArmTask") -> int: ...
-
-
 class ArmTask(ABC):
-    """A goal environment on the SO-101 follows the protocol of env/protocol.py.
+    """Follows the protocol of env/protocol.py with the SO-101.
 
     Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.07 rad; values outside are clipped.
-    Goals are points in the world frame, (3,) m; success needs to be within `threshold` of one.
-
-    Args:
-        model: shared by all environments of a process.
-        config: what the user chose.
-        reward: which reward.
+    Goals are points in the world frame, (3,) m; success needs to be within `threshold` of one. All environments of a
+    process share a model.
     """
 
     has_cube: ClassVar[bool]
@@ -109,13 +99,13 @@ class ArmTask(ABC):
     def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward):
         goal = self.goal_kinds[0] if config.goal == "own" else config.goal
         if goal not in self.goal_kinds:
-            raise EnvError(f"--task.goal {goal}: this task has no such goals; there are: {', '.join(self.goal_kinds)}")
+            raise EnvError(f"this task has no goals of kind {goal}; there are: {', '.join(self.goal_kinds)}")
         self.config = config
         self.goal_kind = goal
         self.reward = reward
         self.max_episode_steps = config.max_episode_steps
-        self.kept = [field.in_reference or config.observation == "full" for field in self.fields]
-        """Which of `fields` the policy sees."""
+        self.observed = [field for field in self.fields if field.in_reference or config.observation == "full"]
+        """The fields that the policy sees, in order."""
         self.obs_dim = sum(field.size for field in self.observed)
         self.fingerprint = model.fingerprint
         self.sim = Simulation(model)
@@ -124,19 +114,17 @@ class ArmTask(ABC):
         self.steps = 0
         self.steps_so_far = 0
         """Control steps of all episodes together."""
-        self.starts: Starts | None = None
+        self.starts: Callable[[ArmTask], int] | None = None
+        """Moves the beginning of training episodes, and returns how many of their steps that costs
+        (env/oracle/starts.py)."""
         self.midway = False
         """Whether `starts` moved this episode's beginning."""
         self._examined: Any = None
         """What _examine says of the current state."""
+        self._seen = np.concatenate([np.full(field.size, field in self.observed) for field in self.fields])
         self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.observed])
         self._camera = Camera(model, inset=self.has_cube)
         self._drawn_path: list[np.ndarray] = []
-
-    @property
-    def observed(self) -> list[ObservationField]:
-        """Lists the fields that the policy sees, in order."""
-        return [field for field, kept in zip(self.fields, self.kept, strict=True) if kept]
 
     @abstractmethod
     def _reset_scene(self) -> None:
@@ -208,21 +196,16 @@ class ArmTask(ABC):
             self.rng = np.random.default_rng(seed)
         self._drawn_path.clear()
         self._reset_scene()
-        self.steps = self._play_starts()
+        self.steps = 0
+        if self.starts is not None:
+            try:
+                self.steps = self.starts(self)
+            except SimulationDiverged:
+                self._reset_scene()
         self.midway = self.steps > 0
         self.sim.show_target(self.goal)
         self._examined = self._examine()
         return self.observe(), {}
-
-    def _play_starts(self) -> int:
-        """Lets `starts` move the scene; returns how many of the episode's steps that took."""
-        if self.starts is None:
-            return 0
-        try:
-            return self.starts.play(self)
-        except SimulationDiverged:
-            self._reset_scene()
-            return 0
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Takes a control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
@@ -239,11 +222,12 @@ class ArmTask(ABC):
         met = self._met(distance, desired, stored)
         terms = self._terms(distance, met, desired, stored)
         success = bool(met)
+        metrics = {f"reward_{name}": float(value) for name, value in terms.items()} | self._metrics(after)
+        if self.starts is not None:
+            metrics["begun_midway"] = float(self.midway)
         info = stored | {
             "is_success": success,
-            "metrics": {f"reward_{name}": float(value) for name, value in terms.items()}
-            | self._metrics(after)
-            | self._start_metrics(),
+            "metrics": metrics,
             "stages": dict(zip(self.stages, self._stages(after, success), strict=True)),
         }
         return obs, float(sum(terms.values())), False, self.steps >= self.max_episode_steps, info
@@ -293,13 +277,10 @@ class ArmTask(ABC):
     def observe(self) -> dict[str, np.ndarray]:
         """Returns the observation of the current state, as reset and step do."""
         return {
-            "observation": (np.concatenate(self._seen()) * self._scale).astype(np.float32),
+            "observation": (np.concatenate(self._measure())[self._seen] * self._scale).astype(np.float32),
             "achieved_goal": self._achieved_goal().astype(np.float32),
             "desired_goal": self.goal.astype(np.float32),
         }
-
-    def _seen(self) -> list[np.ndarray]:
-        return [numbers for numbers, kept in zip(self._measure(), self.kept, strict=True) if kept]
 
     def _draw_away_from(self, start: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
         """Draws a goal that is not met from the start: those teach nothing and flatter the success rate."""
@@ -325,9 +306,6 @@ class ArmTask(ABC):
     def _metrics(self, after: Any) -> dict[str, float]:
         """Returns numbers worth a curve, for the protocol's info["metrics"]."""
         return {}
-
-    def _start_metrics(self) -> dict[str, float]:
-        return {} if self.starts is None else {"begun_midway": float(self.midway)}
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, dtype=np.float64)

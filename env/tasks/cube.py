@@ -1,4 +1,4 @@
-"""The base of the tasks with a cube: its place in the observation, when a goal is met, the rewards and the stages."""
+"""Says what the tasks with a cube share: its place in the observation, when a goal is met, the rewards."""
 
 import math
 from abc import abstractmethod
@@ -55,7 +55,7 @@ class CubeState(NamedTuple):
 
 
 class CubeTask(ArmTask):
-    """The cube's centre is to get to the goal."""
+    """Asks for the cube's centre at the goal."""
 
     has_cube = True
     fields = (

@@ -34,7 +34,6 @@ class GraspWatch:
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         self._overlap = 0.0
         *result, info = self.task.step(action)
-        self._look()  # the contacts of the control step's end, for which it has not been called
         held = info["is_success"] and info["cube_hold"] == Hold.GRIP
         now = cube_in_gripper(self.task.sim)
         if held and self._caught is not None:

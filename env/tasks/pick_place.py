@@ -1,4 +1,4 @@
-"""Pick-place, the reference task: carry a 2 cm cube from one side of the arm's reach to the other."""
+"""Carries a 2 cm cube from one side of the arm's reach to the other: pick-place, the reference task."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from env.so101.model import CUBE_HALF, ArmModel
-from env.so101.workspace import Sector, polar_point
+from env.so101.workspace import Sector
 from env.tasks.base import Reward, TaskConfig
 from env.tasks.cube import REACHED, CubeState, CubeTask
 from env.tasks.push import TABLE_ANGLE, TABLE_RADIUS
@@ -23,7 +23,7 @@ and nothing but the potential tells the policy what the cube is for."""
 
 
 class PickPlace(CubeTask):
-    """Success: the cube is held within 3 cm of the goal (CubeTask). Observation: CubeTask.fields.
+    """Asks for the cube held within 3 cm of the goal (CubeTask). Observation: CubeTask.fields.
 
     The cube starts 20 cm from the reference target and 37–41 cm from the pan axis, close to where the arm's reach ends.
     """
@@ -79,8 +79,8 @@ class PickPlace(CubeTask):
                     return missed
         if kind == "fixed":
             return FIXED_GOAL.copy()
-        height = AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF)
+        sector = Sector(TABLE_RADIUS, TABLE_ANGLE, AIR_HEIGHT if kind == "air" else (CUBE_HALF, CUBE_HALF))
         while True:
-            goal = self._draw_away_from(cube, lambda: polar_point(self.rng, TABLE_RADIUS, TABLE_ANGLE, height))
+            goal = self._draw_away_from(cube, lambda: sector.draw(self.rng))
             if kind != "near" or goal_distance(goal, cube) <= NEAR:
                 return goal

@@ -1,8 +1,8 @@
-"""Push: bring the cube to a random point of the table."""
+"""Brings the cube to a random point of the table: push."""
 
 from env.so101.contacts import RESTING_SPEED, corner_speed
 from env.so101.model import CUBE_HALF
-from env.so101.workspace import Sector, polar_point
+from env.so101.workspace import Sector
 from env.tasks import rewards
 from env.tasks.cube import REACHED, CubeState, CubeTask
 
@@ -11,7 +11,7 @@ TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 
 
 class Push(CubeTask):
-    """Success: the cube is held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
+    """Asks for the cube held within 3 cm of a point on the table (CubeTask). Observation: CubeTask.fields."""
 
     goal_kinds = ("table",)
     goal_sector = Sector(TABLE_RADIUS, TABLE_ANGLE, height=(CUBE_HALF, CUBE_HALF))
@@ -19,7 +19,7 @@ class Push(CubeTask):
     stages = ("reached", "touched", "moved", "placed")
 
     def _draw_goal(self, cube):
-        return self._draw_away_from(cube, lambda: polar_point(self.rng, *self.goal_sector))
+        return self._draw_away_from(cube, lambda: self.goal_sector.draw(self.rng))
 
     def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
         touched = after.contacts.touched

@@ -1,8 +1,8 @@
-"""Reach: bring the grasp point, between the fingertips, to a random point of the workspace."""
+"""Brings the grasp point, between the fingertips, to a random point of the workspace: reach."""
 
 import numpy as np
 
-from env.so101.workspace import Sector, polar_point
+from env.so101.workspace import Sector
 from env.tasks import rewards
 from env.tasks.base import ARM_FIELDS, ArmTask
 from env.tasks.rewards import goal_distance
@@ -12,7 +12,7 @@ APPROACHED = 0.05
 
 
 class Reach(ArmTask):
-    """Success within 2 cm. The scene has no cube; observation: ARM_FIELDS."""
+    """Asks for the grasp point within 2 cm of the goal, in a scene without a cube. Observation: ARM_FIELDS."""
 
     has_cube = False
     fields = ARM_FIELDS
@@ -23,7 +23,7 @@ class Reach(ArmTask):
 
     def _reset_scene(self) -> None:
         self.sim.reset()
-        self.goal = self._draw_away_from(self.sim.grasp_point, lambda: polar_point(self.rng, *self.goal_sector))
+        self.goal = self._draw_away_from(self.sim.grasp_point, lambda: self.goal_sector.draw(self.rng))
 
     def _achieved_goal(self) -> np.ndarray:
         return self.sim.grasp_point.copy()

@@ -1,4 +1,7 @@
-"""Reward terms, vectorised over leading batch axes. The same functions serve step and relabelling. Lengths are in m."""
+"""Computes reward terms, vectorised over leading batch axes. The same functions serve step and relabelling.
+
+Lengths are in m.
+"""
 
 from collections.abc import Mapping
 

@@ -332,7 +332,7 @@ def test_an_unknown_task_is_named_with_those_that_exist():
 
 
 def test_a_goal_kind_that_a_task_has_not_is_named_with_those_that_it_has():
-    with pytest.raises(EnvError, match=r"^--task\.goal air: this task has no such goals; there are: table"):
+    with pytest.raises(EnvError, match=r"^this task has no goals of kind air; there are: table"):
         make_envs("push", 1, TaskConfig(goal="air"), "sparse")
 
 

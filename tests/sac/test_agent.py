@@ -189,7 +189,7 @@ def test_the_policy_alone_acts_as_the_whole_agent(updated):
 
 
 def test_networks_of_another_size_are_refused():
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(RuntimeError, match="must match the size"):
         agent().load_state_dict(SAC(OBS + 1, ACTION, SACConfig(hidden=(16, 16)), None, CPU, 0).state_dict())
 
 

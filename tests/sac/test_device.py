@@ -28,7 +28,7 @@ def test_auto_takes_the_gpu_exactly_where_there_is_one():
 def test_a_missing_gpu_is_named_with_a_way_out():
     with pytest.raises(UserError, match=r"sees no GPU.*--device cpu") as refused:
         select_device("cuda")
-    assert refused.value.status == 1
+    assert refused.value.status == (1 if torch.version.cuda or torch.version.hip else 2)  # no restart mends a build
 
 
 def test_description_names_device_and_version():

@@ -40,9 +40,3 @@ def test_restored_actions_go_on_bit_by_bit():
     restored = HeldRandomActions(3, 2, 6, np.random.default_rng(1))
     restored.load_state_dict(state)
     np.testing.assert_array_equal(draw(original, 50), draw(restored, 50))
-
-
-@pytest.mark.parametrize("hold", [0, 0.5, float("nan")])
-def test_a_hold_below_one_step_is_refused(hold):
-    with pytest.raises(ValueError, match="at least 1 step"):
-        HeldRandomActions(1, 1, hold, np.random.default_rng(0))

@@ -10,15 +10,10 @@ from matplotlib.figure import Figure
 from training.analysis.read_runs import Group
 from training.analysis.seed_statistics import bootstrap_interval, common_steps, interquartile_mean, values_at
 
-NAME_WIDTH = 90
-"""Characters in a line of the legend."""
-LINE_HEIGHT = 0.18
-"""Inches."""
-
 
 def draw(groups: list[Group], tag: str, rate: bool, path: Path) -> None:
     """Writes the picture to `path`, a .png. Raises OSError."""
-    figure = Figure(figsize=(6.4, 3.0 + LINE_HEIGHT * (len(groups) + 1)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(6.4, 3.0 + 0.18 * (len(groups) + 1)), dpi=110, layout="constrained")
     axes = figure.subplots()
     for colour, group in zip(colours(len(groups)), groups, strict=True):
         curves = [run.curve for run in group.runs]
@@ -26,7 +21,7 @@ def draw(groups: list[Group], tag: str, rate: bool, path: Path) -> None:
             axes.plot(curve.steps / 1000, curve.values, color=colour, alpha=0.45, linewidth=0.8)
         steps = common_steps(curves)
         values = values_at(curves, steps)
-        name = textwrap.fill(group.name, NAME_WIDTH, break_on_hyphens=False)
+        name = textwrap.fill(group.name, 90, break_on_hyphens=False)
         seeds = f"{len(curves)} seeds" if len(curves) > 1 else "1 seed"
         axes.plot(steps / 1000, interquartile_mean(values), color=colour, linewidth=2.2, label=f"{name}, {seeds}")
         if interval := bootstrap_interval(values):

@@ -16,15 +16,10 @@ from training.resume.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class Curve:
-    """Holds the points of one curve.
+    """Holds the points of one curve, each array (P,): increasing steps, values, and minutes that the run had taken.
 
     The time between the parts of a resumed run is not counted, nor steps that were lost and taken again. A part's time
     begins with its event file.
-
-    Args:
-        steps: (P,), increasing.
-        values: (P,).
-        minutes: (P,), how long the run had taken by then.
     """
 
     steps: np.ndarray
@@ -55,8 +50,6 @@ def read_run(path: Path, tag: str) -> Run:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise UserError(f"{path} is no directory; name some that train.py has made")
     file = RunDirectory(path).config_file
     if not file.exists():
         raise UserError(f"{path} holds no {file.name} and so no run; name directories that train.py has made")

@@ -11,9 +11,6 @@ from scipy import stats
 
 from training.analysis.read_runs import Curve, Group
 
-BATCH = 1_000
-"""Resamples in memory at once."""
-
 
 def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """Returns the mean along `axis` without the lowest and the highest quarter, each rounded down: of fewer than four
@@ -31,7 +28,8 @@ def bootstrap_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | No
     if len(values) < 2:
         return None
     rng = np.random.default_rng(0)
-    result = stats.bootstrap((values,), interquartile_mean, axis=0, method="percentile", batch=BATCH, rng=rng)
+    # So many resamples at once, not to have all of a long curve's in memory.
+    result = stats.bootstrap((values,), interquartile_mean, axis=0, method="percentile", batch=1_000, rng=rng)
     return result.confidence_interval.low, result.confidence_interval.high
 
 

@@ -6,6 +6,7 @@ built-in tasks came to (docs/curves.md), so that a sentence means something.
 
 import statistics
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,12 +40,8 @@ def nothing_to_relabel(
 ) -> str | None:
     """Speaks where hindsight has no goals to learn from.
 
-    Args:
-        episodes: so far.
-        moved: share of the recent ones in which the achieved goal moved.
-        variety: see her.GoalHealth.
-        trivial: see her.GoalHealth; None where unknown.
-        advice: what the run could try.
+    moved: share of the recent episodes in which the achieved goal moved. variety, trivial: reward_variety and
+    trivial_share of her.goal_health, the latter None where unknown.
     """
     enough = EPISODES_TO_JUDGE if variety <= NO_VARIETY else EPISODES_TO_JUDGE_SHAPED
     if episodes < enough or moved > NO_MOVEMENT:
@@ -176,11 +173,8 @@ def comes_far_since(
 ) -> dict[str, int]:
     """Returns since which step most evaluation episodes come to a stage while next to none meets the goal, by stage.
 
-    Args:
-        before: the same after the evaluation before.
-        funnel: share of the evaluation's episodes in each stage, in order.
-        success_once: share that met the goal at any step.
-        env_steps: of this evaluation.
+    before: the same after the evaluation before. funnel: share of this one's episodes in each stage, in order.
+    success_once: share that met the goal at any step.
     """
     if success_once > MEETS_NONE:
         return {}
@@ -198,6 +192,10 @@ def starts_ended_early(successes: Sequence[float], env_steps: int, scripted_unti
         "comes after a grasp, and not how to come to one. Begin anew with a larger --task.scripted-until (and more "
         "--steps)"
     )
+
+
+MEMORY = ("td_errors", "successes", "far_since", "said")
+"""What a doctor keeps between two examinations."""
 
 
 @dataclass
@@ -267,13 +265,8 @@ class Doctor:
         return list(new.values())
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "td_errors": self.td_errors,
-            "successes": self.successes,
-            "far_since": self.far_since,
-            "said": self.said,
-        }
+        return {name: copy(getattr(self, name)) for name in MEMORY}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.far_since = dict(state["far_since"])
-        self.td_errors, self.successes, self.said = (list(state[n]) for n in ("td_errors", "successes", "said"))
+        for name in MEMORY:
+            setattr(self, name, copy(state[name]))

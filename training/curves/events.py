@@ -26,8 +26,7 @@ class EventFile:
     once: moved, it is written to where it has gone, and one that was made in its place belongs to another run. All but
     `sync` belongs into one thread.
 
-    Args:
-        purge_step: what earlier files hold of this step and later ones is void.
+    What earlier files hold of `purge_step` and later steps is void.
     """
 
     def __init__(self, directory: Path, purge_step: int):

@@ -1,6 +1,4 @@
-"""A look inside a run for its curves, through generators of its own: the run goes on as if nobody had looked."""
-
-import math
+"""Looks inside a run for its curves, through generators of its own: the run goes on as if nobody had looked."""
 
 import numpy as np
 import torch
@@ -12,13 +10,6 @@ from training.batches import draw, to_batches
 from training.config import TrainConfig
 from training.curves.pictures import goal_coverage
 
-GOALS = 1024
-"""Transitions from which the statistics of goals are taken."""
-PICTURED_GOALS = 20_000
-"""Transitions that the picture of goals is drawn from, however many there are."""
-CELLS_PER_GOAL_SCALE = 5
-"""A cell of the goal space is a fifth of a typical distance of goals: 2 cm for the built-in tasks."""
-
 
 def look_inside(
     agent: SAC, buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, goal_scale: float
@@ -29,19 +20,9 @@ def look_inside(
     """
     rng = np.random.default_rng((config.seed, env_steps))
     view = buffer.drawn_by(rng)
-    cell = 1 / (CELLS_PER_GOAL_SCALE * goal_scale)
-    health = her.goal_health(view, GOALS, config.her, getattr(relabel_env, "is_success", None), cell)
-    goals = {
-        "her/trivial_share": health.trivial,
-        "her/unmet_share": health.unmet,
-        "her/goal_cells": health.cells,
-        "her/success_real": health.success_real,
-        "her/success_hindsight": health.success_hindsight,
-        "her/distance_real": health.distance_real,
-        "her/distance_hindsight": health.distance_hindsight,
-        "her/reward_variety": health.reward_variety,
-    }
-    goals = {name: float(value) for name, value in goals.items() if not math.isnan(value)}
+    cell = 1 / (5 * goal_scale)  # a fifth of a typical distance of goals: 2 cm for the built-in tasks
+    health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None), cell)
+    goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
     drawn = draw(view, relabel_env, config, env_steps, config.batch_size)
@@ -52,7 +33,10 @@ def look_inside(
 
 
 def draw_goals(buffer: her.ReplayBuffer, seed: int, env_steps: int) -> np.ndarray:
-    """Draws a picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had."""
+    """Draws a picture (H, W, 3) uint8 of the goals that stored episodes achieved, and of those they had.
+
+    However many there are, it shows a sample of 20,000.
+    """
     view = buffer.drawn_by(np.random.default_rng((seed, env_steps)))
-    rows, columns = view.sample_rows(PICTURED_GOALS), view.rows
+    rows, columns = view.sample_rows(20_000), view.rows
     return goal_coverage(columns["achieved_goal"][rows], columns["desired_goal"][rows])

@@ -28,11 +28,7 @@ class RolloutMeter:
     """Averages the training episodes: return, length, success, the goal's movement, and each of the task's metrics.
 
     Each curve is a mean over the last WINDOW episodes. An episode's metric is the mean over the steps that reported it,
-    or the largest of them (env/protocol.py).
-
-    Args:
-        num_envs: environments that step side by side, N.
-        goal_scale: see env/protocol.py.
+    or the largest of them. goal_scale, too: see env/protocol.py.
     """
 
     def __init__(self, num_envs: int, goal_scale: float):
@@ -89,7 +85,7 @@ class RolloutMeter:
 
     @property
     def goal_moved_rate(self) -> float:
-        """Is the share of the recent episodes in which the achieved goal moved."""
+        """Returns the share of the recent episodes in which the achieved goal moved."""
         return float(np.mean(self.windows.get("her/goal_moved_rate", [0.0])))
 
     def values(self) -> dict[str, float]:

@@ -38,10 +38,8 @@ LAYOUT = {
 bands come after lines, the last first."""
 
 
-class Curves:
+class Curves(EventFile):
     """Writes a run's curves. Their x axis is the environment steps of the whole run, resumed parts included.
-
-    Nothing here raises because of the disk (training/curves/events.py). All but `sync` belongs into one thread.
 
     Args:
         path: the run's directory, which no other process writes to.
@@ -52,25 +50,25 @@ class Curves:
 
     def __init__(self, path: Path, config: TrainConfig, env_steps: int):
         first = not env_steps or not any(path.glob("events.out.tfevents.*"))
-        self._events = EventFile(path, purge_step=env_steps + 1 if env_steps else 0)
+        super().__init__(path, purge_step=env_steps + 1 if env_steps else 0)
         if first:
             self._describe(config.to_dict(), env_steps)
 
     def _describe(self, options: dict[str, Any], env_steps: int) -> None:
         """Writes the options as text and for the HParams tab, and the layout of the custom scalars."""
-        self._events.add(text("config", f"```json\n{json.dumps(options, indent=2)}\n```"), env_steps)
-        self._events.add(custom_scalars(LAYOUT), env_steps)
+        self.add(text("config", f"```json\n{json.dumps(options, indent=2)}\n```"), env_steps)
+        self.add(custom_scalars(LAYOUT), env_steps)
         comparable = {
             name: value if isinstance(value, (str, int, float, bool)) else str(value)
             for name, value in defining_options(options).items()
         }
         for summary in hparams(comparable, {"eval/success_rate": 0.0}):
-            self._events.add(summary, env_steps)
+            self.add(summary, env_steps)
 
     def log(self, values: Mapping[str, float], env_steps: int) -> None:
         """Puts one point on each of these curves."""
         points = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
-        self._events.add(Summary(value=points), env_steps)
+        self.add(Summary(value=points), env_steps)
 
     def report(self, result: dict[str, Any], env_steps: int) -> None:
         """Puts an evaluation's summary (training.evaluation.rollout.summarise) on its curves."""
@@ -85,23 +83,15 @@ class Curves:
     def histograms(self, values: Mapping[str, np.ndarray], env_steps: int) -> None:
         """Shows how the numbers of each array (M,) are spread."""
         for tag, array in values.items():
-            self._events.add(histogram(tag, array, bins=30), env_steps)
+            self.add(histogram(tag, array, bins=30), env_steps)
 
     def picture(self, tag: str, encoded: bytes, env_steps: int) -> None:
         """Shows a png or gif file; TensorBoard plays the latter."""
         with Image.open(io.BytesIO(encoded)) as image:
             width, height = image.size
         content = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        self._events.add(Summary(value=[Summary.Value(tag=tag, image=content)]), env_steps)
+        self.add(Summary(value=[Summary.Value(tag=tag, image=content)]), env_steps)
 
     def remark(self, sentence: str, env_steps: int) -> None:
         """Adds a sentence about the run to the text tab."""
-        self._events.add(text("diagnosis", sentence), env_steps)
-
-    def sync(self) -> None:
-        """Returns when all that was logged outlives a power cut, or has said that it may not. From any thread."""
-        self._events.sync()
-
-    def close(self) -> None:
-        """Closes the event file."""
-        self._events.close()
+        self.add(text("diagnosis", sentence), env_steps)

@@ -1,4 +1,4 @@
-"""The deterministic policy, measured now and then on environments and episodes of its own."""
+"""Measures the deterministic policy now and then, on environments and episodes of its own."""
 
 from typing import Any
 
@@ -18,9 +18,7 @@ SEED = 1_000_000
 class Evaluator:
     """Evaluates a policy in the middle of its training, and touches nothing that training uses.
 
-    Args:
-        config: options of the run.
-        watchdog: gets a sign of life with each action.
+    The watchdog gets a sign of life with each action.
     """
 
     def __init__(self, config: TrainConfig, watchdog: Watchdog):

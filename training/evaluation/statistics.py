@@ -1,4 +1,4 @@
-"""95 % confidence intervals. scipy.stats takes half a second to import, and is imported where it is first needed."""
+"""Computes 95 % confidence intervals. scipy.stats is imported where it is first needed: that takes half a second."""
 
 import numpy as np
 

@@ -25,16 +25,13 @@ VIDEO_EPISODES = 3
 
 
 class Film:
-    """Draws the first evaluation episode, the same each time, until it turns out that nothing can be drawn.
+    """Draws the episode of `seed`, the same each time, until it turns out that nothing can be drawn.
 
-    Args:
-        env: an evaluation environment.
-        seed: of that episode.
-        wanted: whether to draw at all.
+    Nothing is drawn where it is not `enabled`.
     """
 
-    def __init__(self, env: GoalEnv, seed: int, wanted: bool):
-        self._env = env if wanted and hasattr(env, "render") else None
+    def __init__(self, env: GoalEnv, seed: int, enabled: bool):
+        self._env = env if enabled and hasattr(env, "render") else None
         self._seed = seed
         self._since = time.perf_counter()
         self._spent = 0.0

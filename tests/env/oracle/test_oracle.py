@@ -18,11 +18,11 @@ from env.oracle.rollout import (
     EPISODE_STEPS,
     Attempt,
     advance,
-    attempt,
     attempts_from,
     follow,
     make_task,
     slip_while_held,
+    try_episode,
 )
 from env.so101.model import CUBE_HALF
 from env.so101.simulation import CONTROL_STEP, MAX_TARGET_CHANGE
@@ -84,7 +84,7 @@ def test_the_servos_targets_go_where_the_script_says_whatever_an_action_is_worth
 def test_an_attempt_depends_on_its_seed_alone():
     task = make_task("pick-place", "air")
     ik = InverseKinematics(task.sim.model)
-    alone = [attempt(task, ik, seed) for seed in (5, 6)]
+    alone = [try_episode(task, ik, seed) for seed in (5, 6)]
     assert alone == attempts_from("pick-place", "air", range(5, 7))
     assert alone[0] != alone[1]
 
@@ -190,7 +190,7 @@ def slippery(task):
 def test_without_friction_nothing_is_lifted_and_the_funnel_says_so():
     task = make_envs("pick-place", 1, TaskConfig(goal="fixed"), "sparse")[0]
     slippery(task)
-    failed = [attempt(task, InverseKinematics(task.sim.model), seed) for seed in range(4)]
+    failed = [try_episode(task, InverseKinematics(task.sim.model), seed) for seed in range(4)]
     result = figures("pick-place", "fixed", failed)
     assert result["funnel"]["touched"] == 1
     assert result["funnel"]["carried"] == result["funnel"]["held"] == 0
@@ -203,7 +203,7 @@ def test_with_mujocos_default_contacts_the_deep_overlap_is_told():
     model = task.sim.model.mj
     model.geom_solref[:], model.geom_solimp[:] = [0.02, 1], [0.9, 0.95, 0.001, 0.5, 2]
     result = figures(
-        "pick-place", "fixed", [attempt(task, InverseKinematics(task.sim.model), seed) for seed in range(4)]
+        "pick-place", "fixed", [try_episode(task, InverseKinematics(task.sim.model), seed) for seed in range(4)]
     )
     assert result["penetration_max_m"] > 5e-3
     assert result["success"] == 0
@@ -221,7 +221,7 @@ def test_a_diverged_simulation_is_a_failure_with_a_reason(monkeypatch):
         return step(action)
 
     monkeypatch.setattr(task, "step", poisoned)
-    failed = attempt(task, ik, 0)
+    failed = try_episode(task, ik, 0)
     assert not failed.success
     assert "diverged" in failed.why
     assert failed.why.endswith("in phase 'pinch'")
@@ -295,7 +295,7 @@ def test_the_contacts_of_every_physics_step_are_looked_at():
 
 def test_an_attempt_leaves_nobody_looking_at_the_contacts():
     task = make_task("pick-place", "fixed")
-    attempt(task, InverseKinematics(task.sim.model), 0)
+    try_episode(task, InverseKinematics(task.sim.model), 0)
     assert task.sim.after_physics_step is None
 
 

@@ -87,7 +87,6 @@ def test_split_stepping_is_mujocos_own_stepping(simulation):
 
 
 def test_whoever_looks_after_each_physics_step_sees_them_all(simulation, scenes):
-    """But for the end of the last, whose contacts are those that step() leaves behind."""
     scenes.put_between_pads(simulation)
     plain = mujoco.MjData(simulation.model.mj)
     mujoco.mj_setState(simulation.model.mj, plain, simulation.state(), mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -100,11 +99,13 @@ def test_whoever_looks_after_each_physics_step_sees_them_all(simulation, scenes)
         simulation.step(action)
         plain.ctrl[:] = simulation.servo_target
         mujoco.mj_step(simulation.model.mj, plain)
-        assert len(seen) == 9
-        for position, distances in seen:
+        assert len(seen) == 10
+        for position, distances in seen[:-1]:
             mujoco.mj_step(simulation.model.mj, plain)
             np.testing.assert_array_equal(position, plain.qpos)
             np.testing.assert_array_equal(distances, plain.contact.dist)
+        mujoco.mj_step1(simulation.model.mj, plain)
+        np.testing.assert_array_equal(seen[-1][1], plain.contact.dist)
 
 
 def test_looking_changes_nothing(simulation, scenes):

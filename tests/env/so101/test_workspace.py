@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from env.so101.workspace import PAN_AXIS, Sector, polar_point
+from env.so101.workspace import PAN_AXIS, Sector
+
+SECTOR = Sector(radius=(0.1, 0.3), angle=0.8, height=(0.05, 0.25))
 
 
 @pytest.fixture(scope="module")
 def points():
     rng = np.random.default_rng(0)
-    return np.array([polar_point(rng, (0.1, 0.3), 0.8, (0.05, 0.25)) for _ in range(4000)])
+    return np.array([SECTOR.draw(rng) for _ in range(4000)])
 
 
 def test_points_are_uniform_over_the_sectors_area_and_over_height(points):
@@ -26,9 +28,6 @@ def test_radius_angle_and_height_are_drawn_independently(points):
     away = points[:, :2] - PAN_AXIS
     columns = [np.hypot(*away.T), np.arctan2(away[:, 1], away[:, 0]), points[:, 2]]
     np.testing.assert_allclose(np.corrcoef(columns), np.eye(3), atol=0.06)
-
-
-SECTOR = Sector(radius=(0.1, 0.3), angle=0.8, height=(0.05, 0.25))
 
 
 def test_a_point_in_the_sector_stays_where_it_is(points):

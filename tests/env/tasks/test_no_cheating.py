@@ -281,13 +281,6 @@ class Watch:
     def _look(self):
         self._contacts.append(self._sim.cube_contacts())
 
-    def play(self, task, actions):
-        steps = []
-        for action in actions:
-            steps += play(task, [action])
-            self._look()
-        return steps
-
     @property
     def overlap(self):
         """Returns the deepest of arm and cube, m."""
@@ -339,7 +332,7 @@ def test_a_cube_pressed_into_the_table_with_all_torque_is_no_success_while_it_is
     for cube in presses(scenes, task.sim, getattr(scenes, gripper)):
         task.goal = cube
         watch = Watch(task.sim)
-        steps = watch.play(task, [push_down] * 50)
+        steps = play(task, [push_down] * 50)
         assert_nothing_deep_is_a_success(steps)
         if watch.touched:
             deepest.append(max(watch.overlap, watch.table_overlap))
@@ -353,7 +346,7 @@ def test_a_pinched_cube_jammed_into_the_table_with_all_torque_is_not_entered_and
     scenes.shut(task.sim)
     play(task, [STILL] * 15)
     watch = Watch(task.sim)
-    steps = watch.play(task, [push_down] * 50)
+    steps = play(task, [push_down] * 50)
     assert all(step.info["stages"]["pinched"] and step.hold == Hold.TABLE for step in steps)
     assert 1e-4 < watch.table_overlap < 0.5e-3
     assert watch.overlap < 0.5e-3
@@ -376,7 +369,7 @@ def test_a_gripper_that_snaps_shut_does_not_enter_the_cube(task, scenes, opening
             if not between_open_fingers(scenes, task.sim, opening, shift, yaw):
                 continue
             watch = Watch(task.sim)
-            watch.play(task, [-UNCLENCH] * 45)
+            play(task, [-UNCLENCH] * 45)
             assert watch.overlap <= MAX_OVERLAP
             assert watch.touched
             trials += 1
@@ -393,7 +386,7 @@ def slams(scenes, task):
                 scenes.put(task.sim, arm, gripper, (0.40, -0.10, CUBE_HALF))
                 task.goal = task.sim.cube_position.copy()
                 watch = Watch(task.sim)
-                yield watch, watch.play(task, [direction * SIDEWAYS] * 25)
+                yield watch, play(task, [direction * SIDEWAYS] * 25)
 
 
 def swings(scenes, task):
@@ -406,7 +399,7 @@ def swings(scenes, task):
         actions[:, 5] = -1
         task.goal = np.array([0.3, 0.1, 0.05])
         watch = Watch(task.sim)
-        yield watch, watch.play(task, actions)
+        yield watch, play(task, actions)
 
 
 def scuffles(scenes, task):
@@ -416,7 +409,7 @@ def scuffles(scenes, task):
         between_open_fingers(scenes, task.sim, 0.3, 0.004)
         task.goal = task.sim.cube_position.copy()
         watch = Watch(task.sim)
-        yield watch, watch.play(task, np.random.default_rng(seed).uniform(-1, 1, (50, 6)))
+        yield watch, play(task, np.random.default_rng(seed).uniform(-1, 1, (50, 6)))
 
 
 # A blow is found when the finger is in the cube already, as deep as its speed, up to 2 m/s at the fingertips, times the

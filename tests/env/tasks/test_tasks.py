@@ -882,7 +882,7 @@ def test_a_tasks_own_goals_are_of_its_first_kind(make_task, name, goal):
 
 
 def test_an_unknown_goal_kind_is_named(make_task):
-    with pytest.raises(EnvError, match=r"--task\.goal fixed: this task has no such goals; there are: air"):
+    with pytest.raises(EnvError, match=r"this task has no goals of kind fixed; there are: air"):
         make_task("reach", goal="fixed")
 
 

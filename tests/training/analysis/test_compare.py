@@ -296,7 +296,7 @@ def test_one_seed_of_a_curve_that_is_no_rate(tmp_path, run, capsys):
 def test_a_directory_without_a_run_is_a_sentence(break_run, tmp_path, run):
     path = tmp_path / "r"
     expected = {
-        "nothing": f"{path} is no directory; name some that train.py has made",
+        "nothing": f"{path} holds no config.json and so no run; name directories that train.py has made",
         "no config": f"{path} holds no config.json and so no run; name directories that train.py has made",
         "bad config": f"{path}/config.json cannot be read (Expecting value: line 1 column 1 (char 0)); leave it out",
         "foreign config": f"{path}/config.json holds no configuration of a run; leave it out",

@@ -35,7 +35,7 @@ class Drawn:
 def test_an_episode_is_drawn_every_so_many_steps():
     frames = iter(range(1000))
     env = Drawn(lambda: np.full((8, 8, 3), 2 * next(frames), np.uint8))
-    gif = Film(env, 0, wanted=True).take(still, env.goal_scale)
+    gif = Film(env, 0, enabled=True).take(still, env.goal_scale)
     with Image.open(io.BytesIO(gif)) as image:
         assert image.n_frames == 1 + env.max_episode_steps // EVERY
 
@@ -48,7 +48,7 @@ def test_drawing_takes_no_more_than_its_share_of_the_time(monkeypatch):
         now[0] += 1.0
         return np.zeros((8, 8, 3), np.uint8)
 
-    film = Film(Drawn(render), 0, wanted=True)
+    film = Film(Drawn(render), 0, enabled=True)
     taken = []
     for second in range(0, 3000, 100):
         now[0] = max(now[0], float(second))
@@ -69,14 +69,14 @@ def test_what_cannot_be_drawn_is_said_once_and_not_tried_again(error, sentence, 
         tried.append(1)
         raise error
 
-    film = Film(Drawn(render), 0, wanted=True)
+    film = Film(Drawn(render), 0, enabled=True)
     assert film.take(still, 10.0) is film.take(still, 10.0) is None
     assert capsys.readouterr().out == f"no pictures of evaluations: {sentence}\n"
     assert len(tried) == 1
 
 
 def test_a_frame_that_is_none_is_said(capsys):
-    assert Film(Drawn(lambda: None), 0, wanted=True).take(still, 10.0) is None
+    assert Film(Drawn(lambda: None), 0, enabled=True).take(still, 10.0) is None
     assert "render() must return (H, W, 3) uint8, and returned None" in capsys.readouterr().out
 
 

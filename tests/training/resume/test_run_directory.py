@@ -133,7 +133,7 @@ def test_checkpoints_outlive_the_configuration_beside_them(content, tmp_path):
         ("{}", "config.json holds no configuration; "),
         ("[]", "config.json holds no configuration; "),
         ('"text"', "config.json holds no configuration; "),
-        ('{"seed": 17}', "config.json holds no configuration that this code knows: "),
+        ('{"seed": 17}', "config.json holds no configuration of a run: it names no env"),
     ],
 )
 def test_without_checkpoints_a_configuration_that_is_none_is_refused(content, told, tmp_path):
@@ -259,7 +259,7 @@ def test_a_run_from_before_an_option_goes_on_with_its_default_and_is_refused_wit
 
 def test_the_bounds_of_options_hold_for_what_is_stored_too(tmp_path):
     run = start(tmp_path / "r", 100, num_envs=0)
-    assert "step_000000100 holds no configuration that this code knows: --num-envs 0: must be at least 1" in refusal(
+    assert "step_000000100 holds a configuration that cannot be: --num-envs 0: must be at least 1" in refusal(
         config(run.path)
     )
 
