@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,8 @@ def reporting(program: str) -> Iterator[None]:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the end
     if hasattr(sys.stdout, "reconfigure"):  # not where somebody has put an object of their own in its place
         sys.stdout.reconfigure(errors="replace")
+    output = sys.stdout
+    sys.stdout = _Named(output)
     try:
         yield
         sys.stdout.flush()
@@ -40,12 +43,60 @@ def reporting(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output has left (| head): no reason to complain, not at the interpreter's last flush either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(output)  # whoever read it has left (| head): no reason to complain
         sys.exit(141)  # what a program gets that SIGPIPE ends
-    except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error).partition("\n")[0]
+    except (OSError, RuntimeError) as error:
+        if not (what := _reason(error)):
+            raise
+        _let_go(output)
         _leave(program, f"{what}; what was saved before is intact", 1)
+    finally:
+        sys.stdout = output
+
+
+class _Named:
+    """Wraps standard output, and names it in its errors: an OSError alone does not tell which file it is of."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        with self._naming():
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._naming():
+            self._stream.flush()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _let_go(output: Any) -> None:
+    """Flushes standard output, or gives up what it has not taken: Python would fail at that again as it exits."""
+    try:
+        output.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """Returns what an error of the system's is about, or nothing for a RuntimeError that is none."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if str(error) == "can't start new thread" or isinstance(error, BlockingIOError):
+        most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        limit = "unlimited" if most == resource.RLIM_INFINITY else most
+        return f"no further thread or process can be started (ulimit -u is {limit}; a container may have a pids limit)"
+    return str(error).partition("\n")[0] if isinstance(error, OSError) else ""
 
 
 def _leave(program: str, sentence: str, status: int) -> NoReturn:

@@ -61,9 +61,13 @@ def evaluate(config: EvaluateConfig) -> None:
         raise UserError("--viewer: is for watching, without --video and --json")
     if config.video is not None:
         check_video_path(config.video)
+    # Now: an environment of somebody's own may change the working directory.
+    outputs = {name: path and path.absolute() for name, path in (("json", config.json), ("video", config.video))}
+    config = replace(config, **outputs)
     device = select_device(config.device)
     choose_products(device, reduced_precision=False)
-    path = find_checkpoint(config.path)
+    found = find_checkpoint(config.path)
+    path = found.absolute()
     manifest = checkpoints.read_manifest(path)
     training = trained_with(manifest, path)
     if config.goal != "own" and is_custom(training.env):
@@ -72,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> None:
 
     envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
     policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
-    print(f"{path} · {training.env}, goal {goal} · trained for {manifest.step:,} steps")
+    print(f"{found} · {training.env}, goal {goal} · trained for {manifest.step:,} steps")
     print(describe_device(device))
     evaluated = replace(training, task=evaluated_task(training.task, goal))
     newer = newer_options(manifest.config, evaluated)

@@ -5,10 +5,12 @@ python train.py --help              every option
 tensorboard --logdir runs           watch it
 """
 
+import shlex
 import sys
 import time
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,33 +34,42 @@ from training.progress import Progress, say
 from training.recipes import parse
 from training.resume.run_directory import RunDirectory, Start, choose_start
 from training.resume.saving import Saver, restore
-from training.state import TrainingState
+from training.state import TrainingState, too_few_steps
 from training.stopping import StopRequest, Watchdog
 
 
-def train(config: TrainConfig, stop: StopRequest, watchdog: Watchdog) -> None:
-    """Runs `config` to its last step, from the beginning or from where its directory left off. Raises UserError."""
+def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: Watchdog) -> bool:
+    """Runs `config` to its last step, from the beginning or from where its directory left off. Raises UserError.
+
+    Returns False where a signal had it save and leave before that.
+    """
     device, why = choose_device(config)
     choose_products(device, config.reduced_precision)
     evaluate = Evaluator(config, watchdog)
     state = TrainingState.new(config, device)
-    run = RunDirectory(Path(config.run))
     with closing(state.envs), run.lock():
         start = choose_start(run, config, state.envs.spec.fingerprint)
         compile_where_possible(state.agent, config, start)
         restore_or_begin(state, config, start)
         if is_complete(state, config):
-            say(f"{run.path} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
+            say(f"{config.run} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
         else:
             say(f"{describe_device(device)} (--device {config.device}: {why})")
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
-            say(f"{run.path} · {where} · {config.steps:,} steps")
+            say(f"{config.run} · {where} · {config.steps:,} steps")
+            if note := too_few_steps(config, state):
+                say(note)
             started = time.perf_counter()
             continue_run(config, state, run, start, evaluate, stop, watchdog)
-            summary(state, run, (time.perf_counter() - started) / 60)
+            if not is_complete(state, config):
+                say(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
+                return False
+            summary(config, state, (time.perf_counter() - started) / 60)
         if config.video:
+            run.check_still_held()
             path = run.videos / f"step_{state.env_steps:09d}.mp4"
             record_video(path, evaluate.envs[0], evaluate.policy(state.agent), evaluate.goal_scale, evaluate.seed)
+    return True
 
 
 def restore_or_begin(state: TrainingState, config: TrainConfig, start: Start) -> None:
@@ -85,7 +96,8 @@ def continue_run(
         closing(Progress(config.steps, state.env_steps)) as progress,
     ):
         try:
-            train_loop(config, state, evaluate, Outputs(curves, progress, saver), stop, watchdog)
+            with ending_by_itself():
+                train_loop(config, state, evaluate, Outputs(curves, progress, saver), stop, watchdog)
         except UserError as error:
             raise UserError(f"{error}; {saver.last_good()}", error.status) from error
         except torch.AcceleratorError as error:
@@ -95,9 +107,21 @@ def continue_run(
         except Exception as error:
             error.add_note(f"{run.path}: {saver.last_good()}")
             raise
-    if not is_complete(state, config):
-        say(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
-        sys.exit(128 + stop.signal)
+
+
+@contextmanager
+def ending_by_itself() -> Iterator[None]:
+    """Turns sys.exit() and its like into a UserError: nothing of ours calls it here, but an environment may.
+
+    Ctrl-C is none of them, since StopRequest has taken that over.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise UserError(f"the environment, or something that it uses, ended the program ({what})", 1) from error
 
 
 @dataclass(frozen=True)
@@ -250,13 +274,16 @@ def check_finite(means: dict[str, float], env_steps: int) -> None:
         raise UserError(f"training diverged by step {env_steps:,}: {', '.join(bad)} not finite")
 
 
-def summary(state: TrainingState, run: RunDirectory, minutes: float) -> None:
-    rollouts = state.rollouts
+def summary(config: TrainConfig, state: TrainingState, minutes: float) -> None:
+    rollouts, run = state.rollouts, Path(config.run)
+    say(f"done: {state.env_steps:,} steps, {state.agent.updates:,} updates, {minutes:.1f} min")
+    if not state.agent.updates:
+        say("nothing was learnt: no episode ended in time for an update; give more --steps, or fewer --num-envs")
     say(
-        f"done: {state.env_steps:,} steps, {state.agent.updates:,} updates, {minutes:.1f} min\n"
         f"success {state.last_success:.0%} (best {state.best_success:.0%}) · "
         f"goal moved in {rollouts.episodes_moved:,} of {rollouts.episodes:,} training episodes\n"
-        f"measure it: python evaluate.py {run.path} · curves: tensorboard --logdir {run.path.parent}"
+        f"measure it: python evaluate.py {shlex.quote(str(run))} · "
+        f"curves: tensorboard --logdir {shlex.quote(str(run.parent))}"
     )
 
 
@@ -265,8 +292,14 @@ def main() -> None:
         config = parse(sys.argv[1:])
         for sentence in ignored_options(config):
             say(sentence)
-        with StopRequest() as stop, Watchdog(config.watchdog) as watchdog:
-            train(config, stop, watchdog)
+        # Before an environment of somebody's own is imported, which may change the working directory.
+        run = RunDirectory(Path(config.run).absolute())
+        if config.resume not in ("auto", "never"):
+            config = replace(config, resume=str(Path(config.resume).absolute()))
+        with StopRequest() as stop, Watchdog(config.watchdog) as watchdog, ending_by_itself():
+            complete = train(config, run, stop, watchdog)
+        if not complete:
+            sys.exit(128 + stop.signal)
 
 
 if __name__ == "__main__":

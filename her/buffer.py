@@ -217,14 +217,26 @@ class ReplayBuffer:
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the journal, the staging area and the generator: views, to be read before the next add."""
+        """Returns the journal, what is used of the staging area, and the generator.
+
+        All of it are views, to be read before the next add.
+        """
+        used = int(self.staged.max()) + 1
         return {
             "rows": self._journal(),
             "position": self.position,
-            "staging": self.staging,
+            "staging": self.first_staged(used),
+            "staging_rows": used,
             "staged": self.staged,
             "rng": self.rng.bit_generator.state,
         }
+
+    def first_staged(self, rows: int | None) -> dict[str, np.ndarray]:
+        """Returns a view of the first `rows` rows of each environment's staging area, {column: (N, rows, …)}.
+
+        None: of all rows.
+        """
+        return {key: column[:, :rows] for key, column in self.staging.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state_dict of another buffer of the same sizes, whatever this one held before.
@@ -240,8 +252,11 @@ class ReplayBuffer:
                 column[rows] = chunk[name]
         self._zero_headless()
         self.num_transitions = int(np.count_nonzero(self.steps_after[: self.used]))
+        for env in range(len(self.staged)):
+            self.discard_staged(env)
         for key, column in self.staging.items():
-            column[:] = state["staging"][key]
+            kept = state["staging"][key]
+            column[:, : kept.shape[1]] = kept
         self.staged[:] = state["staged"]
         self.rng.bit_generator.state = state["rng"]
 

@@ -1,6 +1,8 @@
 """Holds networks, targets, moments and temperature, and takes the one gradient step that moves them all."""
 
 import math
+import os
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
@@ -156,8 +158,7 @@ class SAC:
         # Compilers fail in their own ways, and no run needs one.
         except Exception as error:
             self._step_critic, self._step_actor = eager
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise CompilerUnavailable(reason) from error
+            raise CompilerUnavailable(_reason(error)) from error
         finally:
             undo()
         self.compiled = True
@@ -278,6 +279,18 @@ class SAC:
     def load_policy(self, state: dict[str, np.ndarray]) -> None:
         """Restores "actor_average" alone: all that act_deterministic needs."""
         _copy_into(self._actor_average, state)
+
+
+def _reason(error: Exception) -> str:
+    """Returns the line of a compiler's error that says most, below PyTorch's heading and command, and what to do."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    own = [line for line in lines if line and not line.endswith("raised:")]
+    telling = [line for line in own if " error: " in line] or own or [type(error).__name__]
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_*")
+    return (
+        f"{telling[0]:.200}; install a C++ compiler or, where there is one, delete {cache} (TORCHINDUCTOR_CACHE_DIR), "
+        "since what was compiled before may be damaged"
+    )
 
 
 def _to_numpy(tree: Any) -> Any:

@@ -121,7 +121,7 @@ class Disk:
         self._plain_open, builtins.open, io.FileIO = builtins.open, self._open, self._file
         for name in ("fsync", "replace", "unlink", "rmdir", "mkdir"):
             setattr(os, name, self._followed(name, getattr(os, name)))
-        fcntl.flock = self._followed("flock", fcntl.flock)
+        fcntl.lockf = self._followed("lockf", fcntl.lockf)
         self._plain_os_open, os.open = os.open, self._os_open
 
     def do(self, operation: str, path: Path | None, act: Callable[[], Any], half: Callable[[], Any] | None = None):
@@ -178,13 +178,13 @@ class Disk:
 
 def _followed_file(disk: Disk) -> type[io.FileIO]:
     class FollowedFile(io.FileIO):
-        def __init__(self, file, mode="r", *more):
+        def __init__(self, file, mode="r", *more, **options):
             path = disk.path_of(file)
             create = super().__init__
             if set(mode) & set("wax"):
-                disk.do("create", path, lambda: create(file, mode, *more))
+                disk.do("create", path, lambda: create(file, mode, *more, **options))
             else:
-                create(file, mode, *more)
+                create(file, mode, *more, **options)
             disk.remember(self.fileno(), path)
 
         def write(self, data):
@@ -580,7 +580,7 @@ def test_runs_killed_into_saving_and_resuming_end_with_the_same_bits(
 
 
 STARTING = [
-    Point("main flock .lock", 1, "before"),
+    Point("main lockf .lock", 1, "before"),
     Point("main create config.json.tmp", 1, "before"),
     Point("main write config.json.tmp", 1, "half way"),
     Point("main replace config.json.tmp", 1, "before"),

@@ -2,11 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+import errors
 from errors import UserError, check_writable, reporting, write_json
+
+ROOT = Path(errors.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -15,6 +21,7 @@ from errors import UserError, check_writable, reporting, write_json
         (UserError("the option is wrong"), 2, "mine: the option is wrong\n"),
         (UserError("it was not plugged in", status=1), 1, "mine: it was not plugged in\n"),
         (OSError(28, "No space left", "runs/a"), 1, "mine: runs/a: No space left; what was saved before is intact\n"),
+        (OSError("the cable is out"), 1, "mine: the cable is out; what was saved before is intact\n"),
         (KeyboardInterrupt(), 130, ""),
         (SystemExit(143), 143, ""),
     ],
@@ -26,9 +33,30 @@ def test_every_end_has_its_status_and_its_sentence(capsys, error, status, senten
     assert capsys.readouterr().err == sentence
 
 
-def test_a_mistake_in_our_code_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), reporting("mine"):
-        raise ZeroDivisionError
+@pytest.mark.parametrize("mistake", [ZeroDivisionError, RuntimeError])
+def test_a_mistake_in_our_code_keeps_its_traceback(mistake):
+    with pytest.raises(mistake), reporting("mine"):
+        raise mistake("a mistake")
+
+
+@pytest.mark.parametrize("much", [1, 10**6])  # in the buffer at the end, and past it
+def test_an_output_that_takes_nothing_is_blamed_itself(much):
+    code = f"from errors import reporting\nwith reporting('mine'): print('x' * {much})"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == "mine: standard output: No space left on device; what was saved before is intact\n"
+
+
+def test_where_no_thread_can_be_started_the_limit_is_named(capsys):
+    before = threading.stack_size(2**46)  # more than any machine has
+    try:
+        with pytest.raises(SystemExit) as leaving, reporting("mine"):
+            threading.Thread(target=int).start()
+    finally:
+        threading.stack_size(before)
+    assert leaving.value.code == 1
+    assert "mine: no further thread or process can be started (ulimit -u is " in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_written_is_named_before_anything_is_done(tmp_path):

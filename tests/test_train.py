@@ -15,8 +15,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import checkpoints
+import evaluate
 import train
 from env.tasks.cube import CubeTask
+from training.recipes import parse
+from training.stopping import AGAIN
 
 ROOT = Path(train.__file__).parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -87,7 +90,7 @@ def test_a_run_without_a_compiler_says_so_and_trains(tmp_path, run, monkeypatch)
 
     monkeypatch.setattr("torch.compile", broken)
     said = run("--compile", "--steps", 400, "--run", tmp_path / "r")
-    assert "the update is not compiled and so takes twice the time: no C++ compiler\n" in said
+    assert "the update is not compiled and so takes twice the time: no C++ compiler; install" in said
     assert checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")
 
 
@@ -306,6 +309,171 @@ def test_an_environment_that_fails_ends_the_run_with_status_1_and_the_same_line_
     again = start()
     assert again.returncode == 0, again.stderr
     assert "done: 1,000 steps" in again.stdout
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module of environments of somebody's own, and makes its directory the working directory."""
+
+    def write(name, code):
+        shutil.copy(Path(__file__).parent / "point_env.py", tmp_path / "point_env.py")
+        (tmp_path / f"{name}.py").write_text("from point_env import *\n" + textwrap.dedent(code))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+        for stale in ("point_env", name):
+            monkeypatch.delitem(sys.modules, stale, raising=False)
+
+    return write
+
+
+@pytest.mark.parametrize("left_by", ["SystemExit(0)", "KeyboardInterrupt()"])
+@pytest.mark.parametrize("while_", ["stepping", "evaluating", "making it"])
+def test_an_environment_that_ends_the_program_is_a_failure_and_no_end(left_by, while_, tmp_path, module, run):
+    leaves = f"""
+        import glob
+
+        class Leaves(SavablePointEnv):
+            def __init__(self):
+                super().__init__()
+                if {while_ == "making it"}:
+                    raise {left_by}
+
+            def reset(self, seed=None):
+                self.evaluated = seed is not None and seed >= 1_000_000
+                return super().reset(seed)
+
+            def step(self, action):
+                if glob.glob("r/checkpoints/*/manifest.json") and self.evaluated == {while_ == "evaluating"}:
+                    raise {left_by}
+                return super().step(action)
+    """
+    module(f"leaves_{while_.split()[0]}_{left_by[:6]}", leaves)
+    options = ["--env", f"leaves_{while_.split()[0]}_{left_by[:6]}:Leaves", "--no-overlap", "--run", "r"]
+    said = run(*options, "--steps", 800, "--checkpoint.every", 200, "--eval.every", 600, status=1)
+    assert left_by.partition("(")[0] in said
+    assert "done: " not in said
+    assert ("the last good checkpoint is of step " in said) == (while_ != "making it")
+
+
+@pytest.mark.parametrize("meanwhile", ["moved", "removed and begun again"])
+def test_a_run_whose_directory_is_gone_stops_and_harms_no_other(meanwhile, tmp_path, module, run):
+    """An environment does it, at a time that is known: what somebody does in another terminal."""
+    module(
+        "tidies",
+        f"""
+        import os, shutil, subprocess, sys
+
+        class Tidies(SavablePointEnv):
+            trained = 0
+
+            def step(self, action):
+                Tidies.trained += 1
+                if Tidies.trained == 500 and not os.path.exists("tidied"):
+                    open("tidied", "x").close()
+                    if {meanwhile == "moved"}:
+                        os.rename("r", "elsewhere")
+                    else:
+                        shutil.rmtree("r")
+                        subprocess.run([sys.executable, "{ROOT}/train.py", *sys.argv[1:]], check=True)
+                return super().step(action)
+        """,
+    )
+    options = ["--env", "tidies:Tidies", "--no-overlap", "--steps", 1200, "--checkpoint.every", 200]
+    said = run(*options, "--run", "r", status=1)
+    sentence = f"{tmp_path}/r was moved or removed, or its .lock was, while the run went on, and nothing is written"
+    assert sentence in said
+    assert "the last good checkpoint is of step " in said
+    if meanwhile == "moved":
+        assert not (tmp_path / "r").exists()
+        (tmp_path / "elsewhere").rename(tmp_path / "r")
+        assert "done: 1,200 steps" in run(*options, "--run", "r")
+    run(*options, "--run", "whole")
+    assert different(tmp_path / "whole", tmp_path / "r") == []
+    assert {path.name for path in tmp_path.iterdir()} >= {"r", "whole"}
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("overlap", ["--overlap", "--no-overlap"])
+def test_an_environment_that_changes_the_working_directory_changes_nothing_else(
+    overlap, tmp_path, module, run, monkeypatch
+):
+    module(
+        "wanders",
+        f"""
+        import os, tempfile
+
+        os.chdir("/")
+
+        class Wanders(SavablePointEnv):
+            def step(self, action):
+                os.chdir(tempfile.mkdtemp(dir="{tmp_path}/other"))
+                return super().step(action)
+        """,
+    )
+    (tmp_path / "other").mkdir()
+    for name, steps, options in (("r", 400, []), ("r", 800, []), ("branch", 1200, ["--resume", "r"])):
+        monkeypatch.chdir(tmp_path)
+        run("--env", "wanders:Wanders", overlap, "--steps", steps, "--run", name, *options)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "r", "--episodes", "2", "--json", "result.json"])
+    evaluate.main()
+    assert json.loads((tmp_path / "result.json").read_text())["env_steps"] == 800
+    assert checkpoints.list_checkpoints(tmp_path / "branch" / "checkpoints")[-1].name == "step_000001200"
+    assert [path for path in (tmp_path / "other").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("overlap", ["--overlap", "--no-overlap"])
+def test_where_an_environment_hangs_the_second_signal_ends_the_run_and_leaves_no_process(overlap, tmp_path, module):
+    module(
+        "hangs",
+        """
+        import os, time
+
+        class Hangs(PointEnv):
+            steps_so_far = 0
+
+            def step(self, action):
+                Hangs.steps_so_far += 1
+                if Hangs.steps_so_far == 100:
+                    open("hangs.tmp", "w").write(str(os.getpid()))
+                    os.rename("hangs.tmp", "hangs")
+                    while True:
+                        time.sleep(1)
+                return super().step(action)
+        """,
+    )
+    command = [sys.executable, ROOT / "train.py", *SMALL, "--env", "hangs:Hangs", "--steps", "1000", overlap]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "hangs").exists, process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(AGAIN + 0.1)
+    again = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert "SIGTERM has come again: leaving at once" in process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    wait_for(lambda: not Path(f"/proc/{(tmp_path / 'hangs').read_text()}").exists())
+    assert time.monotonic() - again < 5
+
+
+def test_a_run_whose_episodes_may_outlast_it_says_so_at_its_start_and_at_its_end(tmp_path, module, run):
+    module("long", "class Long(PointEnv):\n    max_episode_steps = 1000")
+    said = run("--env", "long:Long", "--steps", 800, "--run", "a name with spaces")
+    assert "episodes of up to 1,000 steps in 4 environments: the first may end after 4,000 steps only, and this" in said
+    assert "nothing was learnt: no episode ended in time for an update" in said
+    assert "measure it: python evaluate.py 'a name with spaces' · curves: tensorboard --logdir .\n" in said
+    for env, steps in (("long:Long", 8000), ("point_env:PointEnv", 800)):
+        config = parse(["--env", env, "--steps", str(steps), "--num-envs", "4", "--warmup", "200", "--no-overlap"])
+        state = train.TrainingState.new(config, train.torch.device("cpu"))
+        assert train.too_few_steps(config, state) is None
+
+
+def wait_for(condition, process=None, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

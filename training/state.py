@@ -73,14 +73,17 @@ class TrainingState:
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
         return parts | {"progress": {name: getattr(self, name) for name in PROGRESS}}
 
-    def sizes(self) -> dict[str, Any]:
-        """Returns the part of state_dict whose arrays and logs have the same shapes in every checkpoint of the run."""
+    def sizes(self, staging_rows: int | None) -> dict[str, Any]:
+        """Returns the part of state_dict whose arrays and logs have known shapes in every checkpoint of the run.
+
+        staging_rows: as the checkpoint's buffer has it; None where it is older than that number.
+        """
         state = self.state_dict()
         # Generators of a CPU and of a GPU have states of different sizes.
         agent = {name: tree for name, tree in state["agent"].items() if name != "generator"}
         return {
             "agent": agent,
-            "buffer": state["buffer"],
+            "buffer": state["buffer"] | {"staging": self.buffer.first_staged(staging_rows)},
             "explorer": state["explorer"],
             "envs": {"obs": state["envs"]["obs"]},
         }
@@ -127,6 +130,24 @@ def _refuse_unsavable(env: GoalEnv, name: str) -> None:
         ) from error
 
 
+def too_few_steps(config: TrainConfig, state: TrainingState) -> str | None:
+    """Returns a sentence where the episodes of somebody's own environment may last longer than the whole run."""
+    n, longest = config.num_envs, state.envs.spec.max_episode_steps
+    if len(state.buffer) or _updates(config, n * longest) >= 1:
+        return None
+    return (
+        f"episodes of up to {longest:,} steps in {n} environments: the first may end after {n * longest:,} steps only, "
+        f"and this run has {config.steps:,}; where none ends before, nothing is learnt: give more --steps, or fewer "
+        "--num-envs"
+    )
+
+
+def _updates(config: TrainConfig, first_end: int) -> float:
+    """Returns how many updates a run makes whose first episodes have ended after `first_end` steps."""
+    last = (config.steps - 1) // config.num_envs * config.num_envs  # what is learnt at a step has been stored before it
+    return (last - max(config.warmup, first_end - config.num_envs)) * config.updates_per_step
+
+
 def _refuse_useless(config: TrainConfig, spec: EnvSpec) -> None:
     """Raises UserError for a run that would learn nothing, or not from all of its environments.
 
@@ -141,8 +162,7 @@ def _refuse_useless(config: TrainConfig, spec: EnvSpec) -> None:
             f"together and would overwrite each other; give {least} or more"
         )
     first_end = n * longest
-    last = (config.steps - 1) // n * n  # what is learnt at a step has been stored before it
-    if (last - max(config.warmup, first_end - n)) * config.updates_per_step < 1:
+    if _updates(config, first_end) < 1:
         raise UserError(
             f"--steps {config.steps}: ends before the first update; they begin after {config.warmup} random steps and "
             f"the first episodes of {n} environments, which take {first_end}, with {config.updates_per_step} a step; "

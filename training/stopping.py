@@ -3,7 +3,9 @@
 import faulthandler
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,8 +21,9 @@ class StopRequest:
     """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
 
     As a context manager it listens, and says on stderr that it has heard. A further signal, at least AGAIN seconds
-    later, ends the program at once: what the last checkpoint holds is kept. A signal that the process was started to
-    ignore, as SIGHUP under nohup, stays ignored.
+    later, ends the program at once: what the last checkpoint holds is kept. A thread waits for that one, since Python
+    runs no handler while its main thread is in C code, where a GPU that hangs keeps it for ever. A signal that the
+    process was started to ignore, as SIGHUP under nohup, stays ignored.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -30,21 +33,57 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         heeded = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._thread = threading.Thread(target=self._watch, args=(frozenset(heeded),), name="signals", daemon=True)
+        self._thread.start()
+        self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
+        _listening.add(self)
         return self
 
     def __exit__(self, *_) -> None:
+        self._listen_no_more()
+        self._writer.close()  # which ends the thread
+        self._thread.join()
+        self._reader.close()
+
+    def _listen_no_more(self) -> None:
+        _listening.discard(self)
+        signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
         if self.signal is None:
-            self.signal, self._since = number, time.monotonic()
+            self.signal = number
+            name = signal.Signals(number).name
             _write(f"\n{name} has come: leaving as soon as this step is done and saved; once more leaves at once\n")
-        elif time.monotonic() - self._since >= AGAIN:
-            _write(f"\n{name} has come again: leaving at once, with what the last checkpoint holds\n")
-            os._exit(128 + number)
+
+    def _watch(self, heeded: frozenset[int]) -> None:
+        """Reads the number of each signal, which the interpreter's C code writes as it comes."""
+        first = None
+        while number := self._reader.recv(1):
+            if number[0] not in heeded:
+                continue
+            if first is None:
+                first = time.monotonic()
+            elif time.monotonic() - first >= AGAIN:
+                name = signal.Signals(number[0]).name
+                _write(f"\n{name} has come again: leaving at once, with what the last checkpoint holds\n")
+                os._exit(128 + number[0])
+
+
+_listening: set[StopRequest] = set()
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Lets a child that an environment has forked die of its own signals, and the parent hear none of them."""
+    for stop in list(_listening):
+        stop._listen_no_more()
+
+
+os.register_at_fork(after_in_child=_leave_signals_to_the_parent)
 
 
 def _write(text: str) -> None:

@@ -19,22 +19,42 @@ PATH_COLOR = (0.10, 0.35, 0.85)
 PATH_OPACITY = (0.15, 0.9)
 """Opacity of the path at its beginning, and at its end."""
 
+_refused: str | None = None
+"""Why the back end does not work. A second try would be no better, and with some a crash."""
+
 
 def choose_backend() -> None:
     """Sets MUJOCO_GL to EGL, else OSMesa, unless the user did or a platform other than Linux decides by itself.
 
-    MuJoCo reads the variable once, when it is first imported, so this must run before.
+    Imports MuJoCo, which reads the variable once and fails where the user's choice does not work here. Then it is
+    imported without a back end: nothing but pictures needs one.
     """
-    if "MUJOCO_GL" in os.environ or not sys.platform.startswith("linux"):
-        return
+    global _refused
+    if "MUJOCO_GL" not in os.environ and sys.platform.startswith("linux"):
+        os.environ["MUJOCO_GL"] = _installed_backend()
+    try:
+        import mujoco  # noqa: F401
+    except Exception as error:  # each back end fails in its own way
+        _refused = _refusal(error)
+        os.environ["MUJOCO_GL"] = "disable"
+        # What was imported half-way is imported again, but not the extension modules, which can be only once.
+        for name in [name for name in sys.modules if name.startswith(("mujoco.", "OpenGL"))]:
+            if not name.startswith("mujoco._"):
+                del sys.modules[name]
+
+
+def _installed_backend() -> str:
     for backend, library in (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8"), ("osmesa", "libOSMesa.so.6")):
         try:
             ctypes.CDLL(library)
         except OSError:
             continue
-        os.environ["MUJOCO_GL"] = backend
-        return
-    os.environ["MUJOCO_GL"] = "disable"
+        return backend
+    return "disable"
+
+
+def _refusal(error: Exception) -> str:
+    return f"MUJOCO_GL={os.environ.get('MUJOCO_GL') or 'unset'}: {type(error).__name__}: {error}"
 
 
 choose_backend()
@@ -77,14 +97,16 @@ class Camera:
         return halved(renderer.render())
 
     def _open(self, height: int, width: int):
-        backend = os.environ.get("MUJOCO_GL", "")
-        try:
-            return mujoco.Renderer(self._model.drawn, 2 * height, 2 * width)
-        except Exception as error:  # each back end fails in its own way: ImportError, AttributeError, GLError, …
-            raise UserError(
-                f"no off-screen rendering (MUJOCO_GL={backend or 'unset'}: {type(error).__name__}: {error}); install "
-                "EGL or OSMesa (Debian: libegl1 libgl1-mesa-dri, or libosmesa6) or set MUJOCO_GL=egl|osmesa|glfw"
-            ) from error
+        global _refused
+        if _refused is None:
+            try:
+                return mujoco.Renderer(self._model.drawn, 2 * height, 2 * width)
+            except Exception as error:  # each back end fails in its own way: ImportError, AttributeError, GLError, …
+                _refused = _refusal(error)
+        raise UserError(
+            f"no off-screen rendering ({_refused}); install EGL or OSMesa (Debian: libegl1 libgl1-mesa-dri, or "
+            "libosmesa6) or set MUJOCO_GL=egl|osmesa|glfw"
+        )
 
 
 def copy_positions(data: mujoco.MjData, drawn: mujoco.MjData) -> None:

@@ -245,6 +245,14 @@ def test_a_reader_that_leaves_is_no_error(run):
     assert process.returncode == 141
 
 
+def test_an_output_that_takes_nothing_is_no_fault_of_the_run(run):
+    line = [sys.executable, "-m", "checkpoints", "list", str(run)]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(line, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    told = "checkpoints: standard output: No space left on device; what was saved before is intact\n"
+    assert (result.returncode, result.stderr) == (1, told)
+
+
 def test_no_verb_is_a_usage_error(command):
     result = command()
     assert result.code == 2

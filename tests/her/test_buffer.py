@@ -428,3 +428,21 @@ def test_what_is_left_of_the_oldest_episode_may_have_been_stored_before_or_after
     buffer = make(20, 1)
     buffer.load_state_dict(small_state(freed))
     assert_same(buffer, small_buffer())
+
+
+def test_what_is_used_of_the_staging_area_is_saved_however_long_an_episode_might_be():
+    def generous(seed):
+        return ReplayBuffer(200_000, 2, 100_000, DIMS, INFO, np.random.default_rng(seed))
+
+    original, fresh, used = generous(0), generous(1), generous(2)
+    for buffer, steps in ((original, 30), (used, 50)):
+        for identity in range(steps):
+            buffer.add(*transition([One(identity), One(identity, truncated=identity % 7 == 0)]))
+    state = original.state_dict()
+    assert state["staging_rows"] == 31
+    assert sum(column.nbytes for column in state["staging"].values()) < 10_000
+    complete = state | {"staging": original.first_staged(None)}  # as older code saved it
+    for stored in (state, complete):
+        for restored in (fresh, used):
+            restored.load_state_dict(stored)
+            assert_same(restored, original)

@@ -1,6 +1,10 @@
 """The compiled update is the eager one but for rounding, and eager where there is no compiler."""
 
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import torch
 
 from sac import SAC, CompilerUnavailable, SACConfig
 
+ROOT = Path(__file__).parents[2]
 OBS, ACTION = 5, 3
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
@@ -82,10 +87,45 @@ def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch, r
 
     monkeypatch.setattr(torch, "compile", broken)
     learner, plain = agent(), agent()
-    with pytest.raises(CompilerUnavailable, match=r"^no C\+\+ compiler$"):
+    with pytest.raises(CompilerUnavailable, match=r"^no C\+\+ compiler; install a C\+\+ compiler or, where"):
         learner.compile(32)
     for each in (learner, plain):
         each.update(random_batch(0))
     assert torch.equal(learner.log_alpha, plain.log_alpha)
     assert learner._helper is None
     assert not learner.compiled
+
+
+def compiled_anew(cache: Path) -> str:
+    """Returns what a process of its own says that compiles with what lies in the directory `cache`."""
+    code = (
+        "import torch; from sac import SAC, SACConfig, CompilerUnavailable\n"
+        f"learner = SAC({OBS}, {ACTION}, SACConfig(hidden=(16, 16)), None, torch.device('cpu'), 0)\n"
+        "try: learner.compile(32); print('compiled')\n"
+        "except CompilerUnavailable as error: print(error)\n"
+    )
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_a_cache_that_cannot_be_written_is_named():
+    said = compiled_anew(Path("/dev/null/cache"))
+    assert (
+        "Not a directory: '/dev/null/cache'; install a C++ compiler or, where there is one, delete /dev/null/" in said
+    )
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_damaged_cache_is_named_and_without_it_the_update_is_compiled_again(tmp_path):
+    assert compiled_anew(tmp_path / "cache") == "compiled\n"
+    libraries = list((tmp_path / "cache").rglob("*.so"))
+    for library in libraries:
+        os.truncate(library, 100)
+    assert libraries
+    said = compiled_anew(tmp_path / "cache")
+    assert " error: " in said
+    assert f"delete {tmp_path / 'cache'} (TORCHINDUCTOR_CACHE_DIR)" in said
+    assert said.count("\n") == 1
+    shutil.rmtree(tmp_path / "cache")
+    assert compiled_anew(tmp_path / "cache") == "compiled\n"

@@ -58,6 +58,49 @@ def test_a_second_signal_after_more_than_a_second_ends_the_process_at_once(numbe
     assert f"{signal.Signals(number).name} has come again: leaving at once" in ended.stderr
 
 
+FOR_EVER = "import ctypes; call = ctypes.CDLL(None).pthread_mutex_lock; lock = ctypes.create_string_buffer(64)"
+
+
+def test_a_second_signal_ends_a_process_whose_main_thread_never_comes_back_from_c_code():
+    """As one that waits for a GPU that hangs: there Python runs no handler."""
+    ended = run(
+        f"""
+        import threading
+        {FOR_EVER}
+        def impatient():
+            for wait in (0.2, {stopping.AGAIN + 0.1}):
+                time.sleep(wait)
+                os.kill(os.getpid(), signal.SIGTERM)
+        with StopRequest():
+            threading.Thread(target=impatient, daemon=True).start()
+            call(lock)
+            call(lock)
+        """
+    )
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM has come again: leaving at once" in ended.stderr
+
+
+def test_a_process_that_an_environment_has_forked_dies_of_its_own_signals_and_of_no_other():
+    ended = run(
+        f"""
+        with StopRequest() as stop:
+            for _ in range(2):
+                reading, writing = os.pipe()
+                if not (child := os.fork()):
+                    os.write(writing, b"x")
+                    time.sleep(30)
+                    os._exit(0)
+                os.read(reading, 1)
+                os.kill(child, signal.SIGTERM)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+                time.sleep({stopping.AGAIN + 0.1})
+            print(stop.signal)
+        """
+    )
+    assert (ended.returncode, ended.stdout) == (0, "None\n"), ended.stderr
+
+
 def test_a_terminal_that_has_hung_up_keeps_no_run_from_saving(monkeypatch):
     def hung_up(*_):
         raise OSError(errno.EIO, "Input/output error")

@@ -1,18 +1,19 @@
 """A run on the disk: where it is, whether it may be continued, and from what."""
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 import checkpoints
 from errors import UserError
 from training.config import TrainConfig, defining_options, evaluated_options
+from training.progress import say
 from training.recipes import from_stored, newer_options
 
 
@@ -25,6 +26,7 @@ class RunDirectory:
         self.lock_file = path / ".lock"
         self.checkpoints = path / "checkpoints"
         self.videos = path / "videos"
+        self._held: int | None = None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -40,13 +42,40 @@ class RunDirectory:
             raise UserError(f"--run {self.path}: {error.strerror}; give another --run") from error
         if names and {self.lock_file.name, self.config_file.name, self.checkpoints.name}.isdisjoint(names):
             raise UserError(f"--run {self.path}: is there already and is no run of this program; give another --run")
+        descriptor = self._open_lock()
         try:
-            with filelock.FileLock(self.lock_file, blocking=False):
-                yield
-        except filelock.Timeout:
+            if not _locked(descriptor, self.path):
+                raise UserError(
+                    f"{self.path} is being trained already by another process; wait for it or give another --run",
+                    status=1,
+                )
+            self._held = descriptor
+            yield
+        finally:
+            self._held = None
+            os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        try:
+            return os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EROFS):
+                raise
+            why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened ({error.strerror})"
+            raise UserError(f"{self.lock_file} {why}; remove it, or give another --run") from error
+
+    def check_still_held(self) -> None:
+        """Raises UserError where the directory of this name is not, or no longer, the one that was locked."""
+        try:
+            there = os.path.samestat(os.stat(self.lock_file), os.fstat(self._held))
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        if not there:
             raise UserError(
-                f"{self.path} is being trained already by another process; wait for it or give another --run", status=1
-            ) from None
+                f"{self.path} was moved or removed, or its {self.lock_file.name} was, while the run went on, and "
+                "nothing is written there any more; put it back and type the same command line again",
+                status=1,
+            )
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes config.json, whole or not at all, where it says something else.
@@ -57,9 +86,15 @@ class RunDirectory:
         if config.resume == "auto" and (source := self.branched_from()):
             content["resume"] = source
         encoded = (json.dumps(content, indent=2) + "\n").encode()
-        if not self.config_file.exists() or self.config_file.read_bytes() != encoded:
+        with suppress(OSError):  # then it cannot be read, and is written again
+            if self.config_file.read_bytes() == encoded:
+                return
+        self.check_still_held()
+        try:
             checkpoints.write_file(self.config_file, encoded)
-            checkpoints.sync_directory(self.path)
+        except IsADirectoryError as error:
+            raise UserError(f"{self.config_file} is a directory; remove it, or give another --run") from error
+        checkpoints.sync_directory(self.path)
 
     def branched_from(self) -> str | None:
         """Returns the --resume PATH that the run in this directory began with, or None."""
@@ -86,6 +121,22 @@ class RunDirectory:
     def own_checkpoints(self) -> list[Path]:
         """Lists the run's checkpoints, oldest first. Raises CheckpointError."""
         return checkpoints.list_checkpoints(self.checkpoints)
+
+
+def _locked(descriptor: int, path: Path) -> bool:
+    """Tries to lock a file in the directory `path`. Returns False where another process holds the lock.
+
+    A record lock (fcntl(2)) belongs to its process alone. A flock would live on in every process that is forked.
+    Closing any other descriptor of the file gives a record lock up, so nothing here opens it a second time.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        # Some network file systems know no locks. A night of training there is worth more than the refusal.
+        say(f"this file system has no locks ({error.strerror}): see to it that no second process trains in {path}")
+    return True
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Saver:
     def __init__(
         self, run: RunDirectory, config: TrainConfig, state: TrainingState, curves: Curves, resumed: Path | None
     ):
+        self._run = run
         self._state = state
         self._curves = curves
         self._about = checkpoints.About(config.to_dict(), current_versions(state.agent), state.envs.spec.fingerprint)
@@ -33,12 +34,17 @@ class Saver:
         self._writer = checkpoints.CheckpointWriter(run.checkpoints, config.checkpoint.keep, say, manifest)
 
     def save(self, success: float | None) -> None:
-        """Copies this step's state and lets training go on. Raises UserError: nothing that is not finite is saved."""
+        """Copies this step's state and lets training go on.
+
+        Raises UserError where something in it is not finite, and where the run's directory is not there any more.
+        """
         state = self._state
         content = state.state_dict()
         if bad := checkpoints.not_finite(content):
             names = ", ".join(bad[:3]) + (" and more" if len(bad) > 3 else "")
             raise UserError(f"training diverged by step {state.env_steps:,}: {names} not finite")
+        self._writer.wait()  # for what is in flight, which may take a while
+        self._run.check_still_held()
         self._writer.save(state.env_steps, content, self._about, success, before=self._curves.sync)
 
     def finish(self) -> None:
@@ -66,7 +72,8 @@ class Saver:
 
 def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list[str]:
     """Puts a checkpoint into a new state. Returns why the run may be another. Raises CheckpointError."""
-    content, manifest = checkpoints.load(checkpoint, expected=state.sizes())
+    buffer = checkpoints.read_manifest(checkpoint).values.get("buffer", {})
+    content, manifest = checkpoints.load(checkpoint, expected=state.sizes(buffer.get("staging_rows")))
     notes = version_notes(manifest.versions, current_versions(state.agent))
     try:
         fresh = state.load_state_dict(content)

@@ -1,8 +1,12 @@
 """Which directories a run may use, which it must leave alone, and what it goes on from."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -182,7 +186,8 @@ def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(t
     branch = start(tmp_path / "branch", resume=str(source))
     for resume in (str(source), "auto"):  # killed before its first checkpoint
         assert begin(config(branch.path, resume=resume)).checkpoint == source / "checkpoints" / "step_000000100"
-    branch.write_config(config(branch.path))  # as starting it without its source does
+    with branch.lock():
+        branch.write_config(config(branch.path))  # as starting it without its source does
     assert branch.branched_from() == str(source)
     start(branch.path, 200, resume=str(source))
     for resume in (str(source), "auto"):
@@ -294,3 +299,66 @@ def test_a_directory_with_only_a_lock_is_still_a_new_one(tmp_path):
     (run.path / "config.json.tmp").write_text("{")  # and a configuration that a crash cut short
     for resume in ("auto", "never"):
         assert begin(config(run.path, resume=resume)) == Start()
+
+
+@pytest.mark.parametrize("what", ["moved", "removed", "begun again", "the lock alone"])
+def test_a_directory_that_is_not_the_locked_one_any_more_is_written_to_no_more(what, tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    with run.lock():
+        run.check_still_held()
+        if what == "moved":
+            run.path.rename(tmp_path / "elsewhere")
+        elif what == "the lock alone":
+            run.lock_file.unlink()
+        else:
+            shutil.rmtree(run.path)
+        if what == "begun again":
+            start(run.path)
+        before = contents(tmp_path)
+        for act in (run.check_still_held, lambda: run.write_config(config(run.path, seed=1))):
+            with pytest.raises(UserError, match=r"was moved or removed, or its \.lock was, while the") as caught:
+                act()
+            assert caught.value.status == 1  # typed again, the same line begins or goes on
+        assert contents(tmp_path) == before
+
+
+def test_the_lock_is_not_taken_through_a_link_and_what_it_points_to_stays_as_it_is(tmp_path):
+    (tmp_path / "precious").write_text("years of work")
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".lock").symlink_to(tmp_path / "precious")
+    assert "r/.lock is a symbolic link; remove it, or give another --run" in refusal(config(tmp_path / "r"))
+    assert (tmp_path / "precious").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", [".lock", "config.json"])
+def test_a_directory_in_a_files_place_is_refused_for_good(name, tmp_path):
+    run = start(tmp_path / "r", 100)
+    (run.path / name).unlink()
+    (run.path / name).mkdir()
+    with pytest.raises(UserError, match="remove it, or give another --run") as caught, run.lock():
+        run.write_config(config(run.path, steps=300_000))
+    assert caught.value.status == 2
+
+
+def test_the_lock_is_not_left_to_a_process_that_an_environment_has_forked(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    code = HOLDER.replace("sys.stdin.read()", "import os, time\n    if not os.fork(): time.sleep(60)\n    os._exit(0)")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", code, run.path]
+    holder = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert holder.wait(60) == 0
+        with run.lock():
+            pass
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_where_a_file_system_has_no_locks_the_run_says_so_and_trains(tmp_path, monkeypatch, capsys):
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", unknown)
+    with RunDirectory(tmp_path / "r").lock():
+        said = capsys.readouterr().out
+    assert said.startswith("this file system has no locks (No locks available): see to it that no second process")

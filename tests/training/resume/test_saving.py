@@ -203,6 +203,25 @@ def test_a_full_disk_is_told_training_goes_on_and_the_next_save_is_good(desk, mo
     assert [checkpoints.step_of(path) for path in checkpoints.list_checkpoints(desk.root)] == [160, 240]
 
 
+# What is generous
+
+
+def test_a_generous_limit_of_an_episodes_length_costs_a_checkpoint_nothing(desk, tmp_path):
+    config = replace(desk.config, steps=10**6, task=TaskConfig(max_episode_steps=20_000))
+    state = TrainingState.new(config, torch.device("cpu"))
+    desk.advance(160, state)
+    about = checkpoints.About(config.to_dict(), {}, state.envs.spec.fingerprint)
+    path = checkpoints.save(tmp_path / "generous", 160, state.state_dict(), about)
+    assert (path / "buffer.safetensors").stat().st_size < 200_000
+    old = state.state_dict()
+    old["buffer"] = old["buffer"] | {"staging": state.buffer.first_staged(None)}
+    del old["buffer"]["staging_rows"]
+    for stored in (path, checkpoints.save(tmp_path / "older", 160, old, about)):
+        other = TrainingState.new(config, torch.device("cpu"))
+        restore(other, stored, config)
+        assert checkpoints.digest(other.state_dict()) == checkpoints.digest(state.state_dict())
+
+
 # What does not fit
 
 
