@@ -225,18 +225,10 @@ class ReplayBuffer:
         return {
             "rows": self._journal(),
             "position": self.position,
-            "staging": self.first_staged(used),
-            "staging_rows": used,
+            "staging": {key: column[:, :used] for key, column in self.staging.items()},
             "staged": self.staged,
             "rng": self.rng.bit_generator.state,
         }
-
-    def first_staged(self, rows: int | None) -> dict[str, np.ndarray]:
-        """Returns a view of the first `rows` rows of each environment's staging area, {column: (N, rows, …)}.
-
-        None: of all rows.
-        """
-        return {key: column[:, :rows] for key, column in self.staging.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state_dict of another buffer of the same sizes, whatever this one held before.

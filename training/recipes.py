@@ -56,7 +56,7 @@ def recipe(env: str) -> TrainConfig:
 def parse(arguments: Sequence[str]) -> TrainConfig:
     """Reads the command line of train.py on top of its task's recipe. Raises UserError, and SystemExit as tyro does."""
     env = REACH.env
-    for word, following in zip(arguments, [*arguments[1:], env], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], env], strict=False):
         env = following if word == "--env" else word.removeprefix("--env=") if word.startswith("--env=") else env
     with whole_numbers():
         config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe(env))

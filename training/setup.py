@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,3 +74,11 @@ def make_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) ->
         return ReplayBuffer(config.her.capacity, config.num_envs, spec.max_episode_steps, dims, spec.info_shapes, rng)
     except (ValueError, MemoryError) as error:
         raise UserError(f"--her.capacity {config.her.capacity}: {error}") from error
+
+
+def of_fixed_size(parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns {part: state} of agent and buffer without what differs in size from checkpoint to checkpoint.
+
+    Those are the agent's generator, whose state is another on a GPU, and the episodes in progress.
+    """
+    return {part: {k: v for k, v in tree.items() if k not in ("generator", "staging")} for part, tree in parts.items()}

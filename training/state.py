@@ -14,7 +14,7 @@ from sac import SAC, HeldRandomActions
 from training.config import TrainConfig
 from training.curves.diagnosis import Advice, Doctor
 from training.curves.meters import RolloutMeter, UpdateMeter
-from training.setup import evaluation_environments, make_agent, make_buffer, training_environments
+from training.setup import evaluation_environments, make_agent, make_buffer, of_fixed_size, training_environments
 
 PARTS = ("envs", "agent", "buffer", "explorer", "rollouts", "update_metrics", "doctor")
 """What has a state_dict of its own."""
@@ -73,20 +73,10 @@ class TrainingState:
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
         return parts | {"progress": {name: getattr(self, name) for name in PROGRESS}}
 
-    def sizes(self, staging_rows: int | None) -> dict[str, Any]:
-        """Returns the part of state_dict whose arrays and logs have known shapes in every checkpoint of the run.
-
-        staging_rows: as the checkpoint's buffer has it; None where it is older than that number.
-        """
-        state = self.state_dict()
-        # Generators of a CPU and of a GPU have states of different sizes.
-        agent = {name: tree for name, tree in state["agent"].items() if name != "generator"}
-        return {
-            "agent": agent,
-            "buffer": state["buffer"] | {"staging": self.buffer.first_staged(staging_rows)},
-            "explorer": state["explorer"],
-            "envs": {"obs": state["envs"]["obs"]},
-        }
+    def sizes(self) -> dict[str, Any]:
+        """Returns the part of state_dict whose arrays and logs have the same shapes in every checkpoint of the run."""
+        parts = of_fixed_size({"agent": self.agent.state_dict(), "buffer": self.buffer.state_dict()})
+        return parts | {"explorer": self.explorer.state_dict(), "envs": {"obs": self.envs.obs}}
 
     def load_state_dict(self, state: dict[str, Any]) -> int:
         """Restores what state_dict returned. Returns how many environments could not be, and began a fresh episode."""
