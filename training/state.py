@@ -83,7 +83,7 @@ class TrainingState:
         agent = {name: tree for name, tree in state["agent"].items() if name != "generator"}
         return {
             "agent": agent,
-            "buffer": state["buffer"] | {"staging": self.buffer.first_staged(staging_rows)},
+            "buffer": self.buffer.sizes(staging_rows),
             "explorer": state["explorer"],
             "envs": {"obs": state["envs"]["obs"]},
         }

@@ -441,7 +441,7 @@ def test_what_is_used_of_the_staging_area_is_saved_however_long_an_episode_might
     state = original.state_dict()
     assert state["staging_rows"] == 31
     assert sum(column.nbytes for column in state["staging"].values()) < 10_000
-    complete = state | {"staging": original.first_staged(None)}  # as older code saved it
+    complete = state | {"staging": original.sizes(None)["staging"]}  # as older code saved it
     for stored in (state, complete):
         for restored in (fresh, used):
             restored.load_state_dict(stored)

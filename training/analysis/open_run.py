@@ -69,7 +69,8 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     buffer = make_buffer(config, spec, np.random.default_rng(seed))
     # Generators of a CPU and of a GPU have states of different sizes.
     expected = {name: tree for name, tree in agent.state_dict().items() if name != "generator"}
-    expected = {"agent": expected, "buffer": buffer.state_dict()}
+    staging_rows = manifest.values.get("buffer", {}).get("staging_rows")
+    expected = {"agent": expected, "buffer": buffer.sizes(staging_rows)}
     state, _ = checkpoints.load(path, only=expected, expected=expected)
     agent.load_state_dict(state["agent"])
     buffer.load_state_dict(state["buffer"])

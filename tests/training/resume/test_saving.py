@@ -214,7 +214,7 @@ def test_a_generous_limit_of_an_episodes_length_costs_a_checkpoint_nothing(desk,
     path = checkpoints.save(tmp_path / "generous", 160, state.state_dict(), about)
     assert (path / "buffer.safetensors").stat().st_size < 200_000
     old = state.state_dict()
-    old["buffer"] = old["buffer"] | {"staging": state.buffer.first_staged(None)}
+    old["buffer"] = old["buffer"] | {"staging": state.buffer.sizes(None)["staging"]}
     del old["buffer"]["staging_rows"]
     for stored in (path, checkpoints.save(tmp_path / "older", 160, old, about)):
         other = TrainingState.new(config, torch.device("cpu"))
