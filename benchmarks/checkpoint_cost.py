@@ -66,6 +66,7 @@ def cost(capacity: int, every: int, saves: int) -> None:
         state.env_steps = state.learning_since = config.warmup
         iterations, saved_at, calls, background, written = [], [], [], [], [0]
         with (
+            run.lock(),
             closing(Curves(run.path, config, 0)) as curves,
             closing(Saver(run, config, state, curves, None)) as saver,
         ):
