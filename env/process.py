@@ -113,15 +113,10 @@ class VectorEnvProcess:
         return EnvError(f"the process that the environments step in ended ({how})", status=1)
 
     def _end(self, patience: float) -> int:
-        """Waits so many seconds for the process to end, ends what is left of its group, and returns its status."""
-        if self._process.returncode is None:  # later the group's number may be somebody else's
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-            if hasattr(os, "killpg"):
-                with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, of a process that ended
-                    os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
+        """Waits so many seconds for the process to end, ends it, and returns its status."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self._process.kill()
         return self._process.wait()
 
 

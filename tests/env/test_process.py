@@ -25,6 +25,20 @@ def arguments(name="pick-place", count=3, **task):
     return name, count, config, reward, probe(make_envs(name, 1, config, reward)[0], name)
 
 
+@pytest.fixture(autouse=True)
+def _in_time():
+    """Fails a test that waits for ever, as most of these would."""
+
+    def fail(*_):
+        raise TimeoutError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def start():
     """VectorEnvProcess, closed at the end."""
@@ -189,7 +203,7 @@ def assert_ends(group: int, within: float = 5.0) -> None:
 
 
 @ON_LINUX
-@pytest.mark.parametrize("name", ["PointEnv", "Forks"])
+@pytest.mark.parametrize("name", ["PointEnv", "Forks", "Leaves"])
 def test_a_process_that_died_is_told_in_a_sentence(troubled, name):
     envs = troubled(name)
     os.kill(envs._process.pid, signal.SIGKILL)
@@ -221,14 +235,14 @@ def run_trainer(tmp_path):
         command = [sys.executable, CASES / "trainer.py", f"troubled:{name}", str(steps)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         trainer = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True, **pipes)
-        started.append(trainer)
-        return trainer, int(trainer.stdout.readline())
+        started.append(trainer.pid)
+        started.append(int(trainer.stdout.readline()))
+        return trainer, started[-1]
 
     yield run
-    for trainer in started:
-        with suppress(ProcessLookupError):  # environments that were tried in it have helpers, too
-            os.killpg(trainer.pid, signal.SIGKILL)
-        trainer.communicate()
+    for group in started:  # environments that were tried in the trainer have helpers, too
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 @ON_LINUX

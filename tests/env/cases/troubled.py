@@ -50,6 +50,17 @@ class Forks(PointEnv):
         return super().reset(seed)
 
 
+class Leaves(PointEnv):
+    """Has a helper in a session of its own, which nobody ends, and which holds every file that was open."""
+
+    def reset(self, seed=None):
+        if not os.fork():
+            os.setsid()
+            time.sleep(20)
+            os._exit(0)
+        return super().reset(seed)
+
+
 class Hangs(Forks):
     """Never comes back from C code that holds Python's lock, from step 5 on."""
 
