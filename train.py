@@ -51,6 +51,10 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
         start = choose_start(run, config, state.envs.spec.fingerprint)
         compile_where_possible(state.agent, config, start)
         restore_or_begin(state, config, start)
+        if is_complete(state, config) and not start.own:
+            raise UserError(
+                f"--resume {config.resume}: stands at step {state.env_steps:,}; give more --steps to branch"
+            )
         if is_complete(state, config):
             say(f"{config.run} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
         else:

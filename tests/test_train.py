@@ -201,6 +201,19 @@ def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, run):
     assert [name for name in names if not name.startswith("curves")] == []
 
 
+def test_a_branch_needs_a_step_to_take_and_a_run_is_no_branch_of_itself(tmp_path, run):
+    run("--steps", 400, "--run", tmp_path / "r", "--checkpoint.every", 200)
+    said = run("--steps", 400, "--run", tmp_path / "branch", "--resume", tmp_path / "r", status=2)
+    assert "stands at step 400; give more --steps to branch" in said
+    newest = tmp_path / "r" / "checkpoints" / "step_000000400"
+    (newest / "agent.safetensors").write_bytes(b"")
+    said = run("--steps", 600, "--run", tmp_path / "r", "--resume", tmp_path / "r")
+    assert "passed over: " in said
+    assert "from step 200" in said
+    shutil.rmtree(tmp_path / "r" / "checkpoints")
+    assert "stopped before its first checkpoint" in run("--steps", 600, "--run", tmp_path / "r")
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -164,6 +164,8 @@ def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None
         _refuse_other_run(*begun, config)
     branch = run.branched_from()
     source = {"auto": branch, "never": None}.get(config.resume, config.resume)
+    if source is not None and Path(source).resolve() == run.path.resolve():
+        source = None  # the run itself
     # A branch that has come to a checkpoint of its own goes on from that, however it is started again.
     if source is not None and not (source == branch and run.own_checkpoints()):
         start = _named_checkpoint(Path(source), run)
@@ -229,10 +231,10 @@ def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
         raise checkpoints.CheckpointError(
             f"--resume {source}: is a policy without its training; it can be evaluated, not continued"
         )
-    own = run.own_checkpoints()
-    if own and checkpoints.step_of(own[-1]) > manifest.step:
+    newest, _ = checkpoints.newest_valid(run.checkpoints)
+    if newest and checkpoints.step_of(newest) > manifest.step:
         raise UserError(
-            f"{run.path} already holds {own[-1].name}, which is newer than {path.name}; to continue it, leave --resume "
+            f"{run.path} already holds {newest.name}, which is newer than {path.name}; to continue it, leave --resume "
             "out, or give another --run to branch off"
         )
     is_own = path.resolve().parent == run.checkpoints.resolve()

@@ -1,6 +1,7 @@
 """A look inside a run: it tells what there is, and the run goes on as if nobody had looked."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sac import Inspection
 from training.config import LogConfig, TrainConfig
 from training.curves import look_inside as inside
 from training.recipes import REACH
+from training.resume.run_directory import RunDirectory
 from training.state import TrainingState
 
 CONFIG = replace(
@@ -95,9 +97,11 @@ def test_how_often_a_run_logs_changes_nothing_but_its_curves(every, tmp_path, mo
     config = replace(CONFIG, log=LogConfig(every), compile=False, video=False, run=str(tmp_path), steps=240)
     final = {}
     finish = train.summary
-    monkeypatch.setattr(train, "summary", lambda state, *rest: (final.update(state=state), finish(state, *rest)))
+    monkeypatch.setattr(
+        train, "summary", lambda config, state, *rest: (final.update(state=state), finish(config, state, *rest))
+    )
     with train.StopRequest() as stop, train.Watchdog(0.0) as watchdog:
-        train.train(config, stop, watchdog)
+        train.train(config, RunDirectory(Path(config.run)), stop, watchdog)
     assert_equal_apart_from_logs(final["state"], state_after(240))
 
 
