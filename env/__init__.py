@@ -10,7 +10,7 @@ from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402
 from env.tasks import TASKS  # noqa: E402
 from env.tasks.base import GoalKind, Reward, TaskConfig  # noqa: E402
-from env.vector import VectorEnv, VectorStep  # noqa: E402
+from env.vector import VectorEnv, VectorStep, close_envs  # noqa: E402
 
 __all__ = [
     "TASKS",
@@ -24,6 +24,7 @@ __all__ = [
     "VectorEnv",
     "VectorEnvProcess",
     "VectorStep",
+    "close_envs",
     "is_custom",
     "make_envs",
     "make_vector",

@@ -29,10 +29,12 @@ class GoalEnv(Protocol):
     float32. compute_reward and the like get it back with a leading batch axis. Plain Python numbers are not stored.
     Two optional dicts are for curves. info["metrics"] holds numbers, each an episode's mean, or its largest where the
     name ends in _max. info["stages"] holds bools, what an episode goes through on its way to success. Each counts
-    where it happened at any step.
+    where it happened at any step. A number there that is not finite was not reported. Anywhere else NaN drops the
+    episode, as SimulationDiverged does.
 
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
-    `render` (no videos), `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
+    `render` (no videos), `close` (nothing is called at the end),
+    `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
     `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
     `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range(gamma)` (None: lowest and highest
     possible return with that discount), `fingerprint` (None: a string that names the simulated model, with another of

@@ -207,9 +207,11 @@ def assert_ends(group: int, within: float = 5.0) -> None:
 def test_a_process_that_died_is_told_in_a_sentence(troubled, name):
     envs = troubled(name)
     os.kill(envs._process.pid, signal.SIGKILL)
+    began = time.monotonic()
     with pytest.raises(EnvError, match=r"^the process that the environments step in ended \(signal 9") as caught:
         envs.step(point_actions())
     assert caught.value.status == 1
+    assert time.monotonic() - began < 5
     assert_ends(envs._process.pid)
 
 
@@ -344,3 +346,9 @@ def test_the_projects_files_come_first_and_the_working_directory_last(tmp_path):
     done = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True)
     assert done.stdout.endswith("saved\n"), done.stderr
     assert done.returncode == 0
+
+
+def test_the_working_directory_of_an_interactive_trainer_comes_last_too(troubled, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend("")
+    (tmp_path / "mujoco.py").write_text("raise RuntimeError('a file of somebody else')\n")
+    troubled("PointEnv").step(point_actions())
