@@ -5,6 +5,7 @@ python evaluate.py runs/…/checkpoints/step_000010000  one checkpoint
 python evaluate.py reach --video reach.mp4            a policy that came with the code
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import tyro
 from annotated_types import Ge
 
 import checkpoints
-from env import GoalEnv, GoalKind, is_custom
+from env import GoalEnv, GoalKind, SimulationDiverged, is_custom
 from env.tasks.cube import CubeTask
 from env.tasks.grasp_watch import GraspWatch
 from env.video import check_frame, check_video_path, write_video
@@ -125,8 +126,9 @@ def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
     if config.video is not None:
         if not hasattr(env, "render"):
             raise UserError(f"--video: {name} has no render()")
-        env.reset(seed=config.seed)
-        check_frame(env.render())
+        with suppress(SimulationDiverged):  # then that episode has failed
+            env.reset(seed=config.seed)
+            check_frame(env.render())
     for option, path in (("--json", config.json), ("--video", config.video)):
         if path is not None:
             check_writable(option, path)

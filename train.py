@@ -47,7 +47,7 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
     choose_products(device, config.reduced_precision)
     evaluate = Evaluator(config, watchdog)
     state = TrainingState.new(config, device)
-    with closing(state.envs), run.lock():
+    with closing(evaluate), closing(state), run.lock():
         start = choose_start(run, config, state.envs.spec.fingerprint)
         compile_where_possible(state.agent, config, start)
         restore_or_begin(state, config, start)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from checkpoints import check_savable
-from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, return_range
+from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, close_envs, return_range
 from errors import UserError
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
@@ -64,6 +64,11 @@ class TrainingState:
             doctor=new_doctor(config, relabel_env, spec, agent.target_entropy),
             env_seeds=env_seeds,
         )
+
+    def close(self) -> None:
+        """Ends the environments, and what they started."""
+        self.envs.close()
+        close_envs([self.relabel_env])
 
     def state_dict(self) -> dict[str, Any]:
         """Returns {part: nested dict of arrays, numbers, and the buffer's rows as a log}.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from env import close_envs
 from sac import SAC
 from training.config import TrainConfig
 from training.evaluation.rollout import Policy, run_episodes, summarise
@@ -29,6 +30,10 @@ class Evaluator:
         self._episodes = config.eval.episodes
         self._film = Film(self.envs[0], SEED, config.video)
         self._watchdog = watchdog
+
+    def close(self) -> None:
+        """Closes the environments, which may have started programs of their own."""
+        close_envs(self.envs)
 
     def policy(self, agent: SAC) -> Policy:
         """Returns the agent's deterministic policy, each of whose actions is a sign of life."""

@@ -58,11 +58,17 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
     """
     for first in range(0, episodes, len(envs)):
         wave = envs[: episodes - first]
-        obs = [env.reset(seed=seed + first + i)[0] for i, env in enumerate(wave)]
-        running = list(range(len(wave)))
+        obs, running = [], []
+        for i, env in enumerate(wave):
+            try:
+                obs.append(env.reset(seed=seed + first + i)[0])
+                running.append(i)
+            except SimulationDiverged:
+                obs.append(None)  # it has failed before its first step
         done = [Episode() for _ in wave]
         while running:
-            stacked = [np.stack([obs[i][key] for i in range(len(wave))]).astype(np.float32) for key in GOAL_KEYS]
+            rows = [obs[running[0]] if each is None else each for each in obs]
+            stacked = [np.stack([row[key] for row in rows]).astype(np.float32) for key in GOAL_KEYS]
             actions = policy(policy_input(*stacked, goal_scale))
             for i in list(running):
                 try:
@@ -83,7 +89,10 @@ def record_episodes(
 ) -> Iterator[np.ndarray]:
     """Yields frames (H, W, 3) uint8 of the same episodes: one at the start, and one after each `every` steps."""
     for i in range(episodes):
-        obs, _ = env.reset(seed=seed + i)
+        try:
+            obs, _ = env.reset(seed=seed + i)
+        except SimulationDiverged:
+            continue
         yield env.render()
         ended, steps = False, 0
         while not ended:

@@ -127,3 +127,13 @@ def test_recorded_episodes_are_the_evaluated_ones(monkeypatch):
     assert len(list(record_episodes(env, drift, 10.0, 2, seed=7))) == 12
     list(run_episodes([env], drift, 10.0, 2, seed=7))
     np.testing.assert_array_equal(points[-1], env.sim.grasp_point)
+
+
+def test_an_episode_that_cannot_begin_has_failed_and_is_no_picture():
+    class Broken:
+        def reset(self, seed):
+            raise SimulationDiverged("no start")
+
+    episodes = list(run_episodes([Broken()], lambda inputs: inputs, 1.0, 2, seed=0))
+    assert [(episode.success, episode.length) for episode in episodes] == [(False, 0)] * 2
+    assert list(record_episodes(Broken(), lambda inputs: inputs, 1.0, 2, seed=0)) == []
