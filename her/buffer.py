@@ -225,10 +225,21 @@ class ReplayBuffer:
         return {
             "rows": self._journal(),
             "position": self.position,
-            "staging": {key: column[:, :used] for key, column in self.staging.items()},
+            "staging": self._first_staged(used),
+            "staging_rows": used,
             "staged": self.staged,
             "rng": self.rng.bit_generator.state,
         }
+
+    def sizes(self, staging_rows: int | None) -> dict[str, Any]:
+        """Returns the shapes of another state_dict of the same buffer: its arrays and logs, with other numbers in them.
+
+        staging_rows: as it stands in that state, or None where older code wrote it.
+        """
+        return self.state_dict() | {"staging": self._first_staged(staging_rows)}
+
+    def _first_staged(self, rows: int | None) -> dict[str, np.ndarray]:
+        return {key: column[:, :rows] for key, column in self.staging.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state_dict of another buffer of the same sizes, whatever this one held before.

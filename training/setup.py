@@ -76,9 +76,9 @@ def make_buffer(config: TrainConfig, spec: EnvSpec, rng: np.random.Generator) ->
         raise UserError(f"--her.capacity {config.her.capacity}: {error}") from error
 
 
-def of_fixed_size(parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns {part: state} of agent and buffer without what differs in size from checkpoint to checkpoint.
-
-    Those are the agent's generator, whose state is another on a GPU, and the episodes in progress.
-    """
-    return {part: {k: v for k, v in tree.items() if k not in ("generator", "staging")} for part, tree in parts.items()}
+def expected_sizes(agent: SAC, buffer: ReplayBuffer, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Returns {part: tree} of agent and buffer, with the shapes that the checkpoint of `manifest` must have."""
+    # Generators of a CPU and of a GPU have states of different sizes.
+    of_agent = {name: tree for name, tree in agent.state_dict().items() if name != "generator"}
+    staging_rows = manifest.values.get("buffer", {}).get("staging_rows")
+    return {"agent": of_agent, "buffer": buffer.sizes(staging_rows)}

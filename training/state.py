@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from checkpoints import check_savable
+from checkpoints import Manifest, check_savable
 from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, close_envs, return_range
 from errors import UserError
 from her import ReplayBuffer
@@ -14,7 +14,7 @@ from sac import SAC, HeldRandomActions
 from training.config import TrainConfig
 from training.curves.diagnosis import Advice, Doctor
 from training.curves.meters import RolloutMeter, UpdateMeter
-from training.setup import evaluation_environments, make_agent, make_buffer, of_fixed_size, training_environments
+from training.setup import evaluation_environments, expected_sizes, make_agent, make_buffer, training_environments
 
 PARTS = ("envs", "agent", "buffer", "explorer", "rollouts", "update_metrics", "doctor")
 """What has a state_dict of its own."""
@@ -78,9 +78,9 @@ class TrainingState:
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
         return parts | {"progress": {name: getattr(self, name) for name in PROGRESS}}
 
-    def sizes(self) -> dict[str, Any]:
-        """Returns the part of state_dict whose arrays and logs have the same shapes in every checkpoint of the run."""
-        parts = of_fixed_size({"agent": self.agent.state_dict(), "buffer": self.buffer.state_dict()})
+    def sizes(self, manifest: Manifest) -> dict[str, Any]:
+        """Returns a tree whose arrays and logs have the shapes of those in the checkpoint of `manifest`, if it fits."""
+        parts = expected_sizes(self.agent, self.buffer, manifest)
         return parts | {"explorer": self.explorer.state_dict(), "envs": {"obs": self.envs.obs}}
 
     def load_state_dict(self, state: dict[str, Any]) -> int:

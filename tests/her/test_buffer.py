@@ -439,6 +439,7 @@ def test_what_is_used_of_the_staging_area_is_saved_however_long_an_episode_might
         for identity in range(steps):
             buffer.add(*transition([One(identity), One(identity, truncated=identity % 7 == 0)]))
     state = original.state_dict()
+    assert state["staging_rows"] == 31
     assert {column.shape[1] for column in state["staging"].values()} == {31}
     assert sum(column.nbytes for column in state["staging"].values()) < 10_000
     complete = state | {"staging": original.staging}  # as older code saved it

@@ -17,7 +17,7 @@ from sac import SAC, Batch
 from training.batches import draw, to_batches
 from training.config import TrainConfig
 from training.resume.run_directory import RunDirectory
-from training.setup import evaluation_environments, make_agent, make_buffer, of_fixed_size, trained_with
+from training.setup import evaluation_environments, expected_sizes, make_agent, make_buffer, trained_with
 
 CPU = torch.device("cpu")
 
@@ -67,7 +67,7 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     (env,), spec = evaluation_environments(config, 1, config.task.goal)
     agent = make_agent(config, env, spec, CPU, seed=seed)
     buffer = make_buffer(config, spec, np.random.default_rng(seed))
-    expected = of_fixed_size({"agent": agent.state_dict(), "buffer": buffer.state_dict()})
+    expected = expected_sizes(agent, buffer, manifest)
     state, _ = checkpoints.load(path, only=expected, expected=expected)
     agent.load_state_dict(state["agent"])
     buffer.load_state_dict(state["buffer"])

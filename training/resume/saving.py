@@ -72,7 +72,7 @@ class Saver:
 
 def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list[str]:
     """Puts a checkpoint into a new state. Returns why the run may be another. Raises CheckpointError."""
-    content, manifest = checkpoints.load(checkpoint, expected=state.sizes())
+    content, manifest = checkpoints.load(checkpoint, expected=state.sizes(checkpoints.read_manifest(checkpoint)))
     notes = version_notes(manifest.versions, current_versions(state.agent))
     try:
         fresh = state.load_state_dict(content)

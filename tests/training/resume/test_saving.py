@@ -14,6 +14,7 @@ import checkpoints
 import train
 from env import TaskConfig
 from errors import UserError
+from her import HERConfig
 from sac import SACConfig
 from training.config import TrainConfig
 from training.curves.tensorboard import Curves
@@ -215,6 +216,7 @@ def test_a_generous_limit_of_an_episodes_length_costs_a_checkpoint_nothing(desk,
     assert (path / "buffer.safetensors").stat().st_size < 200_000
     old = state.state_dict()
     old["buffer"] = old["buffer"] | {"staging": state.buffer.staging}
+    del old["buffer"]["staging_rows"]
     for stored in (path, checkpoints.save(tmp_path / "older", 160, old, about)):
         other = TrainingState.new(config, torch.device("cpu"))
         restore(other, stored, config)
@@ -260,3 +262,29 @@ def test_a_state_that_other_code_wrote_is_refused_in_one_sentence(place, value, 
     with pytest.raises(checkpoints.CheckpointError, match=told) as caught:
         desk.restored()
     assert "\n" not in str(caught.value)
+
+
+def test_long_episodes_of_many_large_observations_are_loaded_again(tmp_path):
+    env = tmp_path / "large.py"
+    env.write_text(
+        "import numpy as np\n"
+        "class Env:\n"
+        "    obs_dim, goal_dim, action_dim, max_episode_steps = 6_000, 1, 1, 5_000\n"
+        "    def reset(self, seed=None):\n        return self.obs(), {}\n"
+        "    def step(self, action):\n        return self.obs(), -1.0, False, False, {'is_success': False}\n"
+        "    def compute_reward(self, achieved, desired, info):\n        return np.full(len(achieved), -1.0)\n"
+        "    def obs(self):\n        goal = np.zeros(1)\n"
+        "        return {'observation': np.zeros(6_000), 'achieved_goal': goal, 'desired_goal': goal}\n"
+    )
+    config = replace(
+        TrainConfig("large:Env"), overlap=False, her=HERConfig(capacity=100_000), sac=SACConfig(hidden=(8,))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        state, other = (TrainingState.new(config, torch.device("cpu")) for _ in range(2))
+    state.buffer.staged[:] = 800  # of 16 environments
+    about = checkpoints.About(config.to_dict(), {}, None)
+    path = checkpoints.save(tmp_path / "checkpoints", 0, state.state_dict(), about)
+    assert (path / "buffer.safetensors").stat().st_size > 2**28
+    restore(other, path, config)
+    assert (other.buffer.staged == 800).all()
