@@ -14,6 +14,7 @@ import tyro
 
 from errors import UserError, check_writable, reporting, write_json
 from training.analysis.read_runs import Run, group_runs, read_run
+from training.recipes import whole_numbers
 
 THRESHOLD = 0.95
 """The rate whose first and last crossing the tables tell."""
@@ -144,7 +145,9 @@ def print_aligned(rows: list[list[str]]) -> None:
 
 def main() -> None:
     with reporting("training.analysis.compare"):
-        compare(tyro.cli(CompareConfig, prog="python -m training.analysis.compare"))
+        with whole_numbers():
+            config = tyro.cli(CompareConfig, prog="python -m training.analysis.compare")
+        compare(config)
 
 
 if __name__ == "__main__":
