@@ -2,13 +2,18 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    # Started in the background or under nohup, the tests would hand on that these are ignored, and many send them.
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many tests run at once as there are cores; before torch is imported
 
-import env  # noqa: F401  it chooses MuJoCo's OpenGL, which must happen before any test imports mujoco
+import env  # noqa: E402, F401  it chooses MuJoCo's OpenGL, which must happen before any test imports mujoco
 
 
 def pytest_addoption(parser):
