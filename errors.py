@@ -1,4 +1,4 @@
-"""How every command fails, and how it writes what was asked for: one sentence, one exit status, one place."""
+"""Every command fails here, in one sentence and with one exit status, and writes what was asked for."""
 
 import json
 import os

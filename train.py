@@ -130,7 +130,7 @@ def ending_by_itself() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a run's results go: to TensorBoard, to the terminal, and into checkpoints."""
+    """Takes a run's results to TensorBoard, to the terminal, and into checkpoints."""
 
     curves: Curves
     progress: Progress

@@ -33,7 +33,7 @@ class HERConfig:
     """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled,
     less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
     late_k: Annotated[float, Ge(0)] = 1_000.0
-    """What k falls to by --her.late-from. Where this is k or more, as by default, k stays. Early on, hindsight is the
+    """k falls to this by --her.late-from. Where this is k or more, as by default, k stays. Early on, hindsight is the
     only success to learn from. Later it makes risky grasps look too good (docs/recipe.md)."""
     late_from: Annotated[int, Ge(1)] = 200_000
     """Environment steps by which k is --her.late-k. It begins to change after half of them."""

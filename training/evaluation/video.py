@@ -44,7 +44,7 @@ class Film:
         frames = record_episodes(self._env, policy, goal_scale, episodes=1, seed=self._seed, every=EVERY)
         try:
             return as_gif([check_frame(frame) for frame in islice(frames, 100)], MILLISECONDS)
-        except Exception as error:
+        except Exception as error:  # other people's render() fails in its own ways
             say(f"no pictures of evaluations: {_reason(error)}")
             self._env = None
             return None
