@@ -87,12 +87,12 @@ def evaluate(config: EvaluateConfig) -> None:
         print("trained on another model of the environment: the files that it is read from have changed since")
 
     if config.viewer:
-        watch(envs[0], policy, spec.goal_scale, config.seed)
+        watch(envs[0], policy, config.seed)
         return
     check_outputs(config, envs[0], training.env)
     episodes = []
     watched = [GraspWatch(env) if isinstance(env, CubeTask) else env for env in envs]
-    for i, episode in enumerate(run_episodes(watched, policy, spec.goal_scale, config.episodes, config.seed)):
+    for i, episode in enumerate(run_episodes(watched, policy, config.episodes, config.seed)):
         episodes.append(episode)
         verdict = "success" if episode.success else "reached, not held" if episode.success_once else "failed"
         print(f"episode {i:>4} · {verdict:<17} · return {episode.ret:>8.2f} · {episode.length} steps")
@@ -103,7 +103,7 @@ def evaluate(config: EvaluateConfig) -> None:
         write_json("--json", config.json, content)
     if config.video is not None:
         count = min(config.episodes, 5)
-        write_video(config.video, record_episodes(envs[0], policy, spec.goal_scale, count, config.seed))
+        write_video(config.video, record_episodes(envs[0], policy, count, config.seed))
         print(f"video of the first {count} episodes: {config.video}")
 
 
@@ -112,12 +112,12 @@ def load_policy(path: Path, agent: SAC, env: str) -> Policy:
 
     Raises CheckpointError.
     """
-    average = {"actor_average": agent.state_dict()["actor_average"]}
+    policy = {name: agent.state_dict()[name] for name in checkpoints.POLICY}
     try:
-        state, _ = checkpoints.load(path, only=["agent"], expected={"agent": average})
+        state, _ = checkpoints.load(path, only=["agent"], expected={"agent": policy})
     except checkpoints.CheckpointError as error:
         raise checkpoints.CheckpointError(f"{error} (needed for {env} as it is now)") from error
-    agent.load_policy(state["agent"]["actor_average"])
+    agent.load_policy(state["agent"])
     return agent.act_deterministic
 
 

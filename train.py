@@ -72,7 +72,7 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
         if config.video:
             run.check_still_held()
             path = run.videos / f"step_{state.env_steps:09d}.mp4"
-            record_video(path, evaluate.envs[0], evaluate.policy(state.agent), evaluate.goal_scale, evaluate.seed)
+            record_video(path, evaluate.envs[0], evaluate.policy(state.agent), evaluate.seed)
     return True
 
 
@@ -187,6 +187,7 @@ def is_complete(state: TrainingState, config: TrainConfig) -> bool:
 def collect_and_learn(state: TrainingState, config: TrainConfig) -> None:
     """Takes one step of every environment and, meanwhile, the updates that are due, from what was stored before it."""
     obs = {key: value.copy() for key, value in state.envs.obs.items()}
+    state.agent.see(her.policy_input(**obs))
     action = choose_actions(state, config)
     state.envs.begin(action)
     learn(state, config)
@@ -197,7 +198,7 @@ def choose_actions(state: TrainingState, config: TrainConfig) -> np.ndarray:
     """Returns an action for every environment, (N, A): at random first, and the policy's after."""
     if state.env_steps < config.warmup:
         return state.explorer()
-    action = state.agent.act(her.policy_input(**state.envs.obs, goal_scale=state.envs.spec.goal_scale))
+    action = state.agent.act(her.policy_input(**state.envs.obs))
     check_finite({"the policy's action": action.sum()}, state.env_steps)
     return action
 
@@ -207,8 +208,9 @@ def store(state: TrainingState, obs: dict[str, np.ndarray], action: np.ndarray, 
     state.env_steps += len(action)
     state.rollouts.add(step)
     for episode in state.buffer.add(obs, action, step):
-        achieved = state.buffer.rows["achieved_goal"][episode.start : episode.start + episode.length + 1]
-        state.rollouts.add_displacement(her.goal_displacement(achieved))
+        rows = slice(episode.start, episode.start + episode.length + 1)
+        goals = (state.buffer.rows[key][rows] for key in ("achieved_goal", "desired_goal"))
+        state.rollouts.add_displacement(*her.goal_displacement(*goals))
 
 
 def learn(state: TrainingState, config: TrainConfig) -> None:
@@ -222,8 +224,8 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
     while len(state.buffer) and state.agent.updates < due:
         count = min(due - state.agent.updates, UPDATES_AT_ONCE)
         source = state.buffer, state.relabel_env, config
-        drawn = draw(*source, state.env_steps, count * config.batch_size)
-        metrics = state.agent.update(to_batches(*source, drawn, count, state.envs.spec.goal_scale, state.agent.device))
+        drawn = draw(*source, count * config.batch_size)
+        metrics = state.agent.update(to_batches(*source, drawn, count, state.agent.device))
         state.update_metrics.add(metrics | {"her/relabelled_share": drawn[2].mean()}, count)
 
 
@@ -234,8 +236,7 @@ def log(state: TrainingState, config: TrainConfig, outputs: Outputs) -> None:
     point = state.rollouts.values() | means
     point |= {"train/n_updates": state.agent.updates, "time/fps": outputs.progress.steps_per_second()}
     if len(state.buffer):
-        goal_scale = state.envs.spec.goal_scale
-        inside = look_inside(state.agent, state.buffer, state.relabel_env, config, state.env_steps, goal_scale)
+        inside = look_inside(state.agent, state.buffer, state.relabel_env, config, state.env_steps)
         check_finite(inside.curves, state.env_steps)
         point |= inside.curves
         outputs.curves.histograms(inside.histograms, state.env_steps)

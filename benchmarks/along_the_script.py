@@ -27,7 +27,7 @@ from training.setup import evaluation_environments, make_agent, trained_with
 SCRIPT_STEPS = (0, 8, 16, 20, 24, 28, 32, 36, 44, 52)
 
 
-def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, goal_scale: float, seed: int) -> tuple:
+def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, seed: int) -> tuple:
     """Plays N episodes, whose first `played` steps are the script's.
 
     Returns rewards (T, N), whether each held its goal at the end (N,), and the policy's input (N, O + G) and action
@@ -40,7 +40,7 @@ def go_on(envs: list, ik: InverseKinematics, policy: Policy, played: int, goal_s
     obs, rewards, first = [env.observe() for env in envs], [], None
     for _ in range(envs[0].max_episode_steps - played):
         stacked = {key: np.stack([each[key] for each in obs]) for key in obs[0]}
-        inputs = her.policy_input(**stacked, goal_scale=goal_scale)
+        inputs = her.policy_input(**stacked)
         actions = policy(inputs)
         first = first or (inputs, actions)
         steps = [env.step(action) for env, action in zip(envs, actions, strict=True)]
@@ -78,8 +78,8 @@ def report(name: str, goal: str, episodes: int, seed: int) -> None:
     print(f"{path} · goal {goal} · {episodes} episodes a row\n")
     print(f"{'script':>6}{'held':>8}{'with noise':>12}{'Q':>9}{'return':>9}")
     for played in SCRIPT_STEPS:
-        _, held, *_ = go_on(envs, ik, deterministic, played, spec.goal_scale, seed)
-        rewards, noisily, inputs, actions = go_on(envs, ik, agent.act, played, spec.goal_scale, seed)
+        _, held, *_ = go_on(envs, ik, deterministic, played, seed)
+        rewards, noisily, inputs, actions = go_on(envs, ik, agent.act, played, seed)
         with torch.no_grad():
             q = agent.critic(torch.from_numpy(inputs), torch.from_numpy(actions)).amin(0).mean()
         got = discounted(rewards, noisily, training.gamma).mean()

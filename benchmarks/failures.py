@@ -40,7 +40,7 @@ def roll_out(tasks: list[ArmTask], policy: Policy, episodes: int, seed: int) -> 
     for first in range(seed, seed + episodes, len(tasks)):
         wave = tasks[: seed + episodes - first]
         bins = [begin(task, first + i) for i, task in enumerate(wave)]
-        ended = list(run_episodes(wave, policy, wave[0].goal_scale, len(wave), first))
+        ended = list(run_episodes(wave, policy, len(wave), first))
         distances = [goal_distance(task.observe()["achieved_goal"], task.goal) for task in wave]
         rollouts += map(Rollout, bins, distances, ended)
     return rollouts

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from checkpoints.disk import CheckpointError, make_directory, sync_directory, write_file
-from checkpoints.export import export_policy
+from checkpoints.export import POLICY, export_policy
 from checkpoints.manifest import FormatError, Manifest, read_manifest
 from checkpoints.retention import prune
 from checkpoints.store import (
@@ -22,6 +22,7 @@ from checkpoints.writer import CheckpointWriter
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 __all__ = [
+    "POLICY",
     "PRETRAINED",
     "About",
     "CheckpointError",

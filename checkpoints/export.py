@@ -9,6 +9,9 @@ from checkpoints.disk import CheckpointError
 from checkpoints.manifest import read_manifest
 from checkpoints.store import About, load, save
 
+POLICY = ("actor_average", "normalizer")
+"""The parts of an agent that its deterministic policy needs."""
+
 
 def export_policy(source: Path, target: Path, command: str) -> None:
     """Writes the policy alone of checkpoint `source` into the directory `target`.
@@ -19,9 +22,9 @@ def export_policy(source: Path, target: Path, command: str) -> None:
     if os.path.lexists(target) and not _is_export(target):
         raise CheckpointError(f"{target} is there already and is no exported policy; name another directory")
     state, manifest = load(source, only=["agent"])
-    if "actor_average" not in state["agent"]:
-        raise CheckpointError(f"{source} holds no averaged policy: older code wrote it; train it again")
-    policy = {"agent": {"actor_average": state["agent"]["actor_average"]}}
+    if not set(POLICY) <= state["agent"].keys():
+        raise CheckpointError(f"{source} holds no such policy: older code wrote it; train it again")
+    policy = {"agent": {name: state["agent"][name] for name in POLICY}}
     about = About(manifest.config | {"command": command}, manifest.versions, manifest.fingerprint)
     target.parent.mkdir(parents=True, exist_ok=True)
     # In a directory of its own: beside the target could lie the very checkpoint that it comes from.

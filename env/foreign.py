@@ -203,15 +203,13 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
         for key in (*info, *info.get("metrics", {}), *info.get("stages", {})):
             env.require(isinstance(key, str) and "|" not in key, f"info's {key!r}: names are strings without |")
         _check_goal_functions(env, name, obs, reward, arrays)
-        scale, fingerprint = getattr(env, "goal_scale", 1.0), getattr(env, "fingerprint", None)
-        positive = np.shape(scale) == () and np.isfinite(scale) and scale > 0
-        env.require(positive, f"goal_scale must be a positive number, and is {scale!r}")
+        fingerprint = getattr(env, "fingerprint", None)
         told = f"fingerprint must be a string, and is {fingerprint!r:.80}"
         env.require(fingerprint is None or isinstance(fingerprint, str), told)
         with blaming(name, "return_range(gamma)"):
             return_range(env, 0.98)
         shapes = {key: array.shape for key, array in arrays.items()}
-        return EnvSpec(*(int(getattr(env, size)) for size in SIZES), shapes, float(scale), fingerprint)
+        return EnvSpec(*(int(getattr(env, size)) for size in SIZES), shapes, fingerprint)
 
 
 def _check_goal_functions(

@@ -36,7 +36,7 @@ class GoalEnv(Protocol):
     `render` (no videos), `close` (nothing is called at the end),
     `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
     `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
-    `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range(gamma)` (None: lowest and highest
+    `return_range(gamma)` (None: lowest and highest
     possible return with that discount), `fingerprint` (None: a string that names the simulated model, with another of
     which a run is not continued).
     """
@@ -64,7 +64,6 @@ class EnvSpec:
     action_dim: int
     max_episode_steps: int
     info_shapes: dict[str, tuple[int, ...]]
-    goal_scale: float
     fingerprint: str | None
 
 

@@ -13,23 +13,29 @@ from her.relabel import (
 )
 
 
-def goal_displacement(achieved_goals: np.ndarray) -> float:
-    """Returns how far an episode's achieved goals (T + 1, G) got from the first, at most, in the goal's unit.
+MOVED = 0.1
+"""Share of the way to the desired goal, as far as it was at first, that an achieved goal must get to count as moved."""
 
-    Where it is 0, every goal that hindsight could pick is the one that holds from the start: there is nothing to learn.
+
+def goal_displacement(achieved_goals: np.ndarray, desired_goals: np.ndarray) -> tuple[float, bool]:
+    """Returns how far an episode's achieved goals (T + 1, G) got from the first, at most, and whether that is MOVED.
+
+    The distance is in the goal's unit. Where it is 0, every goal that hindsight could pick is the one that holds from
+    the start: there is nothing to learn.
     """
-    return float(np.linalg.norm(achieved_goals - achieved_goals[0], axis=-1).max())
+    displacement = np.linalg.norm(achieved_goals - achieved_goals[0], axis=-1).max()
+    return float(displacement), bool(displacement > MOVED * np.linalg.norm(desired_goals[0] - achieved_goals[0]))
 
 
 def goal_health(
-    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None, cell: float
+    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None
 ) -> dict[str, float]:
     """Measures what hindsight finds in `buffer` before any goal is drawn again, from `size` of its transitions.
 
-    `cell` is the side of a cell of the goal space, in the goal's unit. Draws from buffer.rng: hand in a view of the
+    Draws from buffer.rng: hand in a view of the
     buffer (drawn_by) where the run must not notice. Returns, by name:
 
-    goal_cells: how many cells the achieved goals lie in.
+    goal_cells: how many cells the achieved goals lie in, whose side is a tenth of distance_real.
     distance_real, distance_hindsight: mean distance from the achieved to the desired or the hindsight goal.
     reward_variety: share of transitions whose stored reward is not the commonest, 0 where nothing is told apart.
 
@@ -45,9 +51,10 @@ def goal_health(
     sources = hindsight_rows(strategy, rows, buffer.steps_before[rows], buffer.steps_after[rows], buffer.rng)
     reached, hindsight, real = achieved[rows + 1], achieved[sources], desired[rows]
     _, counts = np.unique(buffer.rows["reward"][rows], return_counts=True)
+    distance = np.linalg.norm(reached - real, axis=-1).mean()
     health = {
-        "goal_cells": len(np.unique(np.floor(reached / cell).astype(np.int64), axis=0)),
-        "distance_real": np.linalg.norm(reached - real, axis=-1).mean(),
+        "goal_cells": len(np.unique(np.floor(reached / (distance / 10 or 1.0)).astype(np.int64), axis=0)),
+        "distance_real": distance,
         "distance_hindsight": np.linalg.norm(reached - hindsight, axis=-1).mean(),
         "reward_variety": 1 - counts.max() / size,
     }

@@ -32,24 +32,16 @@ class HERConfig:
     k: Annotated[float, Ge(0)] = 4.0
     """Hindsight goals for each real one (the paper's k): k / (k + 1) of a batch is relabelled,
     less where hindsight finds nothing to teach (her/relabelled_share is the curve)."""
-    late_k: Annotated[float, Ge(0)] = 1_000.0
-    """k falls to this by --her.late-from. Where this is k or more, as by default, k stays. Early on, hindsight is the
-    only success to learn from. Later it makes risky grasps look too good (docs/recipe.md)."""
-    late_from: Annotated[int, Ge(1)] = 200_000
-    """Environment steps by which k is --her.late-k. It begins to change after half of them."""
     skip_met_at_start: bool = True
     """Draw another transition where hindsight picks a goal that was met at the episode's start already.
     Such goals teach a policy to leave alone what it has not learnt to move."""
     capacity: Annotated[int, Ge(1)] = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
 
-    def relabelled_share(self, env_steps: int) -> float:
-        """Returns the share of a batch to relabel after `env_steps` steps."""
-        if self.strategy == "none":
-            return 0.0
-        first, late = (k / (k + 1) for k in (self.k, min(self.k, self.late_k)))
-        progress = min(1.0, max(0.0, 2 * env_steps / self.late_from - 1))
-        return first + progress * (late - first)
+    @property
+    def relabelled_share(self) -> float:
+        """Returns the share of a batch to relabel."""
+        return 0.0 if self.strategy == "none" else self.k / (self.k + 1)
 
 
 def hindsight_rows(
@@ -127,17 +119,19 @@ def draw_hindsight(
 
 
 def sample(
-    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None = None, env_steps: int = 0
+    buffer: ReplayBuffer, size: int, config: HERConfig, is_success: GoalFunction | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws `size` transitions, of which config.relabelled_share(env_steps) carry a goal from hindsight.
+    """Draws `size` transitions, of which config.relabelled_share carry a goal from hindsight.
 
     Returns the rows that they leave (B,), the goal that each is to be taught (B, G), and whether that goal is from
     hindsight (B,) bool. Those from hindsight come first. is_success tells which goals hindsight can use
     (draw_hindsight). Without it, hindsight uses all.
     """
     # The first rows of a batch are as good as any: all are drawn independently.
-    n = round(size * config.relabelled_share(env_steps))
+    n = round(size * config.relabelled_share)
     hindsight, hindsight_goals, useful = draw_hindsight(buffer, n, config, is_success)
+    # Rows that taught hindsight nothing were chosen for that: fresh ones take their place, as real goals are drawn.
+    hindsight[~useful] = buffer.sample_rows(n - int(useful.sum()))
     rows = np.concatenate([hindsight, buffer.sample_rows(size - n)])
     relabelled = np.concatenate([useful, np.zeros(size - n, bool)])
     goals = buffer.rows["desired_goal"][rows]
@@ -189,12 +183,11 @@ def n_step_return(
     return total, terminated, steps
 
 
-def policy_input(
-    observation: np.ndarray, achieved_goal: np.ndarray, desired_goal: np.ndarray, goal_scale: float
-) -> np.ndarray:
-    """Returns what the networks see: the observation, and how far the goal is. (…, O), (…, G), (…, G) to (…, O + G).
+def policy_input(observation: np.ndarray, achieved_goal: np.ndarray, desired_goal: np.ndarray) -> np.ndarray:
+    """Returns what the networks see, as it is: (…, O), (…, G), (…, G) to (…, O + 3 G) float32. SAC normalises it.
 
-    The goal enters as desired - achieved: the way to go rather than a place, which generalises over places.
-    `goal_scale` brings it to about 1 (0.1 m times 10, say), as the observations are.
+    That is the observation, both goals, and desired - achieved: the way to go rather than a place, which generalises
+    over places.
     """
-    return np.concatenate([observation, (desired_goal - achieved_goal) * goal_scale], axis=-1, dtype=np.float32)
+    parts = [observation, achieved_goal, desired_goal, desired_goal - achieved_goal]
+    return np.concatenate(parts, axis=-1, dtype=np.float32)

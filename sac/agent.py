@@ -17,10 +17,13 @@ from torch import Tensor
 from sac import losses
 from sac.capture import Captured
 from sac.networks import Actor, Critics
+from sac.normalizer import Normalizer
 from sac.update import Batch, Metrics, Moments, Update
 
 INITIAL_ALPHA = 0.05
 """Temperature at the start. It is learnt from there."""
+AVERAGED = 0.1
+"""Share of a run's updates over which the evaluated policy averages the actor, about."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,8 @@ class SACConfig:
     """Layer normalisation in the critics: keeps Q-values bounded far from the data."""
     lr: Annotated[float, Gt(0)] = 5e-4
     """Adam's learning rate for actor, critics and temperature."""
-    lr_decay_after: Annotated[int, Ge(1)] = 40_000
-    """Updates after which the learning rate falls: at twice as many it is lr / 4, at three times lr / 9.
-    More than the run has: it stays."""
     tau: Annotated[float, Interval(gt=0, le=1)] = 0.01
     """Share of the online critics that moves into the target critics at each update."""
-    average_tau: Annotated[float, Interval(gt=0, le=1)] = 1e-3
-    """Share of the actor that moves into its running average at each update.
-    The average is what is evaluated and kept as the policy. Of the untrained actor a share of about
-    exp(-average_tau * updates) is left in it. 1 is the actor itself."""
     target_entropy: Annotated[float, Interval(ge=-4, le=0.69)] = -0.5
     """Entropy that the temperature steers the policy to, in nats for each action dimension (the paper's is -1)."""
     backup_entropy: bool = False
@@ -86,6 +82,7 @@ class SAC:
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_average = deepcopy(self.actor).requires_grad_(False)
         self.log_alpha = torch.tensor(math.log(INITIAL_ALPHA), device=device)
+        self.normalizer = Normalizer(obs_dim, device)
 
         # The parameters' own memory, without their history: a gradient is taken of what it is asked for alone.
         self._actor, self._actor_average, self._critic, self._critic_target = (
@@ -105,7 +102,6 @@ class SAC:
             backup_entropy=config.backup_entropy,
             target_bounds=self.target_bounds,
             tau=config.tau,
-            average_tau=config.average_tau,
         )
         self._step_critic, self._step_actor = update.step_critic, update.step_actor_and_alpha
         self._take_steps = Captured(self._steps, self._snapshot) if device.type == "cuda" else self._steps
@@ -121,7 +117,7 @@ class SAC:
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Draws actions (N, A) float32 in [-1, 1] from the policy, for observations (N, O)."""
-        mean, log_std = self.actor(torch.from_numpy(obs).to(self.device))
+        mean, log_std = self.actor(self.normalizer(torch.from_numpy(obs).to(self.device)))
         noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
         action, _ = losses.squash(mean, log_std, noise)
         return action.cpu().numpy()
@@ -133,7 +129,12 @@ class SAC:
         With a constant learning rate the actor never settles; the average of its last updates does (Polyak & Juditsky
         1992, "Acceleration of stochastic approximation by averaging").
         """
-        return torch.tanh(self.actor_average(torch.from_numpy(obs).to(self.device))[0]).cpu().numpy()
+        inputs = self.normalizer(torch.from_numpy(obs).to(self.device))
+        return torch.tanh(self.actor_average(inputs)[0]).cpu().numpy()
+
+    def see(self, obs: np.ndarray) -> None:
+        """Adds observations (N, O) to the statistics that they are normalised by."""
+        self.normalizer.add(obs)
 
     def compile(self, batch_size: int) -> None:
         """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster.
@@ -154,7 +155,7 @@ class SAC:
                 torch.compile(function, fullgraph=True, dynamic=False, options=options) for function in eager
             )
             batch = Batch.zeros((batch_size,), self.obs_dim, self.action_dim)
-            self._step(torch.tensor(0.0), torch.stack([batch.action] * 2), batch)
+            self._step(torch.zeros(2), torch.stack([batch.action] * 2), batch)
         # Compilers fail in their own ways, and no run needs one.
         except Exception as error:
             self._step_critic, self._step_actor = eager
@@ -171,8 +172,9 @@ class SAC:
         """
         batches = batch if batch.reward.ndim == 2 else Batch(*(array.unsqueeze(0) for array in batch))
         count = len(batches.reward)
+        batches = batches._replace(obs=self.normalizer(batches.obs), next_obs=self.normalizer(batches.next_obs))
         noise = torch.randn((count, 2, *batches.action.shape[1:]), generator=self.generator, device=self.device)
-        rates = torch.tensor([self.learning_rate(self.updates + i) for i in range(count)])
+        rates = torch.tensor([[self.config.lr, self.average_share(self.updates + i)] for i in range(count)])
         metrics = self._take_steps(rates.to(self.device), noise, *batches)
         self.updates += count
         return metrics
@@ -181,9 +183,9 @@ class SAC:
         history = [self._step(*step[:2], Batch(*step[2:])) for step in zip(rates, noise, *batches, strict=True)]
         return {name: torch.stack([metrics[name] for metrics in history]).mean() for name in history[0]}
 
-    def _step(self, lr: Tensor, noise: Tensor, batch: Batch) -> Metrics:
-        """Takes one gradient step of everything. lr (), noise (2, B, A), batch (B, …)."""
-        log_alpha = self.log_alpha
+    def _step(self, rates: Tensor, noise: Tensor, batch: Batch) -> Metrics:
+        """Takes one gradient step of everything. rates (2,): learning rate and average_share. noise (2, B, A)."""
+        log_alpha, (lr, average_share) = self.log_alpha, rates
         (critic, critic_metrics), (actor, new_log_alpha, actor_metrics) = self._side_by_side(
             lambda: self._step_critic(
                 self._actor,
@@ -203,6 +205,7 @@ class SAC:
                 self.actor_moments,
                 self.alpha_moments,
                 lr,
+                average_share,
                 batch,
                 noise[1],
             ),
@@ -231,19 +234,19 @@ class SAC:
             wait([submitted])  # whatever happens: nothing may go on behind the caller's back
         return submitted.result(), second_result
 
-    def learning_rate(self, updates: int) -> float:
-        """Returns the learning rate: constant at first, then falling, so that what has been learnt settles.
+    def average_share(self, updates: int) -> float:
+        """Returns the share of the actor that moves into its average after `updates` updates.
 
-        It depends on the updates alone, not on how long the run is to be, so that a longer run is the same run.
+        So the average looks back over about AVERAGED of all updates so far, forgets the untrained actor at once, and
+        settles ever more in a longer run (Shamir & Zhang 2013, "Stochastic gradient descent for non-smooth
+        optimization", section 4: polynomial-decay averaging).
         """
-        settled = self.config.lr_decay_after
-        if updates <= settled:
-            return self.config.lr
-        return self.config.lr * (settled / updates) ** 2
+        return 1 / (1 + AVERAGED * updates)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next update depends on, as nested dicts of NumPy arrays and numbers."""
         return _to_numpy(self._tensors()) | {
+            "normalizer": self.normalizer.state_dict(),
             "generator": {"device": self.device.type, "state": _to_numpy(self.generator.get_state())},
             "updates": self.updates,
         }
@@ -257,6 +260,7 @@ class SAC:
         _copy_into(self._tensors(), state)
         if state["generator"]["device"] == self.device.type:
             self.generator.set_state(torch.from_numpy(state["generator"]["state"].copy()))
+        self.normalizer.load_state_dict(state["normalizer"])
         self.updates = state["updates"]
 
     def _tensors(self) -> dict[str, Any]:
@@ -276,9 +280,10 @@ class SAC:
         state = self.state_dict()
         return lambda: self.load_state_dict(state)
 
-    def load_policy(self, state: dict[str, np.ndarray]) -> None:
-        """Restores "actor_average" alone: all that act_deterministic needs."""
-        _copy_into(self._actor_average, state)
+    def load_policy(self, state: dict[str, Any]) -> None:
+        """Restores "actor_average" and "normalizer" of a state_dict: all that act_deterministic needs."""
+        _copy_into(self._actor_average, state["actor_average"])
+        self.normalizer.load_state_dict(state["normalizer"])
 
 
 def _reason(error: Exception) -> str:

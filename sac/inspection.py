@@ -29,6 +29,7 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
     much as one update without the compiler.
     """
     config = agent.config
+    batch = batch._replace(obs=agent.normalizer(batch.obs), next_obs=agent.normalizer(batch.next_obs))
 
     def noise() -> Tensor:
         return torch.randn(batch.action.shape, generator=generator, device=agent.device)
@@ -53,7 +54,6 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
 
     with torch.no_grad():
         limited, td_error = torch.tanh(mean), q - target_q
-        rate = agent.learning_rate(max(0, agent.updates - 1))
         curves = {
             **quantiles("q/value", q),
             **quantiles("q/td_error", td_error),
@@ -69,8 +69,8 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
             "grad/actor": norm(actor_gradients),
             "weight/critic": norm(agent.critic.parameters()),
             "weight/actor": norm(agent.actor.parameters()),
-            "step/critic": relative_step(agent.critic, agent.critic_moments, rate),
-            "step/actor": relative_step(agent.actor, agent.actor_moments, rate),
+            "step/critic": relative_step(agent.critic, agent.critic_moments, agent.config.lr),
+            "step/actor": relative_step(agent.actor, agent.actor_moments, agent.config.lr),
         }
     return Inspection(
         curves={name: float(value) for name, value in curves.items()},

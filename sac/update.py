@@ -114,13 +114,11 @@ class Update:
         backup_entropy: bool,
         target_bounds: tuple[float, float] | None,
         tau: float,
-        average_tau: float,
     ):
         self.target_entropy = target_entropy
         self.backup_entropy = backup_entropy
         self.target_bounds = target_bounds
         self.tau = tau
-        self.average_tau = average_tau
         # functional_call lends parameters to a module for as long as it runs, so each half has modules of its own.
         self._networks_of_critic, self._networks_of_actor = (
             (deepcopy(actor).to("meta"), deepcopy(critic).to("meta")) for _ in range(2)
@@ -174,6 +172,7 @@ class Update:
         moments: Moments,
         alpha_moments: Moments,
         lr: Tensor,
+        average_share: Tensor,
         batch: Batch,
         noise: Tensor,
     ) -> tuple[Parameters, Tensor, Metrics]:
@@ -195,7 +194,7 @@ class Update:
         gradients, (actor_loss, log_prob) = grad_and_value(loss_and_log_prob, has_aux=True)(actor)
         gradient, alpha_loss = grad_and_value(losses.temperature_loss)(log_alpha, log_prob, self.target_entropy)
         actor = adam_step(actor, gradients, moments, lr)
-        losses.polyak_update(list(actor_average.values()), list(actor.values()), self.average_tau)
+        losses.polyak_update(list(actor_average.values()), list(actor.values()), average_share)
         (log_alpha,) = adam_step({"log_alpha": log_alpha}, {"log_alpha": gradient}, alpha_moments, lr).values()
         return (
             actor,

@@ -13,10 +13,10 @@ UPDATES_AT_ONCE = 16
 
 
 def draw(
-    buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, size: int
+    buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws rows (B,), the goals that they are taught (B, G), and which of these are hindsight's (B,): her.sample."""
-    return her.sample(buffer, size, config.her, getattr(relabel_env, "is_success", None), env_steps)
+    return her.sample(buffer, size, config.her, getattr(relabel_env, "is_success", None))
 
 
 def to_batches(
@@ -25,14 +25,13 @@ def to_batches(
     config: TrainConfig,
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
     count: int,
-    goal_scale: float,
     device: torch.device,
 ) -> Batch:
     """Turns K · B transitions that were drawn into K batches (K, B, …) of the plain ones that SAC learns from.
 
     Raises EnvError where `relabel_env` gives a reward that is not finite.
     """
-    rows, goals, _ = drawn
+    rows, goals, relabelled = drawn
     terminates = getattr(relabel_env, "compute_terminated", None)
     reward, terminated, steps = her.n_step_return(
         buffer, *drawn, relabel_env.compute_reward, terminates, config.gamma, config.n_step
@@ -40,11 +39,13 @@ def to_batches(
     if not np.isfinite(reward).all():
         raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
     observation, achieved_goal = buffer.rows["observation"], buffer.rows["achieved_goal"]
+    # A goal of the environment's own may have moved meanwhile.
+    next_goals = np.where(relabelled[:, None], goals, buffer.rows["desired_goal"][rows + steps])
     arrays = Batch(
-        obs=her.policy_input(observation[rows], achieved_goal[rows], goals, goal_scale),
+        obs=her.policy_input(observation[rows], achieved_goal[rows], goals),
         action=buffer.rows["action"][rows],
         reward=reward,
-        next_obs=her.policy_input(observation[rows + steps], achieved_goal[rows + steps], goals, goal_scale),
+        next_obs=her.policy_input(observation[rows + steps], achieved_goal[rows + steps], next_goals),
         terminated=terminated.astype(np.float32),
         discount=(config.gamma**steps).astype(np.float32),
     )

@@ -24,11 +24,7 @@ def has_effect(name: str, config: TrainConfig) -> bool:
 def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
     her, task = config.her, config.task
     if her.strategy == "none":
-        yield from (
-            (f"her.{name}", "--her.strategy none") for name in ("k", "late-k", "late-from", "skip-met-at-start")
-        )
-    if her.late_k >= her.k:
-        yield "her.late-from", "a share of hindsight that stays as it is"
+        yield from ((f"her.{name}", "--her.strategy none") for name in ("k", "skip-met-at-start"))
     if config.sac.backup_entropy:
         yield "sac.clip-target", "--sac.backup-entropy"
     if config.reward.startswith("staged"):

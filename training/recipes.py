@@ -12,7 +12,6 @@ from cattrs.errors import ClassValidationError
 
 from env import TaskConfig
 from errors import UserError
-from her import HERConfig
 from sac import SACConfig
 from training.config import EvalConfig, TrainConfig, check, flatten
 
@@ -22,7 +21,7 @@ REACH = TrainConfig(
     run="runs/{env}-{reward}-{seed}",
     steps=20_000,
     task=TaskConfig(goal="air", max_episode_steps=50),
-    sac=SACConfig(lr_decay_after=2_000),
+    sac=SACConfig(),
     eval=EvalConfig(every=2_000, goal="air"),
 )
 PICK_PLACE = replace(
@@ -33,8 +32,7 @@ PICK_PLACE = replace(
     updates_per_step=0.4,
     task=TaskConfig(goal="mix", scripted_starts=0.8),
     # As little entropy as a grasp can bear (benchmarks/grasp_noise.py).
-    sac=SACConfig(target_entropy=-1.0, lr_decay_after=80_000),
-    her=HERConfig(late_k=1.0),
+    sac=SACConfig(target_entropy=-1.0),
     eval=EvalConfig(every=10_000, goal="fixed"),
 )
 PUSH = replace(
@@ -42,7 +40,6 @@ PUSH = replace(
     env="push",
     steps=200_000,
     task=replace(PICK_PLACE.task, goal="table", scripted_until=100_000),
-    sac=replace(PICK_PLACE.sac, lr_decay_after=40_000),
     eval=EvalConfig(goal="table"),
 )
 RECIPES = {config.env: config for config in (REACH, PUSH, PICK_PLACE)}

@@ -62,7 +62,7 @@ def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.d
     """Makes an untrained agent for the environment. Raises UserError where its networks do not fit into memory."""
     bounds = return_range(env, config.gamma)
     try:
-        return SAC(spec.obs_dim + spec.goal_dim, spec.action_dim, config.sac, bounds, device, seed)
+        return SAC(spec.obs_dim + 3 * spec.goal_dim, spec.action_dim, config.sac, bounds, device, seed)
     except RuntimeError as error:  # what PyTorch raises when an allocation fails
         raise UserError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error
 

@@ -59,7 +59,7 @@ class TrainingState:
             agent=agent,
             buffer=make_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
-            rollouts=RolloutMeter(n, spec.goal_scale),
+            rollouts=RolloutMeter(n),
             update_metrics=UpdateMeter(),
             doctor=new_doctor(config, relabel_env, spec, agent.target_entropy),
             env_seeds=env_seeds,

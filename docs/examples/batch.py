@@ -30,7 +30,7 @@ def main(path: str) -> None:
 
     is_success = getattr(run.env, "is_success", None)
     if is_success is not None:
-        health = her.goal_health(run.buffer, 1024, run.config.her, is_success, cell=1 / run.spec.goal_scale)
+        health = her.goal_health(run.buffer, 1024, run.config.her, is_success)
         print("\nof 1,024 goals that hindsight draws, before it draws any of them again,")
         trivial, unmet = health["trivial_share"], health["unmet_share"]
         print(f"{trivial:.1%} held from the start, and {unmet:.1%} were not met where they were reached;")

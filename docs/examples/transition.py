@@ -53,7 +53,7 @@ def main(path: str) -> None:
         f"\nthe networks see {run.spec.obs_dim} numbers, and after them {run.spec.goal_scale:g} (goal - achieved goal):"
     )
     for name, at in (("s ", row), ("s'", row + steps[0])):
-        seen = her.policy_input(buffer.rows["observation"][at], places[at], goals[0], run.spec.goal_scale)
+        seen = her.policy_input(buffer.rows["observation"][at], places[at], goals[0])
         print(f"{name} of row {at}: … {show(seen[run.spec.obs_dim :])}")
 
 
@@ -64,7 +64,7 @@ def play_episode(run: OpenedRun, buffer: her.ReplayBuffer) -> her.Episode:
     stored = []
     while not stored:
         obs = {key: value.copy() for key, value in envs.obs.items()}
-        action = run.agent.act(her.policy_input(**obs, goal_scale=run.spec.goal_scale))
+        action = run.agent.act(her.policy_input(**obs))
         step = envs.step(action)
         stored = buffer.add(obs, action, step)
         if buffer.staged[0] == STEP + 1:

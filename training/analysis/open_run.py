@@ -39,12 +39,12 @@ class OpenedRun:
 
         Returns rows (B,) of the buffer, the goals that they are taught (B, G), and which of these are hindsight's (B,).
         """
-        return draw(self.buffer, self.env, self.config, self.env_steps, size)
+        return draw(self.buffer, self.env, self.config, size)
 
     def to_batch(self, rows: np.ndarray, goals: np.ndarray, relabelled: np.ndarray) -> Batch:
         """Returns what `sample` drew as the agent's networks see it, (B, …)."""
         drawn = rows, goals, relabelled
-        batches = to_batches(self.buffer, self.env, self.config, drawn, 1, self.spec.goal_scale, CPU)
+        batches = to_batches(self.buffer, self.env, self.config, drawn, 1, CPU)
         return Batch(*(array[0] for array in batches))
 
 

@@ -12,21 +12,20 @@ from training.curves.pictures import goal_coverage
 
 
 def look_inside(
-    agent: SAC, buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int, goal_scale: float
+    agent: SAC, buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int
 ) -> Inspection:
     """Returns curves and histograms, by their tags, of what hindsight and the agent look like by now.
 
-    Needs stored episodes. goal_scale: see env/protocol.py.
+    Needs stored episodes.
     """
     rng = np.random.default_rng((config.seed, env_steps))
     view = buffer.drawn_by(rng)
-    cell = 1 / (5 * goal_scale)  # a fifth of a typical distance of goals: 2 cm for the built-in tasks
-    health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None), cell)
+    health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None))
     goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
-    drawn = draw(view, relabel_env, config, env_steps, config.batch_size)
-    batches = to_batches(view, relabel_env, config, drawn, 1, goal_scale, agent.device)
+    drawn = draw(view, relabel_env, config, config.batch_size)
+    batches = to_batches(view, relabel_env, config, drawn, 1, agent.device)
     generator = torch.Generator(agent.device).manual_seed(int(rng.integers(2**63)))
     inspection = inspect(agent, Batch(*(array[0] for array in batches)), generator)
     return Inspection(goals | inspection.curves, inspection.histograms)

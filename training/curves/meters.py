@@ -10,8 +10,6 @@ from env import VectorStep
 
 WINDOW = 100
 """Episodes over which the rollout curves average, as in Stable-Baselines3."""
-MOVED = 0.1
-"""Distance that an achieved goal must get to count as moved, as networks see goals: 1 cm for the built-in tasks."""
 
 
 def funnel_curves(group: str, stages: dict[str, Any]) -> dict[str, Any]:
@@ -28,11 +26,10 @@ class RolloutMeter:
     """Averages the training episodes: return, length, success, the goal's movement, and each of the task's metrics.
 
     Each curve is a mean over the last WINDOW episodes. An episode's metric is the mean over the steps that reported it,
-    or the largest of them. goal_scale, too: see env/protocol.py.
+    or the largest of them.
     """
 
-    def __init__(self, num_envs: int, goal_scale: float):
-        self._goal_scale = goal_scale
+    def __init__(self, num_envs: int):
         self.returns, self.lengths = np.zeros((2, num_envs))
         self.metrics: dict[str, np.ndarray] = {}
         """By curve, (2, N): the sum or the largest of the episode in progress, and how many steps reported a number."""
@@ -71,9 +68,8 @@ class RolloutMeter:
             total += np.nan_to_num(value)
         count += ~np.isnan(value)
 
-    def add_displacement(self, distance: float) -> None:
-        """Adds how far the achieved goal of a stored episode moved, in the goals' own unit."""
-        moved = distance * self._goal_scale > MOVED
+    def add_displacement(self, distance: float, moved: bool) -> None:
+        """Adds what her.goal_displacement says of a stored episode."""
         self.episodes_moved += int(moved)
         self._push("her/goal_moved_rate", moved)
         self._push("her/goal_displacement", distance)

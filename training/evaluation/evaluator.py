@@ -25,7 +25,6 @@ class Evaluator:
     def __init__(self, config: TrainConfig, watchdog: Watchdog):
         goal = evaluation_goal(config.env, config.eval.goal)
         self.envs, spec = evaluation_environments(config, min(config.eval.episodes, ENVS), goal)
-        self.goal_scale = spec.goal_scale
         self.seed = SEED
         self._episodes = config.eval.episodes
         self._film = Film(self.envs[0], SEED, config.video)
@@ -42,5 +41,5 @@ class Evaluator:
     def __call__(self, agent: SAC) -> dict[str, Any]:
         """Returns the episodes' summary (rollout.summarise), and "film": an animated gif of the first one, or None."""
         policy = self.policy(agent)
-        result = summarise(list(run_episodes(self.envs, policy, self.goal_scale, self._episodes, SEED)))
-        return result | {"film": self._film.take(policy, self.goal_scale)}
+        result = summarise(list(run_episodes(self.envs, policy, self._episodes, SEED)))
+        return result | {"film": self._film.take(policy)}

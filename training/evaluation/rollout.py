@@ -50,7 +50,7 @@ class Episode:
         )
 
 
-def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episodes: int, seed: int) -> Iterator[Episode]:
+def run_episodes(envs: list[GoalEnv], policy: Policy, episodes: int, seed: int) -> Iterator[Episode]:
     """Yields the episodes in order; episode i starts from reset(seed + i). As many run at once as there are `envs`.
 
     An episode depends on its own seed alone, to rounding, whatever others share the policy's batch with it.
@@ -69,7 +69,7 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
         while running:
             rows = [obs[running[0]] if each is None else each for each in obs]
             stacked = [np.stack([row[key] for row in rows]).astype(np.float32) for key in GOAL_KEYS]
-            actions = policy(policy_input(*stacked, goal_scale))
+            actions = policy(policy_input(*stacked))
             for i in list(running):
                 try:
                     obs[i], reward, terminated, truncated, info = wave[i].step(actions[i].copy())
@@ -85,7 +85,7 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, goal_scale: float, episode
 
 
 def record_episodes(
-    env: GoalEnv, policy: Policy, goal_scale: float, episodes: int, seed: int, every: int = 1
+    env: GoalEnv, policy: Policy, episodes: int, seed: int, every: int = 1
 ) -> Iterator[np.ndarray]:
     """Yields frames (H, W, 3) uint8 of the same episodes: one at the start, and one after each `every` steps."""
     for i in range(episodes):
@@ -96,7 +96,7 @@ def record_episodes(
         yield env.render()
         ended, steps = False, 0
         while not ended:
-            inputs = policy_input(*(obs[key][None].astype(np.float32) for key in GOAL_KEYS), goal_scale)
+            inputs = policy_input(*(obs[key][None].astype(np.float32) for key in GOAL_KEYS))
             try:
                 obs, _, terminated, truncated, _ = env.step(policy(inputs)[0])
             except SimulationDiverged:

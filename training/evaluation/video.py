@@ -36,12 +36,12 @@ class Film:
         self._since = time.perf_counter()
         self._spent = 0.0
 
-    def take(self, policy: Policy, goal_scale: float) -> bytes | None:
+    def take(self, policy: Policy) -> bytes | None:
         """Returns an animated gif of the episode, or None where there is no time or no way to draw it."""
         began = time.perf_counter()
         if self._env is None or self._spent > SHARE * (began - self._since):
             return None
-        frames = record_episodes(self._env, policy, goal_scale, episodes=1, seed=self._seed, every=EVERY)
+        frames = record_episodes(self._env, policy, episodes=1, seed=self._seed, every=EVERY)
         try:
             return as_gif([check_frame(frame) for frame in islice(frames, 100)], MILLISECONDS)
         except Exception as error:  # other people's render() fails in its own ways
@@ -52,7 +52,7 @@ class Film:
             self._spent += time.perf_counter() - began
 
 
-def record_video(path: Path, env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
+def record_video(path: Path, env: GoalEnv, policy: Policy, seed: int) -> None:
     """Writes a few episodes, the first of them drawn from `seed`, to the mp4 `path` where that is not there yet."""
     if path.exists():
         return
@@ -60,7 +60,7 @@ def record_video(path: Path, env: GoalEnv, policy: Policy, goal_scale: float, se
         say("no video: the environment has no render()")
         return
     try:
-        write_video(path, record_episodes(env, policy, goal_scale, VIDEO_EPISODES, seed))
+        write_video(path, record_episodes(env, policy, VIDEO_EPISODES, seed))
         say(f"video: {path}")
     except Exception as error:
         say(f"no video: {_reason(error)}")

@@ -19,7 +19,7 @@ VIEW = {"azimuth": 132.4, "elevation": -22.7, "distance": 0.8, "lookat": (0.18, 
 """The place of the model's camera "overview", degrees and m; unlike that camera, the view can be turned."""
 
 
-def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
+def watch(env: GoalEnv, policy: Policy, seed: int) -> None:
     """Shows episode after episode in real time, until the window is closed. Raises UserError."""
     if not isinstance(env, ArmTask):
         raise UserError("--viewer: only the built-in tasks can be watched in MuJoCo's window; try --video")
@@ -35,11 +35,11 @@ def watch(env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
             for name, value in VIEW.items():
                 setattr(window.cam, name, value)
         while window.is_running():
-            watch_episode(env, policy, goal_scale, seed, window, drawn)
+            watch_episode(env, policy, seed, window, drawn)
             seed += 1
 
 
-def watch_episode(env: ArmTask, policy: Policy, goal_scale: float, seed: int, window, drawn: mujoco.MjData) -> None:
+def watch_episode(env: ArmTask, policy: Policy, seed: int, window, drawn: mujoco.MjData) -> None:
     """Shows one episode in `window`, a handle of mujoco.viewer's that draws `drawn`, with its goal where it is dragged.
 
     It ends as in training, or with the window's reset (Backspace). Once its goal is dragged it has no time limit: it
@@ -49,7 +49,7 @@ def watch_episode(env: ArmTask, policy: Policy, goal_scale: float, seed: int, wi
     dragged = ended = False
     while window.is_running() and not ended:
         started = time.perf_counter()
-        inputs = policy_input(**{key: value[None] for key, value in obs.items()}, goal_scale=goal_scale)
+        inputs = policy_input(**{key: value[None] for key, value in obs.items()})
         try:
             obs, _, terminated, truncated, info = env.step(policy(inputs)[0])
         except SimulationDiverged:
