@@ -76,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> None:
     goal = evaluation_goal(training.env, config.goal)
 
     envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
-    policy = load_policy(path, make_agent(training, envs[0], spec, device, seed=0), training.env)
+    policy = load_policy(path, make_agent(training, spec, device, seed=0), training.env)
     print(f"{found} · {training.env}, goal {goal} · trained for {manifest.step:,} steps")
     print(describe_device(device))
     evaluated = replace(training, task=evaluated_task(training.task, goal))

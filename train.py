@@ -21,7 +21,7 @@ import her
 from env import VectorStep
 from errors import UserError, reporting
 from sac import SAC, CompilerUnavailable, choose_products, describe_device
-from training.batches import UPDATES_AT_ONCE, draw, to_batches
+from training.batches import UPDATES_AT_ONCE, reward_scale
 from training.config import TrainConfig
 from training.curves.look_inside import draw_goals, look_inside
 from training.curves.pictures import as_png
@@ -220,12 +220,13 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             return
         # Where the first episode ends after the warm-up, what was missed by then is not made up for in one burst.
         state.learning_since = max(config.warmup, state.env_steps - config.num_envs)
+        state.reward_scale = reward_scale(state.buffer)
     due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
         count = min(due - state.agent.updates, UPDATES_AT_ONCE)
-        source = state.buffer, state.relabel_env, config
-        drawn = draw(*source, count * config.batch_size)
-        metrics = state.agent.update(to_batches(*source, drawn, count, state.agent.device))
+        replay = state.replay(config)
+        drawn = replay.draw(count * config.batch_size)
+        metrics = state.agent.update(replay.to_batches(drawn, count, state.agent.device))
         state.update_metrics.add(metrics | {"her/relabelled_share": drawn[2].mean()}, count)
 
 
@@ -236,7 +237,7 @@ def log(state: TrainingState, config: TrainConfig, outputs: Outputs) -> None:
     point = state.rollouts.values() | means
     point |= {"train/n_updates": state.agent.updates, "time/fps": outputs.progress.steps_per_second()}
     if len(state.buffer):
-        inside = look_inside(state.agent, state.buffer, state.relabel_env, config, state.env_steps)
+        inside = look_inside(state.agent, state.replay(config), config, state.env_steps)
         check_finite(inside.curves, state.env_steps)
         point |= inside.curves
         outputs.curves.histograms(inside.histograms, state.env_steps)

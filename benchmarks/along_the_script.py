@@ -71,7 +71,7 @@ def report(name: str, goal: str, episodes: int, seed: int) -> None:
     if training.env != "pick-place":
         raise UserError(f"{path} is a policy for {training.env}: the script that is played here is pick-place's")
     envs, spec = evaluation_environments(training, episodes, goal)
-    agent = make_agent(training, envs[0], spec, torch.device("cpu"), seed)
+    agent = make_agent(training, spec, torch.device("cpu"), seed)
     deterministic = load_policy(path, agent, training.env)
     restore_critic(agent, path)
     ik = InverseKinematics(envs[0].sim.model)

@@ -94,7 +94,7 @@ def report(name: str, asked: GoalKind, episodes: int, seed: int) -> None:
     if training.env not in TASKS:
         raise UserError(f"{path} is a policy for {training.env}, and only built-in tasks tell where things are")
     tasks, spec = evaluation_environments(training, min(episodes, ENVS), evaluation_goal(training.env, asked))
-    policy = load_policy(path, make_agent(training, tasks[0], spec, torch.device("cpu"), seed=0), training.env)
+    policy = load_policy(path, make_agent(training, spec, torch.device("cpu"), seed=0), training.env)
     rollouts = roll_out(tasks, policy, episodes, seed)
     print(f"{path} · {training.env}, goal {tasks[0].goal_kind}\n\n{'all episodes':<44}{rate(rollouts)}")
     for table in rollouts[0].bins:

@@ -21,7 +21,7 @@ from command_line import count
 import her
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
-from training.batches import draw, to_batches
+from training.batches import Replay
 from training.recipes import PICK_PLACE
 from training.setup import evaluation_environments, training_environments
 
@@ -55,11 +55,11 @@ def sample(transitions: int) -> Work:
     def reward(achieved: np.ndarray, desired: np.ndarray, _: dict) -> np.ndarray:
         return -(np.linalg.norm(achieved - desired, axis=-1) > 0.03).astype(np.float32)
 
-    source = buffer, SimpleNamespace(compute_reward=reward), replace(PICK_PLACE, n_step=1, her=HERConfig())
+    replay = Replay(buffer, SimpleNamespace(compute_reward=reward), HERConfig(), gamma=0.98, n_step=1)
 
     def work() -> int:
         for _ in range(50):
-            to_batches(*source, draw(*source, 0, 256), 1, 1.0, CPU)
+            replay.to_batches(replay.draw(256), 1, CPU)
         return 50
 
     return work

@@ -33,7 +33,7 @@ import train
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
 from sac.capture import Captured
-from training.batches import draw, to_batches
+from training.batches import Replay
 from training.device_choice import compile_update
 from training.recipes import PICK_PLACE
 from training.state import TrainingState
@@ -179,11 +179,11 @@ def our_sample(at_once: int) -> Work:
     buffer = her.ReplayBuffer(CAPACITY, 16, EPISODE, dims, {}, np.random.default_rng(0))
     fill(buffer, np.random.default_rng(1))
 
-    source = buffer, SimpleNamespace(compute_reward=compute_reward), replace(PICK_PLACE, n_step=1, her=HERConfig())
+    replay = Replay(buffer, SimpleNamespace(compute_reward=compute_reward), HERConfig(), gamma=0.98, n_step=1)
 
     def work(count: int) -> None:
         for _ in range(count // at_once):
-            to_batches(*source, draw(*source, 0, at_once * BATCH), at_once, 1.0, CPU)
+            replay.to_batches(replay.draw(at_once * BATCH), at_once, CPU)
 
     return work
 

@@ -2,7 +2,7 @@
 
 from her.buffer import Episode, ReplayBuffer, RowLog, Step
 from her.diversity import goal_displacement, goal_health
-from her.relabel import HERConfig, hindsight_rows, n_step_return, policy_input, sample
+from her.relabel import HERConfig, hindsight_rows, n_step_return, policy_input, sample, stored_info
 
 __all__ = [
     "Episode",
@@ -16,4 +16,5 @@ __all__ = [
     "n_step_return",
     "policy_input",
     "sample",
+    "stored_info",
 ]

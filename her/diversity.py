@@ -12,7 +12,6 @@ from her.relabel import (
     stored_info,
 )
 
-
 MOVED = 0.1
 """Share of the way to the desired goal, as far as it was at first, that an achieved goal must get to count as moved."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Gt, Interval
 from torch import Tensor
 
 from sac import losses
@@ -54,8 +54,7 @@ class CompilerUnavailable(RuntimeError):
 class SAC:
     """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
-    Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. return_range is the lowest and highest discounted
-    return that the rewards allow, or None where unknown. `seed` is for initial weights and policy noise: nothing draws
+    Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. `seed` is for initial weights and policy noise: nothing draws
     from a global generator.
     """
 
@@ -64,7 +63,6 @@ class SAC:
         obs_dim: int,
         action_dim: int,
         config: SACConfig,
-        return_range: tuple[float, float] | None,
         device: torch.device,
         seed: int,
     ):
@@ -74,7 +72,7 @@ class SAC:
         self.action_dim = action_dim
         self.target_entropy = action_dim * config.target_entropy
         # The entropy bonus adds to the return, so the rewards' range is no bound on Q once it is in the backup.
-        self.target_bounds = return_range if config.clip_target and not config.backup_entropy else None
+        self.clips_target = config.clip_target and not config.backup_entropy
 
         init = torch.Generator().manual_seed(seed)  # on the CPU: the same first weights on every device
         self.actor = Actor(obs_dim, action_dim, config.hidden, init).to(device)
@@ -100,7 +98,7 @@ class SAC:
             self.critic,
             target_entropy=self.target_entropy,
             backup_entropy=config.backup_entropy,
-            target_bounds=self.target_bounds,
+            clip_target=self.clips_target,
             tau=config.tau,
         )
         self._step_critic, self._step_actor = update.step_critic, update.step_actor_and_alpha

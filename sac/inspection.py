@@ -43,7 +43,7 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
             next_log_prob,
             agent.alpha if config.backup_entropy else 0.0,
             batch.discount,
-            agent.target_bounds,
+            (batch.low, batch.high) if agent.clips_target else None,
         )
     q = agent.critic(batch.obs, batch.action)
     critic_gradients = torch.autograd.grad(losses.critic_loss(q, target_q), list(agent.critic.parameters()))
@@ -72,6 +72,9 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
             "step/critic": relative_step(agent.critic, agent.critic_moments, agent.config.lr),
             "step/actor": relative_step(agent.actor, agent.actor_moments, agent.config.lr),
         }
+        low, high = batch.low.min(), batch.high.max()
+        if not config.backup_entropy and (high - low).isfinite():  # an entropy bonus is no part of the return
+            curves |= {"q/lowest_possible": low, "q/highest_possible": high}
     return Inspection(
         curves={name: float(value) for name, value in curves.items()},
         histograms={

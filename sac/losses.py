@@ -32,15 +32,16 @@ def td_target(
     next_log_prob: Tensor,
     alpha: Tensor | float,
     discount: Tensor,
-    bounds: tuple[float, float] | None = None,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Computes the value that both critics regress on ([SAC] equations 3 and 5, with [TD3]'s minimum of the critics).
 
     reward, discount (B,), terminated (B,) in {0, 1}, next_q (E, B) of the *target* critics, next_log_prob (B,). Returns
     (B,): r + discount (1 - terminated) (min_i Q_i(s', a') - alpha log pi(a'|s')), discount being gamma where s' is one
     step on, and gamma^n after n of them, whose rewards r then sums up. A time limit is no termination: it must not
-    reach this function as 1. alpha = 0 leaves the entropy out of the backup. `bounds`, where the return's range is
-    known, clips the target to it (Andrychowicz et al. 2017, appendix A, do so for rewards of -1 and 0).
+    reach this function as 1. alpha = 0 leaves the entropy out of the backup. `bounds`, the lowest and
+    the highest return from each state on, (B,) both, clip the target (Andrychowicz et al. 2017, appendix A, do so for
+    rewards of -1 and 0).
     """
     next_value = next_q.amin(0) - alpha * next_log_prob
     target = reward + discount * (1 - terminated) * next_value

@@ -19,9 +19,10 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 class Batch(NamedTuple):
-    """Holds transitions, float32: obs and next_obs (B, O), action (B, A), reward, terminated and discount (B,).
+    """Holds transitions, float32: obs and next_obs (B, O), action (B, A), and the others (B,).
 
-    Of n steps at once: reward is their discounted sum, next_obs what they led to, and discount is gamma^n.
+    Of n steps at once: reward is their discounted sum, next_obs what they led to, and discount is gamma^n. low and high
+    are the least and the most that can be earned from obs on, -inf and inf where unknown.
     """
 
     obs: Tensor
@@ -30,11 +31,13 @@ class Batch(NamedTuple):
     next_obs: Tensor
     terminated: Tensor
     discount: Tensor
+    low: Tensor
+    high: Tensor
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...], obs_dim: int, action_dim: int) -> "Batch":
         """Returns transitions of that shape, to try an update on."""
-        sizes = (obs_dim,), (action_dim,), (), (obs_dim,), (), ()
+        sizes = (obs_dim,), (action_dim,), (), (obs_dim,), (), (), (), ()
         return cls(*(torch.zeros(*shape, *size) for size in sizes))
 
 
@@ -102,7 +105,6 @@ class Update:
     Args:
         actor, critic: lend their structure, not their parameters.
         target_entropy: in nats, of all action dimensions together. The rest is as in SACConfig.
-        target_bounds: lowest and highest value of a target, or None.
     """
 
     def __init__(
@@ -112,12 +114,12 @@ class Update:
         *,
         target_entropy: float,
         backup_entropy: bool,
-        target_bounds: tuple[float, float] | None,
+        clip_target: bool,
         tau: float,
     ):
         self.target_entropy = target_entropy
         self.backup_entropy = backup_entropy
-        self.target_bounds = target_bounds
+        self.clip_target = clip_target
         self.tau = tau
         # functional_call lends parameters to a module for as long as it runs, so each half has modules of its own.
         self._networks_of_critic, self._networks_of_actor = (
@@ -145,7 +147,13 @@ class Update:
         next_q = functional_call(critic_network, critic_target, (batch.next_obs, next_action))
         alpha = log_alpha.exp() if self.backup_entropy else 0.0
         target_q = losses.td_target(
-            batch.reward, batch.terminated, next_q, next_log_prob, alpha, batch.discount, self.target_bounds
+            batch.reward,
+            batch.terminated,
+            next_q,
+            next_log_prob,
+            alpha,
+            batch.discount,
+            (batch.low, batch.high) if self.clip_target else None,
         )
 
         def loss_and_q(critic: Parameters) -> tuple[Tensor, Tensor]:

@@ -1,54 +1,84 @@
 """Turns stored episodes into what the agent learns from."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 
 import her
 from env import EnvError, GoalEnv
 from sac import Batch
-from training.config import TrainConfig
 
 UPDATES_AT_ONCE = 16
 """Updates whose batches are drawn, relabelled and handed over together, at most."""
 
 
-def draw(
-    buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws rows (B,), the goals that they are taught (B, G), and which of these are hindsight's (B,): her.sample."""
-    return her.sample(buffer, size, config.her, getattr(relabel_env, "is_success", None))
+@dataclass(frozen=True)
+class Replay:
+    """Draws transitions from a buffer, relabels them, and has the environment judge what they are worth."""
+
+    buffer: her.ReplayBuffer
+    judge: GoalEnv
+    """Never steps. Its compute_reward and the like judge hindsight goals."""
+    her: her.HERConfig
+    gamma: float
+    n_step: int
+    reward_scale: float = 1.0
+    """What rewards are divided by, and what returns are told in."""
+
+    def drawn_by(self, rng: np.random.Generator) -> "Replay":
+        """Returns the same, whose draws leave the run's own generator as it is."""
+        return replace(self, buffer=self.buffer.drawn_by(rng))
+
+    def draw(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws rows (B,), the goals that they are taught (B, G), and which of these are hindsight's (B,)."""
+        return her.sample(self.buffer, size, self.her, getattr(self.judge, "is_success", None))
+
+    def to_batches(self, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], count: int, device: torch.device) -> Batch:
+        """Turns K · B transitions that were drawn into K batches (K, B, …) of the plain ones that SAC learns from.
+
+        Raises EnvError where the environment gives a reward that is not finite.
+        """
+        rows, goals, relabelled = drawn
+        columns, terminates = self.buffer.rows, getattr(self.judge, "compute_terminated", None)
+        reward, terminated, steps = her.n_step_return(
+            self.buffer, *drawn, self.judge.compute_reward, terminates, self.gamma, self.n_step
+        )
+        if not np.isfinite(reward).all():
+            raise EnvError("compute_reward returned a number that is not finite for a hindsight goal")
+        after = rows + steps
+        # A goal of the environment's own may have moved meanwhile.
+        next_goals = np.where(relabelled[:, None], goals, columns["desired_goal"][after])
+        low, high = self._return_range(rows, goals)
+        arrays = Batch(
+            obs=her.policy_input(columns["observation"][rows], columns["achieved_goal"][rows], goals),
+            action=columns["action"][rows],
+            reward=reward / np.float32(self.reward_scale),
+            next_obs=her.policy_input(columns["observation"][after], columns["achieved_goal"][after], next_goals),
+            terminated=terminated.astype(np.float32),
+            discount=(self.gamma**steps).astype(np.float32),
+            low=low / np.float32(self.reward_scale),
+            high=high / np.float32(self.reward_scale),
+        )
+        # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
+        dealt = (np.ascontiguousarray(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1)) for a in arrays)
+        return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
+
+    def _return_range(self, rows: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the lowest and the highest return from each row on, (B,) float32 both, infinite if unknown."""
+        low, high = np.full((2, len(rows)), np.inf, np.float32) * np.float32([[-1], [1]])
+        if hasattr(self.judge, "return_range"):
+            known = self.judge.return_range(self.gamma, goals, her.stored_info(self.buffer, rows))
+            if known is not None:
+                low[:], high[:] = known
+        return low, high
 
 
-def to_batches(
-    buffer: her.ReplayBuffer,
-    relabel_env: GoalEnv,
-    config: TrainConfig,
-    drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
-    count: int,
-    device: torch.device,
-) -> Batch:
-    """Turns K · B transitions that were drawn into K batches (K, B, …) of the plain ones that SAC learns from.
+def reward_scale(buffer: her.ReplayBuffer) -> float:
+    """Returns the root mean square of the rewards stored so far, 1 where there was none but 0.
 
-    Raises EnvError where `relabel_env` gives a reward that is not finite.
+    Rewards are divided by what it is at the first update, so that critics and temperature meet numbers of about 1
+    whatever the task's unit is.
     """
-    rows, goals, relabelled = drawn
-    terminates = getattr(relabel_env, "compute_terminated", None)
-    reward, terminated, steps = her.n_step_return(
-        buffer, *drawn, relabel_env.compute_reward, terminates, config.gamma, config.n_step
-    )
-    if not np.isfinite(reward).all():
-        raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")
-    observation, achieved_goal = buffer.rows["observation"], buffer.rows["achieved_goal"]
-    # A goal of the environment's own may have moved meanwhile.
-    next_goals = np.where(relabelled[:, None], goals, buffer.rows["desired_goal"][rows + steps])
-    arrays = Batch(
-        obs=her.policy_input(observation[rows], achieved_goal[rows], goals),
-        action=buffer.rows["action"][rows],
-        reward=reward,
-        next_obs=her.policy_input(observation[rows + steps], achieved_goal[rows + steps], next_goals),
-        terminated=terminated.astype(np.float32),
-        discount=(config.gamma**steps).astype(np.float32),
-    )
-    # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
-    dealt = (np.ascontiguousarray(array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)) for array in arrays)
-    return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
+    stored = buffer.rows["reward"][buffer.steps_after > 0]
+    return float(np.sqrt(np.mean(np.square(stored, dtype=np.float64)))) or 1.0

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt
 
@@ -91,8 +91,9 @@ class TrainConfig:
     """Gradient updates per environment step after the warm-up."""
     batch_size: Annotated[int, Interval(ge=1, le=2**20)] = 256
     """Transitions per update."""
-    gamma: Annotated[float, Interval(gt=0, lt=1)] = 0.98
-    """Discount per environment step. The horizon it looks ahead, 1 / (1 - gamma), should cover the task."""
+    gamma: Annotated[float, Interval(gt=0, lt=1)] | Literal["auto"] = "auto"
+    """Discount per environment step. auto: so that 1 / (1 - gamma), the horizon it looks ahead, is half an episode of
+    the longest, and 100 steps at most."""
     n_step: Annotated[int, Interval(ge=1, le=10_000)] = 4
     """Steps whose rewards the critics' target adds up before it bootstraps. 1 is SAC to the letter."""
     video: bool = True
@@ -192,14 +193,15 @@ def out_of_bounds(config: Any, prefix: str = "") -> Iterator[str]:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 yield f"--{name} {number}: must be a finite number"
-            for bound in _bounds(hints[option.name]):
+            for bound in () if isinstance(number, str) else _bounds(hints[option.name]):
                 words, limit, holds = _READ[type(bound)](bound)
                 if not holds(number):
                     yield f"--{name} {number}: must be {words} {limit:,}"
 
 
 def _bounds(hint: Any) -> Iterator[BaseMetadata]:
-    for metadata in getattr(hint, "__metadata__", ()):
+    number = next((kind for kind in get_args(hint) if hasattr(kind, "__metadata__")), hint)  # of "number or a word"
+    for metadata in getattr(number, "__metadata__", ()):
         found = metadata if isinstance(metadata, Interval) else (metadata,)
         yield from (bound for bound in found if type(bound) in _READ)
 

@@ -34,7 +34,7 @@ def fastest(seconds: dict[str, float]) -> tuple[torch.device, str]:
 def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device) -> float:
     """Measures updates as the run will have them: of its sizes, as many at once, compiled or captured, handed over."""
     choose_products(device, config.reduced_precision)
-    agent = make_agent(config, env, spec, device, seed=0)
+    agent = make_agent(config, spec, device, seed=0)
     threads = torch.get_num_threads()
     if config.compile and device.type == "cpu":
         with suppress(CompilerUnavailable):  # the run will say so

@@ -19,13 +19,15 @@ from env import (
     make_envs,
     make_vector,
     probe,
-    return_range,
 )
 from errors import UserError
 from her import ReplayBuffer
 from sac import SAC
 from training.config import TrainConfig
 from training.recipes import from_stored
+
+LONGEST_HORIZON = 100
+"""Steps. Beyond it critics learn from little but their own guesses."""
 
 
 def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
@@ -58,11 +60,17 @@ def evaluation_goal(env: str, asked: GoalKind) -> GoalKind:
     return TASKS[env].goal_kinds[0] if env in TASKS and asked == "own" else asked
 
 
-def make_agent(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
+def discount(config: TrainConfig, spec: EnvSpec) -> float:
+    """Returns gamma, by default of a horizon 1 / (1 - gamma) that is half an episode long, and at most LONGEST."""
+    if config.gamma != "auto":
+        return float(config.gamma)
+    return 1 - 1 / min(max(spec.max_episode_steps / 2, 2), LONGEST_HORIZON)
+
+
+def make_agent(config: TrainConfig, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
     """Makes an untrained agent for the environment. Raises UserError where its networks do not fit into memory."""
-    bounds = return_range(env, config.gamma)
     try:
-        return SAC(spec.obs_dim + 3 * spec.goal_dim, spec.action_dim, config.sac, bounds, device, seed)
+        return SAC(spec.obs_dim + 3 * spec.goal_dim, spec.action_dim, config.sac, device, seed)
     except RuntimeError as error:  # what PyTorch raises when an allocation fails
         raise UserError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error
 

@@ -7,18 +7,26 @@ import numpy as np
 import torch
 
 from checkpoints import Manifest, check_savable
-from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, close_envs, return_range
+from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, close_envs
 from errors import UserError
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
+from training.batches import Replay
 from training.config import TrainConfig
 from training.curves.diagnosis import Advice, Doctor
 from training.curves.meters import RolloutMeter, UpdateMeter
-from training.setup import evaluation_environments, expected_sizes, make_agent, make_buffer, training_environments
+from training.setup import (
+    discount,
+    evaluation_environments,
+    expected_sizes,
+    make_agent,
+    make_buffer,
+    training_environments,
+)
 
 PARTS = ("envs", "agent", "buffer", "explorer", "rollouts", "update_metrics", "doctor")
 """What has a state_dict of its own."""
-PROGRESS = ("env_steps", "learning_since", "best_success", "last_success")
+PROGRESS = ("env_steps", "learning_since", "reward_scale", "best_success", "last_success")
 
 
 @dataclass
@@ -35,9 +43,13 @@ class TrainingState:
     update_metrics: UpdateMeter
     doctor: Doctor
     env_seeds: list[int]
+    gamma: float
+    """Discount."""
     env_steps: int = 0
     learning_since: int | None = None
     """The step from which updates are counted: the warm-up's end, or the first episode's where that comes later."""
+    reward_scale: float = 1.0
+    """What rewards are divided by, from the first update on."""
     best_success: float = -1.0
     last_success: float | None = None
 
@@ -52,7 +64,7 @@ class TrainingState:
         envs = training_environments(config, spec)
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
         envs.reset(env_seeds)
-        agent = make_agent(config, relabel_env, spec, device, int(agent_seed.generate_state(1)[0]))
+        agent = make_agent(config, spec, device, int(agent_seed.generate_state(1)[0]))
         return cls(
             envs=envs,
             relabel_env=relabel_env,
@@ -61,9 +73,14 @@ class TrainingState:
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
             rollouts=RolloutMeter(n),
             update_metrics=UpdateMeter(),
-            doctor=new_doctor(config, relabel_env, spec, agent.target_entropy),
+            doctor=new_doctor(config, spec, agent.target_entropy),
             env_seeds=env_seeds,
+            gamma=discount(config, spec),
         )
+
+    def replay(self, config: TrainConfig) -> Replay:
+        """Returns what draws batches."""
+        return Replay(self.buffer, self.relabel_env, config.her, self.gamma, config.n_step, self.reward_scale)
 
     def close(self) -> None:
         """Ends the environments, and what they started."""
@@ -96,13 +113,11 @@ class TrainingState:
         return len(fresh)
 
 
-def new_doctor(config: TrainConfig, env: GoalEnv, spec: EnvSpec, target_entropy: float) -> Doctor:
+def new_doctor(config: TrainConfig, spec: EnvSpec, target_entropy: float) -> Doctor:
     """Makes the run's doctor, who may name options that its task has and that the run does not use."""
     with_cube = config.env in TASKS and TASKS[config.env].has_cube
     first_end = config.num_envs * spec.max_episode_steps
     return Doctor(
-        # Not target_bounds: where nothing clips targets, Q can leave it. An entropy bonus is no part of it.
-        None if config.sac.backup_entropy else return_range(env, config.gamma),
         target_entropy,
         first_update_by=max(config.warmup, first_end) + first_end + int(1 / config.updates_per_step),
         hindsight=config.her.strategy != "none",

@@ -15,9 +15,9 @@ def main(path: str) -> None:
     run = open_run(path)
     rows, goals, relabelled = drawn = run.sample(SIZE)
     judges = run.env.compute_reward, getattr(run.env, "compute_terminated", None)
-    reward, _, steps = her.n_step_return(run.buffer, *drawn, *judges, run.config.gamma, run.config.n_step)
+    reward, _, steps = her.n_step_return(run.buffer, *drawn, *judges, run.replay.gamma, run.replay.n_step)
     achieved, reached = (run.buffer.rows["achieved_goal"][at] for at in (rows, rows + steps))
-    distance, discount = np.linalg.norm(goals - reached, axis=-1), run.config.gamma**steps
+    distance, discount = np.linalg.norm(goals - reached, axis=-1), run.replay.gamma**steps
     print(f"{path}, after {run.env_steps:,} steps: {relabelled.sum()} of {SIZE} rows carry a goal from hindsight")
     for name, shown in (
         ("from hindsight", np.flatnonzero(relabelled)[:SHOWN]),

@@ -24,13 +24,14 @@ def main(path: str) -> None:
     noise_of_critics, noise_of_actor = torch.randn((2, *batch.action.shape), generator=agent.generator)
     agent.generator.set_state(state)
 
-    next_action, next_log_prob = losses.squash(*agent.actor(batch.next_obs), noise_of_critics)
-    next_q = agent.critic_target(batch.next_obs, next_action)
+    seen, next_seen = agent.normalizer(batch.obs), agent.normalizer(batch.next_obs)
+    next_action, next_log_prob = losses.squash(*agent.actor(next_seen), noise_of_critics)
+    next_q = agent.critic_target(next_seen, next_action)
     alpha = agent.alpha if config.backup_entropy else 0.0
     terms = batch.reward, batch.terminated, next_q, next_log_prob, alpha, batch.discount
-    target_q = losses.td_target(*terms, agent.target_bounds)
+    target_q = losses.td_target(*terms, (batch.low, batch.high) if agent.clips_target else None)
     clipped = (losses.td_target(*terms) != target_q).sum()
-    q = agent.critic(batch.obs, batch.action)
+    q = agent.critic(seen, batch.action)
     critic_loss = losses.critic_loss(q, target_q)
     print("\nthe critics' target, row by row")
     print(" hindsight   reward   discount   q1(s', a')   q2(s', a')   target        q1        q2")
@@ -39,12 +40,14 @@ def main(path: str) -> None:
             f"{'yes' if relabelled[row] else 'no':>10} {batch.reward[row]:8.3f} {batch.discount[row]:10.4f} "
             f"{next_q[0, row]:12.3f} {next_q[1, row]:12.3f} {target_q[row]:8.3f} {q[0, row]:9.3f} {q[1, row]:9.3f}"
         )
-    if agent.target_bounds:
-        low, high = agent.target_bounds
-        print(f"returns lie in [{low:.2f}, {high:.2f}]; {clipped} of {size} targets are clipped to that")
+    if agent.clips_target:
+        low, high = batch.low.min(), batch.high.max()
+        print(
+            f"returns lie in [{low:.2f}, {high:.2f}]; {clipped} of {size} targets are clipped, each to its own state's"
+        )
 
-    action, log_prob = losses.squash(*agent.actor(batch.obs), noise_of_actor)
-    q_of_policy = agent.critic(batch.obs, action)
+    action, log_prob = losses.squash(*agent.actor(seen), noise_of_actor)
+    q_of_policy = agent.critic(seen, action)
     actor_loss = losses.actor_loss(agent.alpha, log_prob, q_of_policy)
     alpha_loss = losses.temperature_loss(agent.log_alpha, log_prob, agent.target_entropy)
     entropy, target = -log_prob.mean(), agent.target_entropy
@@ -58,7 +61,7 @@ def main(path: str) -> None:
         f"so alpha {'falls' if entropy > target else 'rises'}"
     )
 
-    before, lr = agent.state_dict(), agent.learning_rate(agent.updates)
+    before, lr = agent.state_dict(), agent.config.lr
     metrics = agent.update(batch)
     after = agent.state_dict()
     names = "train/critic_loss", "train/actor_loss", "train/ent_coef_loss"
@@ -85,7 +88,9 @@ def main(path: str) -> None:
         bias = list(after[name])[-1]
         first, then = before[name][bias].flat[0], after[name][bias].flat[0]
         print(f"{name:<14} {moved:18.2e} {whole:7.1f}   {first:.7f} → {then:.7f}")
-    print(f"the shares of new weights: {config.tau:g} of the critic's, {config.average_tau:g} of the actor's")
+    print(
+        f"the shares of new weights: {config.tau:g} of the critic's, {agent.average_share(agent.updates - 1):g} of the actor's"
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python docs/examples/transition.py runs/reach-sparse-reach-0
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 import her
 from env import VectorEnv
@@ -19,7 +20,7 @@ STEP = 12
 
 def main(path: str) -> None:
     run = open_run(path)
-    env, gamma = run.env, run.config.gamma
+    env, gamma = run.env, run.replay.gamma
     buffer = make_buffer(replace(run.config, num_envs=1), run.spec, np.random.default_rng(0))
     row = min(STEP, play_episode(run, buffer).length - 1)
 
@@ -50,10 +51,12 @@ def main(path: str) -> None:
     print(f"discount of the value after them: γ^{steps[0]} = {gamma ** steps[0]:.4f}")
 
     print(
-        f"\nthe networks see {run.spec.obs_dim} numbers, and after them {run.spec.goal_scale:g} (goal - achieved goal):"
+        f"\nthe networks see {run.spec.obs_dim} numbers, and after them achieved goal, goal and the way between them,"
     )
+    print("all of it less its mean and by its standard deviation:")
     for name, at in (("s ", row), ("s'", row + steps[0])):
-        seen = her.policy_input(buffer.rows["observation"][at], places[at], goals[0])
+        raw = her.policy_input(buffer.rows["observation"][at], places[at], goals[0])
+        seen = run.agent.normalizer(torch.from_numpy(raw)).numpy()
         print(f"{name} of row {at}: … {show(seen[run.spec.obs_dim :])}")
 
 

@@ -172,16 +172,22 @@ class ArmTask(ABC):
         """Tells whether goals (B, 3) that were achieved meet those desired in states described by `info`, (B,) bool."""
         return self._met(goal_distance(achieved_goal, desired_goal), desired_goal, info)
 
-    def return_range(self, gamma: float) -> tuple[float, float] | None:
-        """Returns the lowest and highest return that the reward allows with discount `gamma`, None without a bound."""
+    def return_range(self, gamma: float, desired: np.ndarray, info: Info) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns the lowest and highest return, (B,) both, from states before the transitions of `info` (B, …) on.
+
+        desired: their goals (B, 3). gamma: discount. None where the reward has no bound.
+        """
         if self.reward.startswith("staged"):
             return None
-        worst = -1 / (1 - gamma)
+        worst, nothing = np.full(len(desired), -1 / (1 - gamma)), np.zeros(len(desired))
         if self.reward == "sparse":
-            return worst, 0.0
-        lowest = self._lowest_potential()
-        # What progress adds up to is at most the way from the lowest potential to 0, or back.
-        return worst + lowest, -lowest
+            return worst, nothing
+        # What progress adds up to: -Phi(s) at once, and (1 - gamma) Phi of each later state, which is 0 at best.
+        return worst + self._lowest_potential(), -self._potential_before(desired, info)
+
+    def _potential_before(self, desired: np.ndarray, info: Info) -> np.ndarray:
+        """Returns Phi(s) (B,) of the states before transitions, under sparse-reach."""
+        return info["potentials"][..., 0]
 
     def _lowest_potential(self) -> float:
         return float(rewards.reach_potential(rewards.FAR, self.config.potential[0]))

@@ -43,6 +43,9 @@ class Reach(ArmTask):
     def _stages(self, after: np.ndarray, success: bool) -> tuple[bool, ...]:
         return bool(goal_distance(self.sim.grasp_point, self.goal) <= APPROACHED), success
 
+    def _potential_before(self, desired, info):
+        return rewards.reach_potential(goal_distance(info["grasp_point_before"], desired), self.config.potential[0])
+
     def _terms(self, distance, success, desired, info):
         if self.reward.startswith("staged"):
             # Nothing to grasp or lift: of the five stages, the first and the last are left.

@@ -14,10 +14,10 @@ import her
 from env import EnvSpec, GoalEnv
 from errors import UserError, reporting
 from sac import SAC, Batch
-from training.batches import draw, to_batches
+from training.batches import Replay
 from training.config import TrainConfig
 from training.resume.run_directory import RunDirectory
-from training.setup import evaluation_environments, expected_sizes, make_agent, make_buffer, trained_with
+from training.setup import discount, evaluation_environments, expected_sizes, make_agent, make_buffer, trained_with
 
 CPU = torch.device("cpu")
 
@@ -33,18 +33,19 @@ class OpenedRun:
     env: GoalEnv
     """To step with, and to judge goals by. Its goals are the training's; its episodes begin in the task's own start."""
     spec: EnvSpec
+    replay: Replay
+    """Draws from the buffer as the run does."""
 
     def sample(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draws transitions as the next update would, the relabelled ones first.
 
         Returns rows (B,) of the buffer, the goals that they are taught (B, G), and which of these are hindsight's (B,).
         """
-        return draw(self.buffer, self.env, self.config, size)
+        return self.replay.draw(size)
 
     def to_batch(self, rows: np.ndarray, goals: np.ndarray, relabelled: np.ndarray) -> Batch:
         """Returns what `sample` drew as the agent's networks see it, (B, …)."""
-        drawn = rows, goals, relabelled
-        batches = to_batches(self.buffer, self.env, self.config, drawn, 1, CPU)
+        batches = self.replay.to_batches((rows, goals, relabelled), 1, CPU)
         return Batch(*(array[0] for array in batches))
 
 
@@ -65,16 +66,17 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     manifest = checkpoints.read_manifest(path)
     config = replace(trained_with(manifest, path), overlap=False)
     (env,), spec = evaluation_environments(config, 1, config.task.goal)
-    agent = make_agent(config, env, spec, CPU, seed=seed)
+    agent = make_agent(config, spec, CPU, seed=seed)
     buffer = make_buffer(config, spec, np.random.default_rng(seed))
     expected = expected_sizes(agent, buffer, manifest)
-    state, _ = checkpoints.load(path, only=expected, expected=expected)
+    state, _ = checkpoints.load(path, only=(*expected, "progress"), expected=expected)
     agent.load_state_dict(state["agent"])
     buffer.load_state_dict(state["buffer"])
     if not len(buffer):
         raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
     buffer.rng = np.random.default_rng(seed)
-    return OpenedRun(config, manifest.step, agent, buffer, env, spec)
+    replay = Replay(buffer, env, config.her, discount(config, spec), config.n_step, state["progress"]["reward_scale"])
+    return OpenedRun(config, manifest.step, agent, buffer, env, spec, replay)
 
 
 def show(numbers: np.ndarray) -> str:

@@ -132,16 +132,6 @@ def no_update(env_steps: int, expected_by: int, updates: int) -> str | None:
     )
 
 
-def observation_too_large(largest: float) -> str | None:
-    """Speaks where inputs are huge. largest: the 99 % quantile of the size of what the networks see."""
-    if largest <= 100:
-        return None
-    return (
-        f"the observations are too large for the networks: 1 % of their numbers exceed {largest:.3g}, and nothing "
-        "normalises them; scale them in the environment to a size about 1"
-    )
-
-
 def success_fell(successes: Sequence[float]) -> str | None:
     """Speaks where learning was undone. successes: of the evaluations so far."""
     if len(successes) < 4:
@@ -202,8 +192,6 @@ MEMORY = ("td_errors", "successes", "far_since", "said")
 class Doctor:
     """Asks every diagnosis at each point of the curves or evaluation, and says each sentence once in a run."""
 
-    bounds: tuple[float, float] | None
-    """Lowest and highest return that the reward allows, None where unknown."""
     target_entropy: float
     """Nats."""
     first_update_by: int
@@ -224,6 +212,8 @@ class Doctor:
         """Returns what is new in a point of the curves, given by their tags. Of what is not in it nothing is said."""
         updates = int(curves["train/n_updates"])
         asked = [(no_update, env_steps, self.first_update_by, updates)]
+        known = "q/lowest_possible" in curves
+        bounds = (curves["q/lowest_possible"], curves["q/highest_possible"]) if known else None
         if self.hindsight and "her/reward_variety" in curves:  # there are stored episodes
             episodes, moved = int(curves["rollout/episodes"]), curves["her/goal_moved_rate"]
             variety, trivial = curves["her/reward_variety"], curves.get("her/trivial_share")
@@ -232,15 +222,14 @@ class Doctor:
             alpha, entropy, td_error = (curves[t] for t in ("train/ent_coef", "policy/entropy", "q/td_error_abs"))
             self.td_errors = [*self.td_errors, td_error][-WINDOW - BEFORE :]
             asked += [
-                (critic_diverging, self.td_errors, self.bounds),
+                (critic_diverging, self.td_errors, bounds),
                 (temperature_collapsed, alpha, entropy, self.target_entropy, td_error),
             ]
         if "q/value_p05" in curves:  # somebody looked inside
             asked += [
-                (q_out_of_range, curves["q/value_p05"], curves["q/value_p95"], self.bounds),
+                (q_out_of_range, curves["q/value_p05"], curves["q/value_p95"], bounds),
                 (actor_dead, curves["policy/spread_over_states"], curves["policy/dead_units"], updates),
                 (actor_saturated, curves["policy/saturated_share"], updates),
-                (observation_too_large, curves["policy/observation_p99"]),
             ]
         return self._ask(asked)
 

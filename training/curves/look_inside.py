@@ -4,28 +4,24 @@ import numpy as np
 import torch
 
 import her
-from env import GoalEnv
 from sac import SAC, Batch, Inspection, inspect
-from training.batches import draw, to_batches
+from training.batches import Replay
 from training.config import TrainConfig
 from training.curves.pictures import goal_coverage
 
 
-def look_inside(
-    agent: SAC, buffer: her.ReplayBuffer, relabel_env: GoalEnv, config: TrainConfig, env_steps: int
-) -> Inspection:
+def look_inside(agent: SAC, replay: Replay, config: TrainConfig, env_steps: int) -> Inspection:
     """Returns curves and histograms, by their tags, of what hindsight and the agent look like by now.
 
     Needs stored episodes.
     """
     rng = np.random.default_rng((config.seed, env_steps))
-    view = buffer.drawn_by(rng)
-    health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None))
+    replay = replay.drawn_by(rng)
+    health = her.goal_health(replay.buffer, 1024, config.her, getattr(replay.judge, "is_success", None))
     goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
-    drawn = draw(view, relabel_env, config, config.batch_size)
-    batches = to_batches(view, relabel_env, config, drawn, 1, agent.device)
+    batches = replay.to_batches(replay.draw(config.batch_size), 1, agent.device)
     generator = torch.Generator(agent.device).manual_seed(int(rng.integers(2**63)))
     inspection = inspect(agent, Batch(*(array[0] for array in batches)), generator)
     return Inspection(goals | inspection.curves, inspection.histograms)

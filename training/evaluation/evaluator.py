@@ -24,7 +24,7 @@ class Evaluator:
 
     def __init__(self, config: TrainConfig, watchdog: Watchdog):
         goal = evaluation_goal(config.env, config.eval.goal)
-        self.envs, spec = evaluation_environments(config, min(config.eval.episodes, ENVS), goal)
+        self.envs, _ = evaluation_environments(config, min(config.eval.episodes, ENVS), goal)
         self.seed = SEED
         self._episodes = config.eval.episodes
         self._film = Film(self.envs[0], SEED, config.video)

@@ -84,9 +84,7 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, episodes: int, seed: int) 
         yield from done
 
 
-def record_episodes(
-    env: GoalEnv, policy: Policy, episodes: int, seed: int, every: int = 1
-) -> Iterator[np.ndarray]:
+def record_episodes(env: GoalEnv, policy: Policy, episodes: int, seed: int, every: int = 1) -> Iterator[np.ndarray]:
     """Yields frames (H, W, 3) uint8 of the same episodes: one at the start, and one after each `every` steps."""
     for i in range(episodes):
         try:
