@@ -83,8 +83,6 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list
             f"{checkpoint} does not fit {config.env} as it is now: {reason}; continue it with the code that wrote it, "
             "or give a new --run"
         ) from error
-    if fresh:
-        notes.append(
-            f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact"
-        )
+    if fresh and "state_dict" not in state.envs.spec.lacks:
+        notes.append(f"{fresh} environments begin a fresh episode: their state was not saved; the run is not bit-exact")
     return notes
