@@ -14,9 +14,7 @@ from env.vector import DIVERGED_IN_A_ROW
 SIZES = ("obs_dim", "goal_dim", "action_dim", "max_episode_steps")
 STEPS, OF_ONE_EPISODE, EPISODES = 60, 30, 10
 """Random steps that an environment is tried with, how many of one episode at most, and of how many episodes."""
-ALONE = (
-    "it must follow from its arguments alone, and what else it needs, such as the action, belongs into info as an array"
-)
+ALONE = "it may depend on its arguments alone; what else it needs (the action, say) belongs into info, as an array"
 AGREE = {
     "compute_reward": ("step paid", f"hindsight would teach other rewards than real ones; {ALONE}"),
     "compute_terminated": ("step's terminated was", f"both must tell whether the episode ends there; {ALONE}"),
@@ -142,9 +140,7 @@ def _random_episodes(env: Guarded, rng: np.random.Generator) -> list[Episode]:
                     break
         except SimulationDiverged as error:
             dropped += 1
-            told = (
-                f"{DIVERGED_IN_A_ROW} episodes of random actions in a row were dropped, none ended; the last: {error}"
-            )
+            told = f"{DIVERGED_IN_A_ROW} episodes of random actions in a row were dropped; the last: {error}"
             env.require(dropped < DIVERGED_IN_A_ROW, told)
         else:
             dropped = 0
@@ -199,11 +195,11 @@ def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _compare_with_steps(judge: Guarded, method: str, seen: Seen, told: np.ndarray) -> None:
     """Raises EnvError where the goal function says otherwise of the steps than they themselves did."""
-    judged = _ask(judge, method, seen.achieved, seen.desired, seen.info)
+    judged = 0.0 + _ask(judge, method, seen.achieved, seen.desired, seen.info)
     wrong = np.flatnonzero(_differ(judged, told))
     what, why = AGREE[method]
     if wrong.size:
-        numbers = f"gives {judged[wrong[0]] + 0.0:g} where {what} {told[wrong[0]] + 0.0:g}"
+        numbers = f"gives {judged[wrong[0]]:g} where {what} {told[wrong[0]]:g}"
         where = f"at {wrong.size} of {len(told)} random steps, asked of an instance that was just reset"
         judge.require(False, f"{method} {numbers}, {where}: {why}")
 
@@ -218,10 +214,10 @@ def _as_hindsight_would(seen: Seen, rng: np.random.Generator) -> tuple[np.ndarra
 
 def _compare_instances(env: Guarded, judge: Guarded, method: str, *pairs: np.ndarray | dict) -> np.ndarray:
     """Returns the function's verdicts on `pairs`. Raises EnvError where they depend on who is asked."""
-    mine, theirs = _ask(env, method, *pairs), _ask(judge, method, *pairs)
+    mine, theirs = (0.0 + _ask(each, method, *pairs) for each in (env, judge))  # no -0 in what is said
     wrong = np.flatnonzero(_differ(mine, theirs))
     if wrong.size:
-        numbers = f"{mine[wrong[0]] + 0.0:g} and {theirs[wrong[0]] + 0.0:g}"
+        numbers = f"{mine[wrong[0]]:g} and {theirs[wrong[0]]:g}"
         where = f"for {wrong.size} of {len(mine)} transitions"
         env.require(False, f"{method} of two instances gives {numbers} for the same arguments, {where}: {ALONE}")
     return theirs
@@ -235,7 +231,7 @@ def _told_by_reward(env: Guarded, seen: Seen, verdicts: dict[str, np.ndarray]) -
     """
     judged = verdicts["compute_reward"].astype(np.float32)
     where_it_lies = judged[-2 * len(seen.reward) :]
-    values = np.unique(np.concatenate([seen.reward, judged]))
+    values = np.unique(np.concatenate([0.0 + seen.reward, judged]))
     if len(values) == 2 and values[1] in where_it_lies:
         unmet, met = map(float, values)
         for what, success, reward in (

@@ -486,6 +486,35 @@ def test_a_run_whose_episodes_may_outlast_it_says_so_at_its_start_and_at_its_end
         assert not any("the first may end" in note for note in train.first_notes(config, state))
 
 
+@pytest.mark.parametrize(("episodes", "told"), [(9, True), (7, False)])
+def test_an_evaluation_that_outlasts_the_training_before_it_is_told(module, run, episodes, told):
+    module("long", "class Long(PointEnv):\n    max_episode_steps = 100")
+    said = run("--env", "long:Long", "--steps", 400, "--eval.episodes", episodes, "--eval.every", 200)
+    assert (f"an evaluation is {episodes} episodes of up to 100 steps, {episodes}00 in all" in said) == told
+
+
+@pytest.mark.parametrize(("ended", "told"), [("reward == 0", True), ("self.steps == 9", False), ("False", False)])
+def test_hindsights_goals_end_episodes_where_meeting_its_goal_ends_each_real_one(module, ended, told):
+    module(
+        "ends",
+        f"""
+        class Ends(PointEnv):
+            def step(self, action):
+                obs, reward, _, *rest = super().step(action)
+                return obs, reward, {ended}, *rest
+        """,
+    )
+    config = parse(["--env", "ends:Ends", "--updates-per-step", "0.01", "--no-overlap"])
+    state = train.TrainingState.new(config, torch.device("cpu"))
+    assert not hasattr(state.relabel_env, "compute_terminated")
+    for _ in range(200):
+        train.collect_and_learn(state, config)
+    assert hasattr(state.relabel_env, "compute_terminated") == told
+    restored = train.TrainingState.new(config, torch.device("cpu"))
+    restored.rollouts.load_state_dict(state.rollouts.state_dict())
+    assert restored.rollouts.met_goals_end_episodes == told
+
+
 def wait_for(condition, process=None, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
