@@ -99,7 +99,7 @@ def test_what_a_reward_needs_beyond_goals_is_handed_to_the_judge_in_info(made, t
     ("is_success", "sentence"),
     [
         (lambda self, a, d, info: distance(a, d) > 0.1, r'is_success gives 1 where info\["is_success"\] was 0, at'),
-        (lambda self, a, d, info: self.compute_reward(a, d, info), r"is_success must return bools, .* returned \[-1"),
+        (lambda self, a, d, info: self.compute_reward(a, d, info), r"is_success must return bools, .* returned -1"),
         (lambda self, a, d, info: 1 - distance(a, d) / 4, "is_success must return bools, or ones and zeros"),
         (
             lambda self, a, d, info: (distance(a, d) > 0.1) & (distance(a, d) < 0.2),
