@@ -140,10 +140,9 @@ def _random_episodes(env: Guarded, rng: np.random.Generator) -> list[Episode]:
                     break
         except SimulationDiverged as error:
             dropped += 1
-            told = f"{DIVERGED_IN_A_ROW} episodes of random actions in a row were dropped; the last: {error}"
+            told = f"{DIVERGED_IN_A_ROW} episodes of random actions were dropped; the last: {error}"
             env.require(dropped < DIVERGED_IN_A_ROW, told)
         else:
-            dropped = 0
             episodes.append(Episode(seed, actions, steps))
     return episodes
 

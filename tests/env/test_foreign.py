@@ -105,7 +105,7 @@ def test_all_else_is_the_environments(odd):
         (
             "reset",
             lambda r: (r[0] | {"achieved_goal": NAN}, {}),
-            "10 episodes of random actions in a row were dropped; the last: reset gave array.*nan.* for achieved_goal",
+            "10 episodes of random actions were dropped; the last: reset gave array.*nan.* for achieved_goal",
         ),
         ("step", lambda r: (*r[:4], {}), 'step must give an info with "is_success"'),
         ("step", lambda r: (r[0], -0.5, *r[2:]), r"compute_reward gives -1 where step paid -0.5, at \d+ of 60 random"),
