@@ -55,7 +55,7 @@ def sample(transitions: int) -> Work:
     def reward(achieved: np.ndarray, desired: np.ndarray, _: dict) -> np.ndarray:
         return -(np.linalg.norm(achieved - desired, axis=-1) > 0.03).astype(np.float32)
 
-    replay = Replay(buffer, SimpleNamespace(compute_reward=reward), HERConfig(), gamma=0.98, n_step=1)
+    replay = Replay(buffer, SimpleNamespace(compute_reward=reward), HERConfig(), 0.98, n_step=1, reward_values=(-1, 0))
 
     def work() -> int:
         for _ in range(50):

@@ -23,6 +23,8 @@ class Replay:
     her: her.HERConfig
     gamma: float
     n_step: int
+    reward_values: tuple[float, float] | None
+    """What rewards are where they take two values, None elsewhere."""
     reward_scale: float = 1.0
     """What rewards are divided by, and what returns are told in."""
 
@@ -49,7 +51,7 @@ class Replay:
         after = rows + steps
         # A goal of the environment's own may have moved meanwhile.
         next_goals = np.where(relabelled[:, None], goals, columns["desired_goal"][after])
-        low, high = self._return_range(rows, goals)
+        low, high = self._return_bounds(rows, goals)
         arrays = Batch(
             obs=her.policy_input(columns["observation"][rows], columns["achieved_goal"][rows], goals),
             action=columns["action"][rows],
@@ -64,21 +66,27 @@ class Replay:
         dealt = (np.ascontiguousarray(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1)) for a in arrays)
         return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
 
-    def _return_range(self, rows: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _return_bounds(self, rows: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the lowest and the highest return from each row on, (B,) float32 both, infinite if unknown."""
-        low, high = np.full((2, len(rows)), np.inf, np.float32) * np.float32([[-1], [1]])
-        if hasattr(self.judge, "return_range"):
-            known = self.judge.return_range(self.gamma, goals, her.stored_info(self.buffer, rows))
-            if known is not None:
-                low[:], high[:] = known
-        return low, high
+        bounds = np.tile(np.float32([[-np.inf], [np.inf]]), len(rows))
+        if self.reward_values is not None:
+            low, high = sorted(self.reward_values)
+            forever = 1 / (1 - self.gamma)
+            # A termination leaves a return at what one step pays.
+            bounds[:] = [[min(low, low * forever)], [max(high, high * forever)]]
+        elif hasattr(self.judge, "return_bounds"):  # a built-in task's
+            known = self.judge.return_bounds(self.gamma, goals, her.stored_info(self.buffer, rows))
+            bounds[:] = bounds if known is None else known
+        return bounds[0], bounds[1]
 
 
-def reward_scale(buffer: her.ReplayBuffer) -> float:
-    """Returns the root mean square of the rewards stored so far, 1 where there was none but 0.
+def reward_scale(buffer: her.ReplayBuffer, reward_values: tuple[float, float] | None) -> float:
+    """Returns the larger of two rewards, or the root mean square of those stored so far; 1 where all are 0.
 
     Rewards are divided by what it is at the first update, so that critics and temperature meet numbers of about 1
     whatever the task's unit is.
     """
+    if reward_values is not None:
+        return max(map(abs, reward_values)) or 1.0
     stored = buffer.rows["reward"][buffer.steps_after > 0]
     return float(np.sqrt(np.mean(np.square(stored, dtype=np.float64)))) or 1.0

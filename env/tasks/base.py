@@ -172,7 +172,7 @@ class ArmTask(ABC):
         """Tells whether goals (B, 3) that were achieved meet those desired in states described by `info`, (B,) bool."""
         return self._met(goal_distance(achieved_goal, desired_goal), desired_goal, info)
 
-    def return_range(self, gamma: float, desired: np.ndarray, info: Info) -> tuple[np.ndarray, np.ndarray] | None:
+    def return_bounds(self, gamma: float, desired: np.ndarray, info: Info) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns the lowest and highest return, (B,) both, from states before the transitions of `info` (B, …) on.
 
         desired: their goals (B, 3). gamma: discount. None where the reward has no bound.

@@ -75,7 +75,8 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
     if not len(buffer):
         raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
     buffer.rng = np.random.default_rng(seed)
-    replay = Replay(buffer, env, config.her, discount(config, spec), config.n_step, state["progress"]["reward_scale"])
+    gamma, scale = discount(config, spec), state["progress"]["reward_scale"]
+    replay = Replay(buffer, env, config.her, gamma, config.n_step, spec.reward_values, scale)
     return OpenedRun(config, manifest.step, agent, buffer, env, spec, replay)
 
 
