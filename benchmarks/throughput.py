@@ -179,7 +179,9 @@ def our_sample(at_once: int) -> Work:
     buffer = her.ReplayBuffer(CAPACITY, 16, EPISODE, dims, {}, np.random.default_rng(0))
     fill(buffer, np.random.default_rng(1))
 
-    replay = Replay(buffer, SimpleNamespace(compute_reward=compute_reward), HERConfig(), 0.98, n_step=1, reward_values=(-1, 0))
+    replay = Replay(
+        buffer, SimpleNamespace(compute_reward=compute_reward), HERConfig(), 0.98, n_step=1, reward_values=(-1, 0)
+    )
 
     def work(count: int) -> None:
         for _ in range(count // at_once):

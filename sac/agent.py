@@ -54,8 +54,8 @@ class CompilerUnavailable(RuntimeError):
 class SAC:
     """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
-    Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. `seed` is for initial weights and policy noise: nothing draws
-    from a global generator.
+    Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. `seed` is for initial weights and policy noise:
+    nothing draws from a global generator.
     """
 
     def __init__(

@@ -87,15 +87,16 @@ class TrainConfig:
     """Environment steps of random actions before the policy acts and learns."""
     warmup_hold: Annotated[float, Ge(1)] = 5.0
     """Steps for which a random action is held, on average."""
-    updates_per_step: Annotated[float, Interval(gt=0, le=100)] = 0.25
+    updates_per_step: Annotated[float, Interval(gt=0, le=100)] = 1.0
     """Gradient updates per environment step after the warm-up."""
     batch_size: Annotated[int, Interval(ge=1, le=2**20)] = 256
     """Transitions per update."""
     gamma: Annotated[float, Interval(gt=0, lt=1)] | Literal["auto"] = "auto"
     """Discount per environment step. auto: so that 1 / (1 - gamma), the horizon it looks ahead, is half an episode of
     the longest, and 100 steps at most."""
-    n_step: Annotated[int, Interval(ge=1, le=10_000)] = 4
-    """Steps whose rewards the critics' target adds up before it bootstraps. 1 is SAC to the letter."""
+    n_step: Annotated[int, Interval(ge=1, le=10_000)] = 1
+    """Steps whose rewards the critics' target adds up before it bootstraps. 1 is SAC to the letter. More are not
+    corrected for what the policy would have done meanwhile."""
     video: bool = True
     """Record a video of the trained policy at the end, and a few frames of it at evaluations (TensorBoard's images)."""
     watchdog: Annotated[int, Interval(ge=0, le=10**6)] = 0

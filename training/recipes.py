@@ -30,6 +30,8 @@ PICK_PLACE = replace(
     steps=400_000,
     warmup=3_000,
     updates_per_step=0.4,
+    gamma=0.98,
+    n_step=4,
     task=TaskConfig(goal="mix", scripted_starts=0.8),
     # As little entropy as a grasp can bear (benchmarks/grasp_noise.py).
     sac=SACConfig(target_entropy=-1.0),

@@ -82,9 +82,7 @@ class TrainingState:
     def replay(self, config: TrainConfig) -> Replay:
         """Returns what draws batches."""
         values = self.envs.spec.reward_values
-        return Replay(
-            self.buffer, self.relabel_env, config.her, self.gamma, config.n_step, values, self.reward_scale
-        )
+        return Replay(self.buffer, self.relabel_env, config.her, self.gamma, config.n_step, values, self.reward_scale)
 
     def close(self) -> None:
         """Ends the environments, and what they started."""

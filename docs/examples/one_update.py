@@ -88,9 +88,8 @@ def main(path: str) -> None:
         bias = list(after[name])[-1]
         first, then = before[name][bias].flat[0], after[name][bias].flat[0]
         print(f"{name:<14} {moved:18.2e} {whole:7.1f}   {first:.7f} → {then:.7f}")
-    print(
-        f"the shares of new weights: {config.tau:g} of the critic's, {agent.average_share(agent.updates - 1):g} of the actor's"
-    )
+    average_share = agent.average_share(agent.updates - 1)
+    print(f"the shares of new weights: {config.tau:g} of the critic's, {average_share:g} of the actor's")
 
 
 if __name__ == "__main__":
