@@ -187,18 +187,21 @@ def is_complete(state: TrainingState, config: TrainConfig) -> bool:
 def collect_and_learn(state: TrainingState, config: TrainConfig) -> None:
     """Takes one step of every environment and, meanwhile, the updates that are due, from what was stored before it."""
     obs = {key: value.copy() for key, value in state.envs.obs.items()}
+    replay = state.replay(config)
+    state.goals.put_into(obs, state.agent, replay)
     state.agent.see(her.policy_input(**obs))
-    action = choose_actions(state, config)
+    action = choose_actions(state, config, obs)
     state.envs.begin(action)
     learn(state, config)
-    store(state, obs, action, state.envs.finish())
+    step = state.envs.finish()
+    store(state, obs, action, state.goals.judged(step, replay))
 
 
-def choose_actions(state: TrainingState, config: TrainConfig) -> np.ndarray:
+def choose_actions(state: TrainingState, config: TrainConfig, obs: dict[str, np.ndarray]) -> np.ndarray:
     """Returns an action for every environment, (N, A): at random first, and the policy's after."""
     if state.env_steps < config.warmup:
         return state.explorer()
-    action = state.agent.act(her.policy_input(**state.envs.obs))
+    action = state.agent.act(her.policy_input(**obs))
     check_finite({"the policy's action": action.sum()}, state.env_steps)
     return action
 
@@ -206,7 +209,7 @@ def choose_actions(state: TrainingState, config: TrainConfig) -> np.ndarray:
 def store(state: TrainingState, obs: dict[str, np.ndarray], action: np.ndarray, step: VectorStep) -> None:
     """Puts what the environments' step led to into the buffer's staging area and the curves."""
     state.env_steps += len(action)
-    state.rollouts.add(step)
+    state.rollouts.add(step, state.goals.chosen)
     for episode in state.buffer.add(obs, action, step):
         rows = slice(episode.start, episode.start + episode.length + 1)
         goals = (state.buffer.rows[key][rows] for key in ("achieved_goal", "desired_goal"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from her.buffer import ReplayBuffer
 
@@ -35,6 +35,9 @@ class HERConfig:
     skip_met_at_start: bool = True
     """Draw another transition where hindsight picks a goal that was met at the episode's start already.
     Such goals teach a policy to leave alone what it has not learnt to move."""
+    proposed_goals: Annotated[float, Interval(ge=0, le=1)] = 0.9
+    """Share of the training episodes that pursue a goal of the run's own choice as long as the environment's are never
+    met. It falls as they are. Needs rewards of two values."""
     capacity: Annotated[int, Ge(1)] = 1_000_000
     """Rows of the replay buffer: one for each transition, and one more for each episode."""
 

@@ -59,25 +59,31 @@ class Replay:
             next_obs=her.policy_input(columns["observation"][after], columns["achieved_goal"][after], next_goals),
             terminated=terminated.astype(np.float32),
             discount=(self.gamma**steps).astype(np.float32),
-            low=low / np.float32(self.reward_scale),
-            high=high / np.float32(self.reward_scale),
+            low=low,
+            high=high,
         )
         # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
         dealt = (np.ascontiguousarray(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1)) for a in arrays)
         return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
 
-    def _return_bounds(self, rows: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the lowest and the highest return from each row on, (B,) float32 both, infinite if unknown."""
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Returns the lowest and the highest return of two-valued rewards, as critics tell it, None of others."""
+        if self.reward_values is None:
+            return None
+        low, high = (value / self.reward_scale for value in sorted(self.reward_values))
+        forever = 1 / (1 - self.gamma)
+        return min(low, low * forever), max(high, high * forever)  # a termination leaves what one step pays
+
+    def _return_bounds(self, rows: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Returns the lowest and the highest return from each row on, (2, B) float32, infinite where unknown."""
         bounds = np.tile(np.float32([[-np.inf], [np.inf]]), len(rows))
-        if self.reward_values is not None:
-            low, high = sorted(self.reward_values)
-            forever = 1 / (1 - self.gamma)
-            # A termination leaves a return at what one step pays.
-            bounds[:] = [[min(low, low * forever)], [max(high, high * forever)]]
+        if self.value_range is not None:
+            bounds[:] = np.array([self.value_range]).T
         elif hasattr(self.judge, "return_bounds"):  # a built-in task's
             known = self.judge.return_bounds(self.gamma, goals, her.stored_info(self.buffer, rows))
-            bounds[:] = bounds if known is None else known
-        return bounds[0], bounds[1]
+            bounds[:] = bounds if known is None else np.array(known) / self.reward_scale
+        return bounds
 
 
 def reward_scale(buffer: her.ReplayBuffer, reward_values: tuple[float, float] | None) -> float:

@@ -24,7 +24,7 @@ def has_effect(name: str, config: TrainConfig) -> bool:
 def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
     her, task = config.her, config.task
     if her.strategy == "none":
-        yield from ((f"her.{name}", "--her.strategy none") for name in ("k", "skip-met-at-start"))
+        yield from ((f"her.{name}", "--her.strategy none") for name in ("k", "skip-met-at-start", "proposed-goals"))
     if config.sac.backup_entropy:
         yield "sac.clip-target", "--sac.backup-entropy"
     if config.reward.startswith("staged"):

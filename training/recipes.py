@@ -12,6 +12,7 @@ from cattrs.errors import ClassValidationError
 
 from env import TaskConfig
 from errors import UserError
+from her import HERConfig
 from sac import SACConfig
 from training.config import EvalConfig, TrainConfig, check, flatten
 
@@ -35,6 +36,7 @@ PICK_PLACE = replace(
     task=TaskConfig(goal="mix", scripted_starts=0.8),
     # As little entropy as a grasp can bear (benchmarks/grasp_noise.py).
     sac=SACConfig(target_entropy=-1.0),
+    her=HERConfig(proposed_goals=0.0),
     eval=EvalConfig(every=10_000, goal="fixed"),
 )
 PUSH = replace(

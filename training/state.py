@@ -16,6 +16,7 @@ from training.batches import Replay
 from training.config import TrainConfig
 from training.curves.diagnosis import Advice, Doctor
 from training.curves.meters import RolloutMeter, UpdateMeter
+from training.goals import GoalChooser
 from training.setup import (
     discount,
     evaluation_environments,
@@ -25,7 +26,7 @@ from training.setup import (
     training_environments,
 )
 
-PARTS = ("envs", "agent", "buffer", "explorer", "rollouts", "update_metrics", "doctor")
+PARTS = ("envs", "agent", "buffer", "explorer", "goals", "rollouts", "update_metrics", "doctor")
 """What has a state_dict of its own."""
 PROGRESS = ("env_steps", "learning_since", "reward_scale", "best_success", "last_success")
 
@@ -40,6 +41,7 @@ class TrainingState:
     agent: SAC
     buffer: ReplayBuffer
     explorer: HeldRandomActions
+    goals: GoalChooser
     rollouts: RolloutMeter
     update_metrics: UpdateMeter
     doctor: Doctor
@@ -57,7 +59,7 @@ class TrainingState:
     @classmethod
     def new(cls, config: TrainConfig, device: torch.device) -> "TrainingState":
         """Makes the state before the first step. Every generator grows from config.seed. Raises UserError."""
-        agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
+        agent_seed, buffer_seed, explorer_seed, env_seed, goal_seed = np.random.SeedSequence(config.seed).spawn(5)
         n = config.num_envs
         (relabel_env,), spec = evaluation_environments(config, 1, "own")
         _refuse_useless(config, spec)
@@ -66,12 +68,14 @@ class TrainingState:
         env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
         envs.reset(env_seeds)
         agent = make_agent(config, spec, device, int(agent_seed.generate_state(1)[0]))
+        share = config.her.proposed_goals if can_choose_goals(config, relabel_env, spec) else 0.0
         return cls(
             envs=envs,
             relabel_env=relabel_env,
             agent=agent,
             buffer=make_buffer(config, spec, np.random.default_rng(buffer_seed)),
             explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
+            goals=GoalChooser(n, spec.goal_dim, share, np.random.default_rng(goal_seed)),
             rollouts=RolloutMeter(n),
             update_metrics=UpdateMeter(),
             doctor=new_doctor(config, spec, agent.target_entropy),
@@ -110,9 +114,16 @@ class TrainingState:
             getattr(self, name).load_state_dict(state[name])
         fresh = self.envs.load_state_dict(state["envs"], [(seed + self.env_steps) % 2**31 for seed in self.env_seeds])
         self.rollouts.forget(fresh)
+        self.goals.forget(fresh)
         for env in fresh:
             self.buffer.discard_staged(env)
         return len(fresh)
+
+
+def can_choose_goals(config: TrainConfig, env: GoalEnv, spec: EnvSpec) -> bool:
+    """Tells whether goals of the run's own can be judged: rewards take two values, and no goal ends an episode."""
+    ends = getattr(env, "compute_terminated", None) is not None
+    return config.her.strategy != "none" and spec.reward_values is not None and not ends
 
 
 def new_doctor(config: TrainConfig, spec: EnvSpec, target_entropy: float) -> Doctor:

@@ -43,8 +43,11 @@ class RolloutMeter:
         self.ended_met = self.ended_unmet = self.met_and_went_on = 0
         """Steps that ended an episode and met its goal, that ended one and did not, that met it and ended nothing."""
 
-    def add(self, step: VectorStep) -> None:
-        """Adds one step of every environment, and the episodes that it ends to the curves."""
+    def add(self, step: VectorStep, chosen: np.ndarray) -> None:
+        """Adds one step of every environment, and the episodes that it ends to the curves.
+
+        chosen (N,) bool: whose goal is the run's own choice, and no success at the environment's.
+        """
         self.returns += step.reward
         self.lengths += 1
         curves = {f"env/{name}": value for name, value in step.metrics.items()}
@@ -54,7 +57,8 @@ class RolloutMeter:
         for env in np.flatnonzero(step.terminated | step.truncated):
             self._push("rollout/ep_rew_mean", self.returns[env])
             self._push("rollout/ep_len_mean", self.lengths[env])
-            self._push("rollout/success_rate", step.success[env])
+            self._push("goals/success_rate" if chosen[env] else "rollout/success_rate", step.success[env])
+            self._push("goals/chosen_share", chosen[env])
             for name, (total, count) in self.metrics.items():
                 if count[env]:
                     self._push(name, total[env] / (1 if takes_largest(name) else count[env]))

@@ -1,0 +1,108 @@
+"""Chooses goals for the training episodes themselves, while the environment's own are out of reach."""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+import her
+from env import VectorStep
+from sac import SAC
+from training.batches import Replay
+
+CANDIDATES = 50
+"""Goals among which one is chosen."""
+WINDOW = 50
+"""Episodes with the environment's own goals by which their success is told."""
+
+
+class GoalChooser:
+    """Gives some training episodes goals that the policy can neither surely meet nor never.
+
+    As long as the environment's goals are never met, all episodes fail alike. Hindsight teaches nearer goals from what
+    happens by chance, and nothing ever tries them. So of the training episodes a `share`, less as many as meet the
+    environment's goals, pursue others: the achieved goal's way in a stored episode, from where this one begins. Of
+    CANDIDATES that are not met already, one is drawn with weight p (1 - p), where p tells how high its value lies
+    between the lowest and the highest possible return. The episode is stored with that goal, as if it had been given.
+
+    Sources: Florensa et al. 2018, "Automatic goal generation for reinforcement learning agents" (arXiv:1705.06366),
+    for goals of intermediate difficulty; Zhang et al. 2020, "Automatic curriculum learning through value
+    disagreement" (arXiv:2006.09641), for choosing them by the critics. Their goals are placed anywhere; these are
+    moved to where the episode begins.
+
+    Args:
+        rng: what it draws from. It is part of the state.
+    """
+
+    def __init__(self, num_envs: int, goal_dim: int, share: float, rng: np.random.Generator):
+        self.share = share
+        self.rng = rng
+        self.goals = np.zeros((num_envs, goal_dim), np.float32)
+        self.chosen = np.zeros(num_envs, bool)
+        """Whose goal is the run's own."""
+        self.begins = np.ones(num_envs, bool)
+        """Who begins an episode with the next step."""
+        self.successes: deque[float] = deque(maxlen=WINDOW)
+
+    def put_into(self, obs: dict[str, np.ndarray], agent: SAC, replay: Replay) -> None:
+        """Puts the goals that it chose in the place of desired goals, and chooses for the episodes that begin."""
+        share = self.share * (1 - np.mean(self.successes)) if self.successes else self.share
+        for env in np.flatnonzero(self.begins):
+            goal = None
+            if share and agent.updates and self.rng.random() < share:
+                goal = self._choose(obs["observation"][env], obs["achieved_goal"][env], agent, replay)
+            self.chosen[env] = goal is not None
+            if goal is not None:
+                self.goals[env] = goal
+        self.begins[:] = False
+        obs["desired_goal"][self.chosen] = self.goals[self.chosen]
+
+    def _choose(self, observation: np.ndarray, achieved: np.ndarray, agent: SAC, replay: Replay) -> np.ndarray | None:
+        """Returns a goal (G,) for an episode from `observation` (O,) and `achieved` (G,) on, or None."""
+        buffer = replay.buffer.drawn_by(self.rng)
+        rows = buffer.sample_rows(CANDIDATES)
+        places = buffer.rows["achieved_goal"]
+        goals = achieved + places[rows + 1] - places[rows - buffer.steps_before[rows]]
+        here = np.tile(achieved, (len(goals), 1))
+        goals = goals[~np.asarray(replay.judge.is_success(here, goals, her.stored_info(buffer, rows)), bool)]
+        if not len(goals):
+            return None
+        seen = (np.tile(each, (len(goals), 1)) for each in (observation, achieved))
+        value = agent.value(her.policy_input(*seen, goals))
+        low, high = replay.value_range
+        p = np.clip((value - low) / (high - low), 1e-3, 1 - 1e-3).astype(np.float64)
+        weights = p * (1 - p)
+        return goals[self.rng.choice(len(goals), p=weights / weights.sum())]
+
+    def judged(self, step: VectorStep, replay: Replay) -> VectorStep:
+        """Returns the step as judged by the goals that it chose."""
+        ended = step.terminated | step.truncated
+        self.successes.extend(step.success[ended & ~self.chosen].astype(float))
+        self.begins |= step.begun
+        if not self.chosen.any():
+            return step
+        chosen = self.chosen & ~step.diverged
+        desired = step.next_obs["desired_goal"].copy()
+        desired[chosen] = self.goals[chosen]
+        told = step.next_obs["achieved_goal"][chosen], desired[chosen], {k: v[chosen] for k, v in step.info.items()}
+        reward, success = step.reward.copy(), step.success.copy()
+        reward[chosen], success[chosen] = replay.judge.compute_reward(*told), replay.judge.is_success(*told)
+        return step._replace(next_obs=step.next_obs | {"desired_goal": desired}, reward=reward, success=success)
+
+    def forget(self, envs: list[int]) -> None:
+        """Has these environments begin an episode."""
+        self.begins[envs] = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "goals": self.goals,
+            "chosen": self.chosen,
+            "begins": self.begins,
+            "successes": list(self.successes),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.goals[:], self.chosen[:], self.begins[:] = state["goals"], state["chosen"], state["begins"]
+        self.successes = deque(state["successes"], maxlen=WINDOW)
+        self.rng.bit_generator.state = state["rng"]
