@@ -6,6 +6,7 @@ It is a process and not a thread: half of a step is Python, and Python's threads
 import json
 import os
 import pickle
+import secrets
 import signal
 import socket
 import subprocess
@@ -135,8 +136,9 @@ def _start(theirs: socket.socket) -> subprocess.Popen:
         with process.stdin as stdin:
             stdin.write(theirs.share(process.pid))
         return process
+    environment = os.environ | {worker.MARK: secrets.token_hex(8)}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     try:
-        return subprocess.Popen(command, stdin=theirs, start_new_session=True)
+        return subprocess.Popen(command, stdin=theirs, start_new_session=True, env=environment)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -195,11 +196,15 @@ def members(group: int) -> list[int]:
     return [process for process, (_, its) in processes().items() if its == group]
 
 
-def assert_ends(group: int, within: float = 5.0) -> None:
+def wait_until(condition: Callable[[], bool], within: float = 5.0) -> None:
     until = time.monotonic() + within
-    while members(group) and time.monotonic() < until:
+    while not condition() and time.monotonic() < until:
         time.sleep(0.02)
-    assert members(group) == []
+    assert condition()
+
+
+def assert_ends(group: int) -> None:
+    wait_until(lambda: not members(group))
 
 
 @ON_LINUX
@@ -245,6 +250,17 @@ def run_trainer(tmp_path):
     for group in started:  # environments that were tried in the trainer have helpers, too
         with suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
+
+
+@ON_LINUX
+@pytest.mark.parametrize("killed", [False, True])
+def test_helpers_that_have_left_for_sessions_of_their_own_are_ended_with_it(troubled, tmp_path, killed):
+    envs = troubled("Leaves")
+    wait_until(lambda: len(list(tmp_path.glob("helper-*"))) == 4)
+    helpers = {int(path.name.partition("-")[2]) for path in tmp_path.glob("helper-*")}
+    assert helpers <= processes().keys()
+    envs._process.kill() if killed else envs.close()
+    wait_until(lambda: not helpers & processes().keys())
 
 
 @ON_LINUX
