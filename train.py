@@ -18,7 +18,7 @@ import torch
 
 import checkpoints
 import her
-from env import VectorStep
+from env import VectorStep, empty_standard_input, is_custom
 from errors import UserError, reporting
 from sac import SAC, CompilerUnavailable, choose_products, describe_device
 from training.batches import UPDATES_AT_ONCE, draw, to_batches
@@ -45,9 +45,11 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
     """
     device, why = choose_device(config)
     choose_products(device, config.reduced_precision)
-    evaluate = Evaluator(config, watchdog)
-    state = TrainingState.new(config, device)
-    with closing(evaluate), closing(state), run.lock():
+    with (
+        closing(Evaluator(config, watchdog)) as evaluate,
+        closing(TrainingState.new(config, device)) as state,
+        run.lock(),
+    ):
         start = choose_start(run, config, state.envs.spec.fingerprint)
         compile_where_possible(state.agent, config, start)
         restore_or_begin(state, config, start)
@@ -300,6 +302,8 @@ def main() -> None:
         run = RunDirectory(Path(config.run).absolute())
         if config.resume not in ("auto", "never"):
             config = replace(config, resume=str(Path(config.resume).absolute()))
+        if is_custom(config.env) and config.overlap:  # without, a debugger needs the terminal
+            empty_standard_input()
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog, ending_by_itself():
             complete = train(config, run, stop, watchdog)
         if not complete:

@@ -41,6 +41,17 @@ def load_factory(name: str) -> Callable[[], GoalEnv]:
     return factory
 
 
+def empty_standard_input() -> None:
+    """Lets an environment that asks the user, and a program that it starts, read an end of file: nobody may be there.
+
+    For a command's main() alone: whatever else reads standard input in this process finds it empty, too.
+    """
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:  # it is 0 where standard input was closed
+        os.close(null)
+
+
 @contextmanager
 def blaming(name: str, what: str, kind: type[Exception] = Exception) -> Iterator[None]:
     """Turns an exception of `kind` from the environment `name` into an EnvError: `what` failed, and how.

@@ -438,6 +438,41 @@ def test_an_environment_that_changes_the_working_directory_changes_nothing_else(
     assert [path for path in (tmp_path / "other").rglob("*") if path.is_file()] == []
 
 
+@pytest.fixture
+def someone_types():
+    """Standard input is full of answers meanwhile."""
+    before, (reader, writer) = os.dup(0), os.pipe()
+    os.write(writer, b"y" * 1000)
+    os.dup2(reader, 0)
+    yield
+    os.dup2(before, 0)
+    for descriptor in (before, reader, writer):
+        os.close(descriptor)
+
+
+@pytest.mark.usefixtures("someone_types")
+@pytest.mark.parametrize("overlap", ["--overlap", "--no-overlap"])
+def test_an_environment_finds_nobody_to_ask_but_where_it_is_debugged(overlap, tmp_path, module, run, monkeypatch):
+    module(
+        f"asks{overlap.replace('-', '_')}",
+        """
+        import subprocess
+
+        class Asks(PointEnv):
+            def __init__(self):
+                super().__init__()
+                with open("answers", "ab") as file:
+                    subprocess.run(["head", "-c", "1"], stdout=file, timeout=10, check=True)
+        """,
+    )
+    run("--env", f"asks{overlap.replace('-', '_')}:Asks", overlap, "--steps", 400, "--run", "r")
+    answers = Path("answers").read_bytes()
+    assert answers == (b"" if overlap == "--overlap" else b"y" * len(answers or b"y"))
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "r", "--episodes", "2"])
+    evaluate.main()
+    assert Path("answers").read_bytes() == answers
+
+
 @pytest.mark.parametrize("overlap", ["--overlap", "--no-overlap"])
 def test_where_an_environment_hangs_the_second_signal_ends_the_run_and_leaves_no_process(overlap, tmp_path, module):
     module(
