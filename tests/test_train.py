@@ -314,7 +314,7 @@ def test_an_environment_that_fails_ends_the_run_with_status_1_and_the_same_line_
 
     def start():
         line = [*command, "--checkpoint.every", "100"]
-        return subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        return subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
     failed = start()
     assert failed.returncode == 1, failed.stderr
@@ -438,6 +438,35 @@ def test_an_environment_that_changes_the_working_directory_changes_nothing_else(
     assert [path for path in (tmp_path / "other").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize(
+    ("fails", "options", "status"),
+    [
+        ("", [], 0),
+        ("", ["--her.capacity", 10], 2),
+        ("max_episode_steps = 0", [], 2),
+        ("def reset(self, seed): return super().reset(seed) if Counted.open < 5 else open('')", [], 1),
+    ],
+)
+def test_every_environment_is_closed_however_a_run_ends(fails, options, status, module, run):
+    module(
+        "counted",
+        f"""
+        class Counted(PointEnv):
+            open = 0
+            {fails}
+
+            def __init__(self):
+                super().__init__()
+                Counted.open += 1
+
+            def close(self):
+                Counted.open -= 1
+        """,
+    )
+    run("--env", "counted:Counted", "--no-overlap", "--steps", 400, "--run", "r", *options, status=status)
+    assert sys.modules["counted"].Counted.open == 0
+
+
 @pytest.fixture
 def someone_types():
     """Standard input is full of answers meanwhile."""
@@ -500,7 +529,7 @@ def test_where_an_environment_hangs_the_second_signal_ends_the_run_and_leaves_no
     time.sleep(AGAIN + 0.1)
     again = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert "SIGTERM has come again: leaving at once" in process.communicate(timeout=60)[1]
+    assert "SIGTERM has come again: leaving at once" in process.communicate(timeout=300)[1]
     assert process.returncode == 128 + signal.SIGTERM
     wait_for(lambda: not Path(f"/proc/{(tmp_path / 'hangs').read_text()}").exists())
     assert time.monotonic() - again < 5
@@ -518,7 +547,7 @@ def test_a_run_whose_episodes_may_outlast_it_says_so_at_its_start_and_at_its_end
         assert train.too_few_steps(config, state) is None
 
 
-def wait_for(condition, process=None, seconds=60):
+def wait_for(condition, process=None, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process is None or process.poll() is None
@@ -537,7 +566,7 @@ def test_a_signal_saves_and_leaves_and_the_same_line_goes_on(number, tmp_path):
     time.sleep(0.5)
     process.send_signal(number)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert "stopped and saved at step" in output
     (saved,) = checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")

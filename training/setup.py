@@ -1,5 +1,6 @@
 """Makes environments and an agent of a configuration, the same for training and for evaluating."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from env import (
     TaskConfig,
     VectorEnv,
     VectorEnvProcess,
+    close_envs,
     make_envs,
     make_vector,
     probe,
@@ -45,7 +47,11 @@ def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> 
     Episodes begin in the task's own start state, whatever training does. Raises EnvError.
     """
     envs = make_envs(config.env, count, evaluated_task(config.task, goal), config.reward)
-    return envs, probe(envs[0], config.env)
+    with ExitStack() as failed:
+        failed.callback(close_envs, envs)
+        spec = probe(envs[0], config.env)
+        failed.pop_all()
+    return envs, spec
 
 
 def evaluated_task(task: TaskConfig, goal: GoalKind) -> TaskConfig:

@@ -1,5 +1,6 @@
 """Holds everything that the next step of a run depends on."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,24 +47,31 @@ class TrainingState:
         """Makes the state before the first step. Every generator grows from config.seed. Raises UserError."""
         agent_seed, buffer_seed, explorer_seed, env_seed = np.random.SeedSequence(config.seed).spawn(4)
         n = config.num_envs
-        (relabel_env,), spec = evaluation_environments(config, 1, "own")
-        _refuse_useless(config, spec)
-        _refuse_unsavable(relabel_env, config.env)
-        envs = training_environments(config, spec)
-        env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
-        envs.reset(env_seeds)
-        agent = make_agent(config, relabel_env, spec, device, int(agent_seed.generate_state(1)[0]))
-        return cls(
-            envs=envs,
-            relabel_env=relabel_env,
-            agent=agent,
-            buffer=make_buffer(config, spec, np.random.default_rng(buffer_seed)),
-            explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
-            rollouts=RolloutMeter(n, spec.goal_scale),
-            update_metrics=UpdateMeter(),
-            doctor=new_doctor(config, relabel_env, spec, agent.target_entropy),
-            env_seeds=env_seeds,
-        )
+        with ExitStack() as failed:
+            (relabel_env,), spec = evaluation_environments(config, 1, "own")
+            failed.callback(close_envs, [relabel_env])
+            _refuse_useless(config, spec)
+            _refuse_unsavable(relabel_env, config.env)
+            envs = training_environments(config, spec)
+            failed.callback(envs.close)
+            env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
+            envs.reset(env_seeds)
+            agent = make_agent(config, relabel_env, spec, device, int(agent_seed.generate_state(1)[0]))
+            state = cls(
+                envs=envs,
+                relabel_env=relabel_env,
+                agent=agent,
+                buffer=make_buffer(config, spec, np.random.default_rng(buffer_seed)),
+                explorer=HeldRandomActions(
+                    n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)
+                ),
+                rollouts=RolloutMeter(n, spec.goal_scale),
+                update_metrics=UpdateMeter(),
+                doctor=new_doctor(config, relabel_env, spec, agent.target_entropy),
+                env_seeds=env_seeds,
+            )
+            failed.pop_all()
+        return state
 
     def close(self) -> None:
         """Ends the environments, and what they started."""
