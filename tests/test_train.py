@@ -527,12 +527,10 @@ def test_where_an_environment_hangs_the_second_signal_ends_the_run_and_leaves_no
     wait_for((tmp_path / "hangs").exists, process)
     process.send_signal(signal.SIGTERM)
     time.sleep(AGAIN + 0.1)
-    again = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert "SIGTERM has come again: leaving at once" in process.communicate(timeout=300)[1]
     assert process.returncode == 128 + signal.SIGTERM
     wait_for(lambda: not Path(f"/proc/{(tmp_path / 'hangs').read_text()}").exists())
-    assert time.monotonic() - again < 5
 
 
 def test_a_run_whose_episodes_may_outlast_it_says_so_at_its_start_and_at_its_end(tmp_path, module, run):
