@@ -453,7 +453,7 @@ def test_where_an_environment_hangs_the_second_signal_ends_the_run_and_leaves_no
 
             def step(self, action):
                 Hangs.steps_so_far += 1
-                if Hangs.steps_so_far == 100:
+                if Hangs.steps_so_far == 300:  # more than the check takes
                     open("hangs.tmp", "w").write(str(os.getpid()))
                     os.rename("hangs.tmp", "hangs")
                     while True:
