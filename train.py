@@ -34,7 +34,7 @@ from training.progress import Progress, say
 from training.recipes import parse
 from training.resume.run_directory import RunDirectory, Start, choose_start
 from training.resume.saving import Saver, restore
-from training.state import TrainingState, too_few_steps
+from training.state import TrainingState, first_notes
 from training.stopping import StopRequest, Watchdog
 
 
@@ -63,7 +63,7 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
             say(f"{describe_device(device)} (--device {config.device}: {why})")
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"
             say(f"{config.run} · {where} · {config.steps:,} steps")
-            if note := too_few_steps(config, state):
+            for note in first_notes(config, state):
                 say(note)
             started = time.perf_counter()
             continue_run(config, state, run, start, evaluate, stop, watchdog)
@@ -220,6 +220,7 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             return
         # Where the first episode ends after the warm-up, what was missed by then is not made up for in one burst.
         state.learning_since = max(config.warmup, state.env_steps - config.num_envs)
+    state.relabel_env.met_goals_end_episodes = state.rollouts.met_goals_end_episodes
     due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
         count = min(due - state.agent.updates, UPDATES_AT_ONCE)

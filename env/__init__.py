@@ -4,7 +4,8 @@ from env.so101.rendering import choose_backend
 
 choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next lines do
 
-from env.foreign import empty_standard_input, probe, return_range  # noqa: E402
+from env.check import probe  # noqa: E402
+from env.foreign import empty_standard_input, return_range  # noqa: E402
 from env.make import is_custom, make_envs  # noqa: E402
 from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402

@@ -1,4 +1,4 @@
-"""Checks other people's environments: finds them by name, tries them once, and looks at every answer after that."""
+"""Finds other people's environments by name, and looks at every answer of theirs."""
 
 import importlib
 import math
@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, info_arrays
+from env.protocol import GOAL_KEYS, EnvError, GoalEnv, SimulationDiverged, info_arrays
 
 GOAL_FUNCTIONS = ("compute_reward", "compute_terminated", "is_success")
 CALLS = ("state_dict", "load_state_dict", "close")
-SIZES = ("obs_dim", "goal_dim", "action_dim", "max_episode_steps")
 
 
 def load_factory(name: str) -> Callable[[], GoalEnv]:
@@ -86,17 +85,23 @@ class Guarded:
         name: what --env says.
     """
 
+    met_goals_end_episodes = False
+    """Whether meeting a goal is what ends an episode. It takes the place of a compute_terminated that is not there."""
+
     def __init__(self, env: GoalEnv, name: str):
         self.unguarded = env
-        self._name = name
+        self.name = name
         self._steps = 0
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute == "unguarded":  # asked for before __init__, by copy and pickle
             raise AttributeError(attribute)
+        unknown = attribute == "compute_terminated" and getattr(self.unguarded, attribute, None) is None
+        if unknown and self.met_goals_end_episodes:
+            return self.is_success
         value = getattr(self.unguarded, attribute)
         checks = dict.fromkeys(GOAL_FUNCTIONS, self._judge) | dict.fromkeys(CALLS, self._call)
-        checks |= {"render": self._render, "return_range": self._return_range}
+        checks |= {"render": self._render}
         return value if value is None or attribute not in checks else partial(checks[attribute], attribute, value)
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -112,22 +117,30 @@ class Guarded:
         obs, reward, terminated, truncated, info = answer
         obs = self._observed("step", obs)
         self._finite("step", "reward", reward, ())
+        terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
         self.require(isinstance(info, Mapping) and "is_success" in info, 'step must give an info with "is_success"')
+        self._flag('info["is_success"]', info["is_success"])
         for key, array in info_arrays(info).items():
             self._finite("step", f"info's array {key}", array, array.shape)
         for_curves = {key: self._for_curves(key, info[key]) for key in ("metrics", "stages") if key in info}
         self._steps += 1
         in_time = terminated or truncated or self._steps <= self.unguarded.max_episode_steps
         self.require(in_time, "step goes on after max_episode_steps; it must say truncated then")
-        return obs, float(reward), bool(terminated), bool(truncated), {**info, **for_curves}
+        return obs, float(reward), terminated, truncated, {**info, **for_curves}
+
+    def tell_success_by_reward(self, more_than: float) -> None:
+        """Gives the environment, where it has none, an is_success: a goal is met where it is paid `more_than` that."""
+        if getattr(self, "is_success", None) is None:
+            self.is_success = lambda *goals_and_info: self.compute_reward(*goals_and_info) > more_than
 
     def require(self, condition: Any, sentence: str) -> None:
         """Raises EnvError with the sentence unless the condition holds."""
         if not condition:
-            raise EnvError(f"--env {self._name}: {sentence} (README, 'Your own environment')")
+            in_a_line = " ".join(sentence.split())  # arrays are shown in several
+            raise EnvError(f"--env {self.name}: {in_a_line} (README, 'Your own environment')")
 
     def _call(self, method: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        with blaming(self._name, method, OSError):
+        with blaming(self.name, method, OSError):
             return function(*args, **kwargs)
 
     def _observed(self, method: str, obs: Any) -> dict[str, np.ndarray]:
@@ -142,6 +155,11 @@ class Guarded:
         if not np.isfinite(array).all():
             raise SimulationDiverged(f"{method} gave {value!r:.60} for {name}; it must be finite")
         return array
+
+    def _flag(self, name: str, value: Any) -> bool:
+        told = f"step gave {value!r:.60} for {name}; it must be True or False, or 1 or 0"
+        self.require(self._numbers("step", name, value, (), float) in (0, 1), told)
+        return bool(value)
 
     def _numbers(self, method: str, name: str, value: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Returns `value` as an array, a copy: some environments go on writing into what they gave."""
@@ -167,7 +185,7 @@ class Guarded:
         frame = self._call(method, function, *args)
         if not isinstance(frame, (list, tuple)):
             return frame
-        with blaming(self._name, f"{method}: making an array of what it returned"):
+        with blaming(self.name, f"{method}: making an array of what it returned"):
             return np.array(frame, np.uint8)
 
     def _judge(self, method: str, function: Callable[..., Any], *args: Any) -> np.ndarray:
@@ -175,67 +193,11 @@ class Guarded:
         told = f"{method} of {shape[0]} transitions must return shape {shape}, and returned {judged.shape}"
         self.require(judged.shape == shape, told)
         self.require(judged.dtype.kind in "biuf" and np.isfinite(judged).all(), f"{method} must return finite numbers")
+        told = f"{method} must return bools, or ones and zeros, and returned {judged.min()} to {judged.max()}"
+        self.require(method == "compute_reward" or ((judged == 0) | (judged == 1)).all(), told)
         return judged
-
-    def _return_range(self, method: str, function: Callable[..., Any], gamma: float) -> tuple[float, float] | None:
-        bounds = self._call(method, function, gamma)
-        fits = bounds is None or (np.shape(bounds) == (2,) and np.isfinite(bounds).all() and bounds[0] < bounds[1])
-        told = f"return_range(gamma) must be None or two finite numbers, the lower first; with {gamma} it is"
-        self.require(fits, f"{told} {bounds!r:.80}")
-        return bounds
 
 
 def return_range(env: GoalEnv, gamma: float) -> tuple[float, float] | None:
-    """Returns the lowest and highest return that the reward of `env` allows with discount `gamma`, if it says so.
-
-    Raises EnvError where what it says cannot be.
-    """
-    return env.return_range(gamma) if hasattr(env, "return_range") else None
-
-
-def probe(env: GoalEnv, name: str) -> EnvSpec:
-    """Resets `env`, takes one step, asks its goal functions about a batch, and returns its sizes. Raises EnvError.
-
-    The environment is somewhere in an episode afterwards: reset it before use.
-    """
-    env = Guarded(getattr(env, "unguarded", env), name)
-    with blaming(name, "trying it"):
-        for attribute in SIZES:
-            value = getattr(env, attribute, None)
-            whole = isinstance(value, (int, np.integer)) and value >= 1
-            env.require(whole, f"the environment's {attribute} must be a positive whole number, and is {value!r}")
-        for limit, bound in (("low", -1.0), ("high", 1.0)):
-            ends = getattr(getattr(env, "action_space", None), limit, bound)
-            told = f"actions are in [-1, 1], and its action_space.{limit} is {np.unique(ends)}; rescale them in a"
-            env.require(np.all(np.asarray(ends) == bound), f"{told} wrapper, whose action_space says so")
-        env.reset(seed=0)
-        obs, reward, *_, info = env.step(np.zeros(env.action_dim, np.float32))
-        arrays = info_arrays(info)
-        for key in (*info, *info.get("metrics", {}), *info.get("stages", {})):
-            env.require(isinstance(key, str) and "|" not in key, f"info's {key!r}: names are strings without |")
-        _check_goal_functions(env, name, obs, reward, arrays)
-        scale, fingerprint = getattr(env, "goal_scale", 1.0), getattr(env, "fingerprint", None)
-        positive = np.shape(scale) == () and np.isfinite(scale) and scale > 0
-        env.require(positive, f"goal_scale must be a positive number, and is {scale!r}")
-        told = f"fingerprint must be a string, and is {fingerprint!r:.80}"
-        env.require(fingerprint is None or isinstance(fingerprint, str), told)
-        with blaming(name, "return_range(gamma)"):
-            return_range(env, 0.98)
-        shapes = {key: array.shape for key, array in arrays.items()}
-        return EnvSpec(*(int(getattr(env, size)) for size in SIZES), shapes, float(scale), fingerprint)
-
-
-def _check_goal_functions(
-    env: Guarded, name: str, obs: Mapping[str, np.ndarray], reward: float, arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Asks them about two transitions, with the numbers that the buffer keeps."""
-    info = {key: np.stack([array, array]).astype(np.float32) for key, array in arrays.items()}
-    goals = [np.stack([obs[key]] * 2) for key in ("achieved_goal", "desired_goal")]
-    for method in GOAL_FUNCTIONS:
-        if method == "compute_reward" or getattr(env, method, None) is not None:
-            what = f"{method}(achieved_goal, desired_goal, info) of 2 transitions, info's arrays as float32,"
-            with blaming(name, what):
-                judged = getattr(env, method)(*goals, info)
-            same = method != "compute_reward" or np.allclose(judged, reward, rtol=1e-4, atol=1e-4)
-            told = f"compute_reward gives {judged[0]:g} for a step that was rewarded {reward:g}: relabelled transitions"
-            env.require(same, f"{told} would be taught with other rewards than real ones")
+    """Returns the lowest and highest return that the reward of a built-in task allows with discount `gamma`, if any."""
+    return None if isinstance(env, Guarded) or not hasattr(env, "return_range") else env.return_range(gamma)

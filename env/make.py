@@ -8,6 +8,8 @@ from env.so101.model import ArmModel
 from env.tasks import TASKS
 from env.tasks.base import Reward, TaskConfig
 
+SEVERAL = "a run takes several: --num-envs to train in, others to evaluate, and one to judge hindsight's goals"
+
 
 def is_custom(name: str) -> bool:
     """Tells whether `name` is MODULE:CALLABLE, and no built-in task."""
@@ -22,10 +24,13 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward) -> list[G
     """
     if is_custom(name):
         factory = load_factory(name)
-        with blaming(name, "calling it"):
-            envs = [factory() for _ in range(count)]
+        envs = []
+        for i in range(count):
+            with blaming(name, f"making instance {i + 1} ({SEVERAL})" if i else "calling it"):
+                envs.append(factory())
         if len(set(map(id, envs))) < count:
-            raise EnvError(f"--env {name}: it returned the same object twice; each call must make an environment")
+            told = "it returned the same object twice; each call must make an environment"
+            raise EnvError(f"--env {name}: {told} ({SEVERAL})")
         return [Guarded(env, name) for env in envs]
     if name not in TASKS:
         raise EnvError(f"--env {name}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own")

@@ -1,7 +1,7 @@
-"""States the goal-environment protocol (Gymnasium's GoalEnv convention). env/foreign.py checks who follows it."""
+"""States the goal-environment protocol (Gymnasium's GoalEnv convention). env/check.py checks who follows it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,20 +25,21 @@ class GoalEnv(Protocol):
     Observations are {"observation": (O,), "achieved_goal": (G,), "desired_goal": (G,)}, float32. Actions are
     (action_dim,) in [-1, 1]. An `action_space`, where there is one, says so as well.
 
-    info["is_success"] says whether the goal holds now. Every NumPy array in `info` is stored with the transition, as
-    float32. compute_reward and the like get it back with a leading batch axis. Plain Python numbers are not stored.
-    Two optional dicts are for curves. info["metrics"] holds numbers, each an episode's mean, or its largest where the
-    name ends in _max. info["stages"] holds bools, what an episode goes through on its way to success. Each counts
-    where it happened at any step. A number there that is not finite was not reported. Anywhere else NaN drops the
-    episode, as SimulationDiverged does.
+    info["is_success"] says whether the goal holds now: True or False, or 1 or 0. Every NumPy array in `info` is stored
+    with the transition, as float32. compute_reward and the like get it back with a leading batch axis. They may depend
+    on their arguments alone: another instance is asked. Plain Python numbers are not stored. Two optional dicts are for
+    curves. info["metrics"] holds numbers, each an episode's mean, or its largest where the name ends in _max.
+    info["stages"] holds bools, what an episode goes through on its way to success. Each counts where it happened at any
+    step. A number there that is not finite was not reported. Anywhere else NaN drops the episode, as SimulationDiverged
+    does.
 
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
     `render` (no videos), `close` (nothing is called at the end),
-    `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
-    `is_success(achieved_goal, desired_goal, info)` (hindsight keeps goals that an episode's start met already),
-    `goal_scale` (1.0: what brings a difference of goals to about 1), `return_range(gamma)` (None: lowest and highest
-    possible return with that discount), `fingerprint` (None: a string that names the simulated model, with another of
-    which a run is not continued).
+    `compute_terminated(achieved_goal, desired_goal, info)` (where met goals, and nothing else, end the episodes that
+    are seen, hindsight's do, too; else no goal ends an episode),
+    `is_success(achieved_goal, desired_goal, info)` (where rewards take two values, a goal is met where it is paid the
+    higher one; otherwise hindsight takes any state as a goal),
+    `fingerprint` (None: a string that names the simulated model, with another of which a run is not continued).
     """
 
     obs_dim: int
@@ -57,7 +58,11 @@ class GoalEnv(Protocol):
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """Holds the sizes of an environment, as found by trying it."""
+    """Holds what is known of an environment after it was tried.
+
+    reward_values: what an unmet and a met goal are paid, where all rewards that were seen are one of two. lacks: the
+    members that it does not have and would gain from, each with what is so without.
+    """
 
     obs_dim: int
     goal_dim: int
@@ -66,6 +71,8 @@ class EnvSpec:
     info_shapes: dict[str, tuple[int, ...]]
     goal_scale: float
     fingerprint: str | None
+    reward_values: tuple[float, float] | None = None
+    lacks: dict[str, str] = field(default_factory=dict)
 
 
 def info_arrays(info: Mapping[str, Any]) -> dict[str, np.ndarray]:

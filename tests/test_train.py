@@ -273,9 +273,12 @@ def test_a_policy_gone_mad_stops_the_run_and_keeps_the_last_checkpoint(tmp_path,
 def test_an_environment_without_state_trains_and_its_resumed_run_says_what_is_lost(tmp_path, monkeypatch, run):
     shutil.copy(Path(__file__).parent / "point_env.py", tmp_path / "point_env.py")
     monkeypatch.chdir(tmp_path)
-    run("--env", "point_env:PointEnv", "--steps", 400)
-    said = run("--env", "point_env:PointEnv", "--steps", 600)
-    assert "has no state_dict: 4 environments begin a fresh episode" in said
+    told = "point_env:PointEnv has no state_dict (a resumed run begins fresh episodes), no render (no videos)\n"
+    for steps in (400, 600):
+        said = run("--env", "point_env:PointEnv", "--steps", steps)
+        assert said.count(told) == 1
+        assert "fresh episode:" not in said
+        assert "no video:" not in said
     assert (tmp_path / "runs" / "point_env-PointEnv-0" / "config.json").exists()
 
 
@@ -514,7 +517,7 @@ def test_where_an_environment_hangs_the_second_signal_ends_the_run_and_leaves_no
 
             def step(self, action):
                 Hangs.steps_so_far += 1
-                if Hangs.steps_so_far == 100:
+                if Hangs.steps_so_far == 300:  # more than the check takes
                     open("hangs.tmp", "w").write(str(os.getpid()))
                     os.rename("hangs.tmp", "hangs")
                     while True:
@@ -542,7 +545,36 @@ def test_a_run_whose_episodes_may_outlast_it_says_so_at_its_start_and_at_its_end
     for env, steps in (("long:Long", 8000), ("point_env:PointEnv", 800)):
         config = parse(["--env", env, "--steps", str(steps), "--num-envs", "4", "--warmup", "200", "--no-overlap"])
         state = train.TrainingState.new(config, train.torch.device("cpu"))
-        assert train.too_few_steps(config, state) is None
+        assert not any("the first may end" in note for note in train.first_notes(config, state))
+
+
+@pytest.mark.parametrize(("episodes", "told"), [(9, True), (7, False)])
+def test_an_evaluation_that_outlasts_the_training_before_it_is_told(module, run, episodes, told):
+    module("long", "class Long(PointEnv):\n    max_episode_steps = 100")
+    said = run("--env", "long:Long", "--steps", 400, "--eval.episodes", episodes, "--eval.every", 200)
+    assert (f"an evaluation is {episodes} episodes of up to 100 steps, {episodes}00 in all" in said) == told
+
+
+@pytest.mark.parametrize(("ended", "told"), [("reward == 0", True), ("self.steps == 9", False), ("False", False)])
+def test_hindsights_goals_end_episodes_where_meeting_its_goal_ends_each_real_one(module, ended, told):
+    module(
+        "ends",
+        f"""
+        class Ends(PointEnv):
+            def step(self, action):
+                obs, reward, _, *rest = super().step(action)
+                return obs, reward, {ended}, *rest
+        """,
+    )
+    config = parse(["--env", "ends:Ends", "--updates-per-step", "0.01", "--no-overlap"])
+    state = train.TrainingState.new(config, torch.device("cpu"))
+    assert not hasattr(state.relabel_env, "compute_terminated")
+    for _ in range(200):
+        train.collect_and_learn(state, config)
+    assert hasattr(state.relabel_env, "compute_terminated") == told
+    restored = train.TrainingState.new(config, torch.device("cpu"))
+    restored.rollouts.load_state_dict(state.rollouts.state_dict())
+    assert restored.rollouts.met_goals_end_episodes == told
 
 
 def wait_for(condition, process=None, seconds=300):

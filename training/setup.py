@@ -18,6 +18,7 @@ from env import (
     VectorEnv,
     VectorEnvProcess,
     close_envs,
+    is_custom,
     make_envs,
     make_vector,
     probe,
@@ -42,16 +43,19 @@ def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | Vec
 
 
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> tuple[list[GoalEnv], EnvSpec]:
-    """Makes `count` environments of the run's task with goals of kind `goal`, and finds out their sizes.
+    """Makes `count` environments of the run's task with goals of kind `goal`, and tries them.
 
     Episodes begin in the task's own start state, whatever training does. Raises EnvError.
     """
-    envs = make_envs(config.env, count, evaluated_task(config.task, goal), config.reward)
+    # The built-in tasks need no second one, to judge what the first was paid.
+    made = max(count, 2) if is_custom(config.env) else count
+    envs = make_envs(config.env, made, evaluated_task(config.task, goal), config.reward)
     with ExitStack() as failed:
         failed.callback(close_envs, envs)
-        spec = probe(envs[0], config.env)
+        spec = probe(envs[0], config.env, envs[-1], hindsight=config.her.strategy != "none")
         failed.pop_all()
-    return envs, spec
+    close_envs(envs[count:])
+    return envs[:count], spec
 
 
 def evaluated_task(task: TaskConfig, goal: GoalKind) -> TaskConfig:

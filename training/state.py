@@ -1,5 +1,6 @@
 """Holds everything that the next step of a run depends on."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -133,16 +134,24 @@ def _refuse_unsavable(env: GoalEnv, name: str) -> None:
         ) from error
 
 
-def too_few_steps(config: TrainConfig, state: TrainingState) -> str | None:
-    """Returns a sentence where the episodes of somebody's own environment may last longer than the whole run."""
-    n, longest = config.num_envs, state.envs.spec.max_episode_steps
-    if len(state.buffer) or _updates(config, n * longest) >= 1:
-        return None
-    return (
-        f"episodes of up to {longest:,} steps in {n} environments: the first may end after {n * longest:,} steps only, "
-        f"and this run has {config.steps:,}; where none ends before, nothing is learnt: give more --steps, or fewer "
-        "--num-envs"
-    )
+def first_notes(config: TrainConfig, state: TrainingState) -> Iterator[str]:
+    """Yields what is to be known of somebody's own environment before the first step."""
+    n, spec, longest = config.num_envs, state.envs.spec, state.envs.spec.max_episode_steps
+    if spec.lacks:
+        yield f"{config.env} has no {', no '.join(f'{name} ({without})' for name, without in spec.lacks.items())}"
+    if not len(state.buffer) and _updates(config, n * longest) < 1:
+        yield (
+            f"episodes of up to {longest:,} steps in {n} environments: the first may end after {n * longest:,} steps "
+            f"only, and this run has {config.steps:,}; where none ends before, nothing is learnt: give more --steps, "
+            "or fewer --num-envs"
+        )
+    evaluated = config.eval.episodes * longest
+    if evaluated > 4 * config.eval.every:
+        yield (
+            f"an evaluation is {config.eval.episodes} episodes of up to {longest:,} steps, {evaluated:,} in all, after "
+            f"every {config.eval.every:,} steps of training; where it takes too long, give fewer --eval.episodes, or a "
+            "larger --eval.every"
+        )
 
 
 def _updates(config: TrainConfig, first_end: int) -> float:

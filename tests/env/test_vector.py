@@ -152,7 +152,7 @@ def test_a_number_that_is_not_finite_is_named_before_anybody_stores_it(point_env
                 reward = np.nan if name == "reward" else reward
             return obs, reward, *ends, info
 
-    vector = point_vector(Poisoned(), Poisoned())
+    vector = untried_vector(Poisoned(), Poisoned(), cost=(1,))
     for _ in range(2):
         vector.step(np.zeros((2, 2)))
     with pytest.raises(EnvError, match=f"^{name} of an environment's step is not finite; nothing of"):
@@ -191,15 +191,16 @@ def poisoned(point_env):
     return lambda *steps, resets=(): Guarded(Poisoned(*steps, resets=resets), "mine:Poisoned")
 
 
-def guarded_vector(*envs):
-    spec = EnvSpec(2, 2, 2, 20, {}, 1.0, None)
+def untried_vector(*envs, **info_shapes):
+    """Environments of two actions side by side, just reset, that would not pass the check."""
+    spec = EnvSpec(2, 2, 2, 20, info_shapes, 1.0, None)
     vector = VectorEnv(list(envs), spec)
     vector.reset(list(range(len(envs))))
     return vector
 
 
 def test_an_episode_that_runs_into_nan_is_dropped_and_the_run_goes_on_also_after_a_resume(poisoned):
-    vector, resumed = (guarded_vector(poisoned(7), poisoned()) for _ in range(2))
+    vector, resumed = (untried_vector(poisoned(7), poisoned()) for _ in range(2))
     still = np.zeros((2, 2), np.float32)
     for _ in range(5):
         vector.step(still)
@@ -212,11 +213,11 @@ def test_an_episode_that_runs_into_nan_is_dropped_and_the_run_goes_on_also_after
 
 def test_only_a_run_of_episodes_that_diverge_ends_the_run_and_a_resume_goes_on_counting(poisoned):
     steps = [1, *range(22, 40)]  # step 21 ends the one good episode
-    vector = guarded_vector(poisoned(), poisoned(*steps))
+    vector = untried_vector(poisoned(), poisoned(*steps))
     still = np.zeros((2, 2), np.float32)
     for _ in range(28):
         vector.step(still)
-    resumed = guarded_vector(poisoned(), poisoned(*steps))
+    resumed = untried_vector(poisoned(), poisoned(*steps))
     resumed.load_state_dict(vector.state_dict(), [0, 0])
     for _ in range(2):
         assert resumed.step(still).diverged.tolist() == [False, True]
@@ -228,13 +229,13 @@ def test_only_a_run_of_episodes_that_diverge_ends_the_run_and_a_resume_goes_on_c
 
 
 def test_a_start_that_is_nan_is_followed_by_another(poisoned):
-    vector = guarded_vector(poisoned(3, resets=(1, 3, 4)))
+    vector = untried_vector(poisoned(3, resets=(1, 3, 4)))
     assert np.isfinite(vector.obs["observation"]).all()
     diverged = [vector.step(np.zeros((1, 2))).diverged[0] for _ in range(4)]
     assert diverged == [False, False, True, False]
     assert np.isfinite(vector.obs["observation"]).all()
     with pytest.raises(EnvError, match=r"environment 0: 10 episodes in a row were dropped.*reset gave"):
-        guarded_vector(poisoned(resets=range(1, 20)))
+        untried_vector(poisoned(resets=range(1, 20)))
 
 
 def test_closing_asks_each_environment_and_survives_what_fails(point_env, capsys):
@@ -258,7 +259,7 @@ def test_info_arrays_that_come_and_go_are_named(point_env, arrays):
             *rest, info = super().step(action)
             return *rest, info | ({"cost": np.zeros(1)} if self.steps < 3 else arrays)
 
-    vector = point_vector(Changing(), Changing())
+    vector = untried_vector(Changing(), Changing(), cost=(1,))
     for _ in range(2):
         vector.step(np.zeros((2, 2)))
     with pytest.raises(EnvError, match="info of environment 0 must hold the same NumPy arrays at every step"):

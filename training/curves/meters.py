@@ -13,6 +13,9 @@ WINDOW = 100
 MOVED = 0.1
 """Distance that an achieved goal must get to count as moved, as networks see goals: 1 cm for the built-in tasks."""
 
+COUNTS = ("episodes", "episodes_moved", "diverged", "ended_met", "ended_unmet", "met_and_went_on")
+"""What a RolloutMeter counts."""
+
 
 def funnel_curves(group: str, stages: dict[str, Any]) -> dict[str, Any]:
     """Names the curve of each of the stages, in their order. They are numbered: TensorBoard sorts curves by name."""
@@ -40,6 +43,8 @@ class RolloutMeter:
         self.episodes = 0
         self.episodes_moved = 0
         self.diverged = 0
+        self.ended_met = self.ended_unmet = self.met_and_went_on = 0
+        """Steps that ended an episode and met its goal, that ended one and did not, that met it and ended nothing."""
 
     def add(self, step: VectorStep) -> None:
         """Adds one step of every environment, and the episodes that it ends to the curves."""
@@ -60,6 +65,9 @@ class RolloutMeter:
                 self._push(f"funnel/{len(step.stages) + 1}_held", step.success[env])
             self.episodes += 1
         self.diverged += int(step.diverged.sum())
+        self.ended_met += int((step.terminated & step.success).sum())
+        self.ended_unmet += int((step.terminated & ~step.success).sum())
+        self.met_and_went_on += int((step.success & ~step.terminated).sum())
         self.forget(step.terminated | step.truncated | step.diverged)
 
     def _add_metric(self, name: str, value: np.ndarray) -> None:
@@ -88,6 +96,11 @@ class RolloutMeter:
         """Returns the share of the recent episodes in which the achieved goal moved."""
         return float(np.mean(self.windows.get("her/goal_moved_rate", [0.0])))
 
+    @property
+    def met_goals_end_episodes(self) -> bool:
+        """Tells whether meeting its goal is what ends an episode, in all that was seen."""
+        return self.ended_met > 0 and not self.ended_unmet and not self.met_and_went_on
+
     def values(self) -> dict[str, float]:
         """Returns every curve's value by now, by its tag."""
         means = {name: float(np.mean(window)) for name, window in self.windows.items()}
@@ -102,17 +115,15 @@ class RolloutMeter:
             "lengths": self.lengths.tolist(),
             "metrics": {name: total.tolist() for name, total in self.metrics.items()},
             "windows": {name: list(window) for name, window in self.windows.items()},
-            "episodes": self.episodes,
-            "episodes_moved": self.episodes_moved,
-            "diverged": self.diverged,
+            **{name: getattr(self, name) for name in COUNTS},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.returns, self.lengths = np.array(state["returns"]), np.array(state["lengths"])
         self.metrics = {name: np.array(total) for name, total in state["metrics"].items()}
         self.windows = {name: deque(values, maxlen=WINDOW) for name, values in state["windows"].items()}
-        for name in ("episodes", "episodes_moved", "diverged"):
-            setattr(self, name, state[name])
+        for name in COUNTS:
+            setattr(self, name, state.get(name, 0))  # older runs lack some
 
 
 class UpdateMeter:

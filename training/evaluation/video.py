@@ -53,11 +53,11 @@ class Film:
 
 
 def record_video(path: Path, env: GoalEnv, policy: Policy, goal_scale: float, seed: int) -> None:
-    """Writes a few episodes, the first of them drawn from `seed`, to the mp4 `path` where that is not there yet."""
-    if path.exists():
-        return
-    if not hasattr(env, "render"):
-        say("no video: the environment has no render()")
+    """Writes a few episodes, the first of them drawn from `seed`, to the mp4 `path` where that is not there yet.
+
+    Where the environment cannot be drawn nothing is written, and nothing said: the run's start did.
+    """
+    if path.exists() or not hasattr(env, "render"):
         return
     try:
         write_video(path, record_episodes(env, policy, goal_scale, VIDEO_EPISODES, seed))

@@ -29,7 +29,8 @@ class Saver:
         self._run = run
         self._state = state
         self._curves = curves
-        self._about = checkpoints.About(config.to_dict(), current_versions(state.agent), state.envs.spec.fingerprint)
+        versions = current_versions(state.agent, config.env)
+        self._about = checkpoints.About(config.to_dict(), versions, state.envs.spec.fingerprint)
         manifest = None if resumed is None else checkpoints.read_manifest(resumed)
         self._writer = checkpoints.CheckpointWriter(run.checkpoints, config.checkpoint.keep, say, manifest)
 
@@ -73,7 +74,7 @@ class Saver:
 def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list[str]:
     """Puts a checkpoint into a new state. Returns why the run may be another. Raises CheckpointError."""
     content, manifest = checkpoints.load(checkpoint, expected=state.sizes(checkpoints.read_manifest(checkpoint)))
-    notes = version_notes(manifest.versions, current_versions(state.agent))
+    notes = version_notes(manifest.versions, current_versions(state.agent, config.env))
     try:
         fresh = state.load_state_dict(content)
     # What can go wrong where other code, or another version of somebody's environment, wrote the state.
@@ -83,8 +84,6 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list
             f"{checkpoint} does not fit {config.env} as it is now: {reason}; continue it with the code that wrote it, "
             "or give a new --run"
         ) from error
-    if fresh:
-        notes.append(
-            f"{config.env} has no state_dict: {fresh} environments begin a fresh episode; the run is not bit-exact"
-        )
+    if fresh and "state_dict" not in state.envs.spec.lacks:
+        notes.append(f"{fresh} environments begin a fresh episode: their state was not saved; the run is not bit-exact")
     return notes

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +16,12 @@ ROOMS = ("sac", "her", "env", "training")
 PACKAGES = ("torch", "mujoco", "numpy")
 
 
-def current_versions(agent: SAC) -> dict[str, str]:
-    """The packages, this code, and the processor that computes, as this process has them, and how it runs updates."""
+def current_versions(agent: SAC, env: str) -> dict[str, str]:
+    """Returns the packages, this code, somebody's own environment `env`, the processor, and how updates run."""
     device = agent.device
     return {name: importlib.metadata.version(name) for name in PACKAGES} | {
         "code": code_hash(),
+        **environment_hash(env),
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "updates": "compiled" if agent.compiled else "eager",
         "threads": str(torch.get_num_threads()),
@@ -33,6 +35,19 @@ def code_hash() -> str:
     for path in [ROOT / "train.py", *(path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))]:
         sha256.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return sha256.hexdigest()[:12]
+
+
+def environment_hash(env: str) -> dict[str, str]:
+    """Returns the same over the modules that were imported from the folder of MODULE:CALLABLE, as {MODULE: hash}."""
+    module = env.partition(":")[0]
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return {}
+    files = {Path(each.__file__) for each in list(sys.modules.values()) if getattr(each, "__file__", None)}
+    sha256 = hashlib.sha256()
+    for path in sorted(path for path in files if path.parent == Path(file).parent and path.is_file()):
+        sha256.update(path.name.encode() + path.read_bytes())
+    return {module: sha256.hexdigest()[:12]}
 
 
 def version_notes(saved: Mapping[str, str], running: Mapping[str, str]) -> list[str]:

@@ -71,10 +71,13 @@ class Leaves(PointEnv):
 
 
 class Hangs(Forks):
-    """Never comes back from C code that holds Python's lock, from step 5 on."""
+    """Never comes back from C code that holds Python's lock, some time after the check of random steps."""
+
+    taken = 0
 
     def step(self, action):
-        if self.steps == 4:
+        self.taken += 1
+        if self.taken == 100:
             ctypes.PyDLL(None).sleep(600)
         return super().step(action)
 
