@@ -5,7 +5,7 @@ from env.so101.rendering import choose_backend
 choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next lines do
 
 from env.foreign import probe, return_range  # noqa: E402
-from env.make import is_custom, make_envs  # noqa: E402
+from env.make import is_custom, keyword_arguments, make_envs  # noqa: E402
 from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402
 from env.tasks import TASKS  # noqa: E402
@@ -26,6 +26,7 @@ __all__ = [
     "VectorStep",
     "close_envs",
     "is_custom",
+    "keyword_arguments",
     "make_envs",
     "make_vector",
     "probe",

@@ -101,7 +101,8 @@ class Guarded:
         obs, reward, terminated, truncated, info = answer
         obs = self._observed("step", obs)
         self._finite("step", "reward", reward, ())
-        self.require(isinstance(info, Mapping) and "is_success" in info, 'step must give an info with "is_success"')
+        told = isinstance(info, Mapping) and ("is_success" in info or not self.unguarded.goal_dim)
+        self.require(told, 'step must give an info with "is_success"')
         for key, array in info_arrays(info).items():
             self._finite("step", f"info's array {key}", array, array.shape)
         for_curves = {key: self._for_curves(key, info[key]) for key in ("metrics", "stages") if key in info}
@@ -191,7 +192,7 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
     with blaming(name, "trying it"):
         for attribute in SIZES:
             value = getattr(env, attribute, None)
-            whole = isinstance(value, (int, np.integer)) and value >= 1
+            whole = isinstance(value, (int, np.integer)) and value >= (attribute != "goal_dim")  # 0: it has no goals
             env.require(whole, f"the environment's {attribute} must be a positive whole number, and is {value!r}")
         for limit, bound in (("low", -1.0), ("high", 1.0)):
             ends = getattr(getattr(env, "action_space", None), limit, bound)
@@ -202,7 +203,8 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
         arrays = info_arrays(info)
         for key in (*info, *info.get("metrics", {}), *info.get("stages", {})):
             env.require(isinstance(key, str) and "|" not in key, f"info's {key!r}: names are strings without |")
-        _check_goal_functions(env, name, obs, reward, arrays)
+        if env.goal_dim:
+            _check_goal_functions(env, name, obs, reward, arrays)
         scale, fingerprint = getattr(env, "goal_scale", 1.0), getattr(env, "fingerprint", None)
         positive = np.shape(scale) == () and np.isfinite(scale) and scale > 0
         env.require(positive, f"goal_scale must be a positive number, and is {scale!r}")
@@ -211,7 +213,9 @@ def probe(env: GoalEnv, name: str) -> EnvSpec:
         with blaming(name, "return_range(gamma)"):
             return_range(env, 0.98)
         shapes = {key: array.shape for key, array in arrays.items()}
-        return EnvSpec(*(int(getattr(env, size)) for size in SIZES), shapes, float(scale), fingerprint)
+        return EnvSpec(
+            *(int(getattr(env, size)) for size in SIZES), shapes, float(scale), fingerprint, "is_success" in info
+        )
 
 
 def _check_goal_functions(

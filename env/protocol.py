@@ -32,6 +32,9 @@ class GoalEnv(Protocol):
     where it happened at any step. A number there that is not finite was not reported. Anywhere else NaN drops the
     episode, as SimulationDiverged does.
 
+    A goal_dim of 0 stands for a task without goals: its goals are empty, and it needs neither compute_reward nor
+    info["is_success"].
+
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
     `render` (no videos), `close` (nothing is called at the end),
     `compute_terminated(achieved_goal, desired_goal, info)` (no goal ends an episode),
@@ -66,6 +69,7 @@ class EnvSpec:
     info_shapes: dict[str, tuple[int, ...]]
     goal_scale: float
     fingerprint: str | None
+    tells_success: bool = True
 
 
 def info_arrays(info: Mapping[str, Any]) -> dict[str, np.ndarray]:

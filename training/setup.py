@@ -36,7 +36,7 @@ def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
 def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:
     """Makes the environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
     make = VectorEnvProcess if config.overlap else make_vector
-    return make(config.env, config.num_envs, config.task, config.reward, spec)
+    return make(config.env, config.num_envs, config.task, config.reward, spec, config.env_args)
 
 
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> tuple[list[GoalEnv], EnvSpec]:
@@ -44,7 +44,7 @@ def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> 
 
     Episodes begin in the task's own start state, whatever training does. Raises EnvError.
     """
-    envs = make_envs(config.env, count, evaluated_task(config.task, goal), config.reward)
+    envs = make_envs(config.env, count, evaluated_task(config.task, goal), config.reward, config.env_args)
     return envs, probe(envs[0], config.env)
 
 
