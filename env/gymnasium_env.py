@@ -50,9 +50,8 @@ def load_gym_factory(name: str) -> Callable[..., "GymEnv"]:
         )
         raise EnvError(f"--env {name}: Gymnasium knows no {identifier!r}; {there}{ELSEWHERE}") from error
     creator = load_env_creator(creator) if isinstance(creator, str) else creator
-    modes = getattr(creator, "metadata", {}).get("render_modes", ())
-    usual = {"disable_env_checker": True}
-    if "rgb_array" in modes:
+    metadata, usual = getattr(creator, "metadata", None), {"disable_env_checker": True}
+    if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
         usual["render_mode"] = "rgb_array"  # costs nothing before the first frame
     exact: bool | None = None
 
@@ -124,7 +123,7 @@ class GymEnv:
         boxes = all(isinstance(part, gymnasium.spaces.Box) and not is_image(part) for part in parts.values())
         whole = len(parts) == 1 if parts.get("observation") is space else set(parts) == set(GOAL_KEYS)
         meant = f"one box of numbers, or a Dict of {', '.join(GOAL_KEYS)}"
-        self._require(boxes and whole, f"its observations are {space}; what can be learnt from is {meant}")
+        self._require(boxes and whole, f"its observations are {space!s:.120}; what can be learnt from is {meant}")
         shapes = {part.shape for key, part in parts.items() if key != "observation"}
         self._require(len(shapes) < 2, f"achieved_goal and desired_goal must be of one shape, and are {shapes}")
         return parts
@@ -288,8 +287,10 @@ def contents(part: Any) -> dict[str, Any]:
 
 
 def differs(value: Any, other: Any) -> bool:
-    """Tells whether two of what `contents` returns are not the same."""
-    return type(value) is not type(other) or not np.array_equal(value, other)
+    """Tells whether two of what `contents` returns are not the same to the bit."""
+    if type(value) is not type(other) or not isinstance(value, np.ndarray):
+        return value != other
+    return value.shape != other.shape or value.tobytes() != other.tobytes()
 
 
 def put(part: Any, kept: Mapping[str, Any]) -> None:

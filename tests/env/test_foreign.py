@@ -444,7 +444,9 @@ def test_what_is_not_plugged_in_may_be_later(write_module):
 
 
 def test_an_unknown_task_is_named_with_those_that_exist():
-    with pytest.raises(EnvError, match="--env stack: no such task; there are reach, push, pick-place, or MODULE:CALL"):
+    with pytest.raises(
+        EnvError, match="--env stack: no such task; there are reach, push, pick-place, gym:ID, or MODULE"
+    ):
         make_envs("stack", 1, TaskConfig(), "sparse")
 
 
