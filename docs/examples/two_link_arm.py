@@ -7,7 +7,7 @@ Each of two joints is turned by up to 0.2 rad a step. --env-args length=0.3 make
 
 import numpy as np
 
-TOLERANCE = 0.05
+TOLERANCE = 0.1
 """Distance from the goal, in m, up to which it is met."""
 
 
@@ -22,8 +22,8 @@ class TwoLinkArm:
     def reset(self, seed=None):
         """Starts an episode. With a seed, what is random begins anew from there."""
         self.rng = self.rng if seed is None else np.random.default_rng(seed)
-        self.angles = self.rng.uniform(-np.pi, np.pi, 2)  # of the joints, rad
-        self.goal = self.tip(self.rng.uniform(-np.pi, np.pi, 2))  # where some pose has its tip: it can be reached
+        self.angles = self.pose()
+        self.goal = self.tip(self.pose())  # where some pose has its tip: it can be reached
         self.steps = 0
         return self.observe(), {}
 
@@ -45,6 +45,10 @@ class TwoLinkArm:
         """Returns what the policy sees, what it has achieved, and what it is to achieve."""
         angles = np.concatenate([np.cos(self.angles), np.sin(self.angles)])  # without a jump after a full turn
         return {"observation": angles, "achieved_goal": self.tip(self.angles), "desired_goal": self.goal}
+
+    def pose(self):
+        """Draws angles of the joints, in rad: in front of the base, the elbow bent to one side."""
+        return self.rng.uniform([-1.5, 0.5], [1.5, 2.5])
 
     def tip(self, angles):
         """Returns where the tip is, in m from the base. The second angle counts from the first link."""

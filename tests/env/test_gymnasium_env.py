@@ -272,7 +272,7 @@ def train(directory, *options, status=0):
     """Runs train.py there. Returns what it said."""
     usual = ["--no-compile", "--device", "cpu", "--sac.hidden", "16", "--warmup", "100", "--run", "r"]
     command = [sys.executable, ROOT / "train.py", *usual, *options]
-    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=900)
     assert result.returncode == status, result.stderr
     return result.stdout if status == 0 else result.stderr
 
