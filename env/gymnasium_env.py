@@ -298,7 +298,7 @@ def put(part: Any, kept: Mapping[str, Any]) -> None:
     if isinstance(part, mujoco.MjData):
         mujoco.mj_setState(part.model, part, kept["integration"], INTEGRATION)
         mujoco.mj_forward(part.model, part)
-        mujoco.mj_setState(part.model, part, kept["integration"], INTEGRATION)  # mj_forward moves the warm start
+        mujoco.mj_setState(part.model, part, kept["integration"], INTEGRATION)  # mj_forward may move the warm start
     for name, value in kept.items():
         if isinstance(value, Mapping):
             generator = np.random.Generator(np.random.PCG64())
