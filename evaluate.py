@@ -104,7 +104,8 @@ def measure(config: EvaluateConfig, about: dict, envs: list[GoalEnv], policy: Po
     for i, episode in enumerate(run_episodes(watched, policy, goal_scale, config.episodes, config.seed)):
         episodes.append(episode)
         verdict = "success" if episode.success else "reached, not held" if episode.success_once else "failed"
-        print(f"episode {i:>4} · {verdict:<17} · return {episode.ret:>8.2f} · {episode.length} steps")
+        told = f" · {verdict:<17}" if episode.success is not None else ""
+        print(f"episode {i:>4}{told} · return {episode.ret:>8.2f} · {episode.length} steps")
     summary = summarise(episodes)
     print_summary(summary)
     if config.json is not None:
@@ -162,7 +163,7 @@ def find_checkpoint(name: str) -> Path:
 
 def print_summary(summary: dict) -> None:
     print(f"\n{summary['episodes']} episodes, 95 % intervals")
-    for name in ("success", "success_once"):
+    for name in ("success", "success_once") if summary["success"] else ():
         rate = summary[name]
         print(f"  {name:<13}{rate['rate']:>8.1%}   [{rate['low']:.1%}, {rate['high']:.1%}]")
     for name in ("return", "length"):

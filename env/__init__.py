@@ -6,7 +6,7 @@ choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next l
 
 from env.check import probe  # noqa: E402
 from env.foreign import empty_standard_input, return_range  # noqa: E402
-from env.make import is_custom, make_envs  # noqa: E402
+from env.make import is_custom, keyword_arguments, make_envs  # noqa: E402
 from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402
 from env.tasks import TASKS  # noqa: E402
@@ -28,6 +28,7 @@ __all__ = [
     "close_envs",
     "empty_standard_input",
     "is_custom",
+    "keyword_arguments",
     "make_envs",
     "make_vector",
     "probe",

@@ -118,8 +118,10 @@ class Guarded:
         obs = self._observed("step", obs)
         self._finite("step", "reward", reward, ())
         terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        self.require(isinstance(info, Mapping) and "is_success" in info, 'step must give an info with "is_success"')
-        self._flag('info["is_success"]', info["is_success"])
+        told = isinstance(info, Mapping) and ("is_success" in info or not self.unguarded.goal_dim)
+        self.require(told, 'step must give an info with "is_success"')
+        if "is_success" in info:
+            self._flag('info["is_success"]', info["is_success"])
         for key, array in info_arrays(info).items():
             self._finite("step", f"info's array {key}", array, array.shape)
         for_curves = {key: self._for_curves(key, info[key]) for key in ("metrics", "stages") if key in info}

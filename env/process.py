@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from env.tasks.base import Reward, TaskConfig
 from env.vector import VectorEnv, VectorStep
 
 
-def make_vector(name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec) -> VectorEnv:
+def make_vector(
+    name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec, env_args: Sequence[str] = ()
+) -> VectorEnv:
     """Puts what make_envs makes side by side. Raises EnvError."""
-    return VectorEnv(make_envs(name, count, task, reward), spec)
+    return VectorEnv(make_envs(name, count, task, reward, env_args), spec)
 
 
 class VectorEnvProcess:
@@ -38,7 +41,7 @@ class VectorEnvProcess:
     """
 
     def __init__(self, *arguments: Any):
-        self.spec: EnvSpec = arguments[-1]
+        self.spec: EnvSpec = arguments[4]
         self.obs: dict[str, np.ndarray] = {}
         self._count = arguments[1]
         self._line, theirs = socket.socketpair()

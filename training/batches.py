@@ -35,7 +35,7 @@ def to_batches(
     rows, goals, _ = drawn
     terminates = getattr(relabel_env, "compute_terminated", None)
     reward, terminated, steps = her.n_step_return(
-        buffer, *drawn, relabel_env.compute_reward, terminates, config.gamma, config.n_step
+        buffer, *drawn, getattr(relabel_env, "compute_reward", None), terminates, config.gamma, config.n_step
     )
     if not np.isfinite(reward).all():
         raise EnvError(f"compute_reward of {config.env} returned a number that is not finite for a hindsight goal")

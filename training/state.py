@@ -41,6 +41,7 @@ class TrainingState:
     learning_since: int | None = None
     """The step from which updates are counted: the warm-up's end, or the first episode's where that comes later."""
     best_success: float = -1.0
+    """Of the evaluations so far: the mean return where the task tells no success."""
     last_success: float | None = None
 
     @classmethod
@@ -161,10 +162,12 @@ def _updates(config: TrainConfig, first_end: int) -> float:
 
 
 def _refuse_useless(config: TrainConfig, spec: EnvSpec) -> None:
-    """Raises UserError for a run that would learn nothing, or not from all of its environments.
+    """Raises UserError for a run that would learn nothing, not from all of its environments, or with no goals.
 
     How soon episodes of somebody's own environment end is not known. Of those it refuses what is certain.
     """
+    if not spec.goal_dim and config.her.strategy != "none":
+        raise UserError(f"--env {config.env}: has no goals that hindsight could relabel; add --her.strategy none")
     n = config.num_envs
     longest = spec.max_episode_steps if config.env in TASKS else 1
     if config.her.capacity < (least := (n + 1) * (longest + 1)):

@@ -21,8 +21,10 @@ def look_inside(
     rng = np.random.default_rng((config.seed, env_steps))
     view = buffer.drawn_by(rng)
     cell = 1 / (5 * goal_scale)  # a fifth of a typical distance of goals: 2 cm for the built-in tasks
-    health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None), cell)
-    goals = {f"her/{name}": value for name, value in health.items()}
+    goals = {}
+    if relabel_env.goal_dim:
+        health = her.goal_health(view, 1024, config.her, getattr(relabel_env, "is_success", None), cell)
+        goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
     drawn = draw(view, relabel_env, config, env_steps, config.batch_size)
