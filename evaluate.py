@@ -14,7 +14,7 @@ import tyro
 from annotated_types import Ge
 
 import checkpoints
-from env import GoalEnv, GoalKind, SimulationDiverged, is_custom
+from env import GoalEnv, GoalKind, SimulationDiverged, close_envs, empty_standard_input, is_custom
 from env.tasks.cube import CubeTask
 from env.tasks.grasp_watch import GraspWatch
 from env.video import check_frame, check_video_path, write_video
@@ -74,33 +74,42 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.goal != "own" and is_custom(training.env):
         raise UserError(f"--goal {config.goal}: is for the built-in tasks; {training.env} has goals of its own")
     goal = evaluation_goal(training.env, config.goal)
-
+    if is_custom(training.env):
+        empty_standard_input()
     envs, spec = evaluation_environments(training, min(config.episodes, ENVS), goal)
-    policy = load_policy(path, make_agent(training, spec, device, seed=0), training.env)
-    print(f"{found} · {training.env}, goal {goal} · trained for {manifest.step:,} steps")
-    print(describe_device(device))
-    evaluated = replace(training, task=evaluated_task(training.task, goal))
-    newer = newer_options(manifest.config, evaluated)
-    if missing := [f"--{name}" for name in newer if name.startswith("task.") and has_effect(name, evaluated)]:
-        print(f"older code trained it, without {', '.join(missing)}: as by default now, which may be another task")
-    if None not in (manifest.fingerprint, spec.fingerprint) and manifest.fingerprint != spec.fingerprint:
-        print("trained on another model of the environment: the files that it is read from have changed since")
+    try:
+        policy = load_policy(path, make_agent(training, spec, device, seed=0), training.env)
+        print(f"{found} · {training.env}, goal {goal} · trained for {manifest.step:,} steps")
+        print(describe_device(device))
+        evaluated = replace(training, task=evaluated_task(training.task, goal))
+        newer = newer_options(manifest.config, evaluated)
+        if missing := [f"--{name}" for name in newer if name.startswith("task.") and has_effect(name, evaluated)]:
+            print(f"older code trained it, without {', '.join(missing)}: as by default now, which may be another task")
+        if None not in (manifest.fingerprint, spec.fingerprint) and manifest.fingerprint != spec.fingerprint:
+            print("trained on another model of the environment: the files that it is read from have changed since")
+        if config.viewer:
+            watch(envs[0], policy, config.seed)
+        else:
+            about = {"env": training.env, "goal": goal, "env_steps": manifest.step}
+            measure(config, about, envs, policy)
+    finally:
+        close_envs(envs)
 
-    if config.viewer:
-        watch(envs[0], policy, config.seed)
-        return
-    check_outputs(config, envs[0], training.env)
+
+def measure(config: EvaluateConfig, about: dict, envs: list[GoalEnv], policy: Policy) -> None:
+    """Prints the episodes and their summary, and writes it, beside what it is `about`. Raises UserError."""
+    check_outputs(config, envs[0], about["env"])
     episodes = []
     watched = [GraspWatch(env) if isinstance(env, CubeTask) else env for env in envs]
     for i, episode in enumerate(run_episodes(watched, policy, config.episodes, config.seed)):
         episodes.append(episode)
         verdict = "success" if episode.success else "reached, not held" if episode.success_once else "failed"
-        print(f"episode {i:>4} · {verdict:<17} · return {episode.ret:>8.2f} · {episode.length} steps")
+        told = f" · {verdict:<17}" if episode.success is not None else ""
+        print(f"episode {i:>4}{told} · return {episode.ret:>8.2f} · {episode.length} steps")
     summary = summarise(episodes)
     print_summary(summary)
     if config.json is not None:
-        content = {"env": training.env, "goal": goal, "env_steps": manifest.step, **summary}
-        write_json("--json", config.json, content)
+        write_json("--json", config.json, about | summary)
     if config.video is not None:
         count = min(config.episodes, 5)
         write_video(config.video, record_episodes(envs[0], policy, count, config.seed))
@@ -137,15 +146,11 @@ def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
 def find_checkpoint(name: str) -> Path:
     """Finds the checkpoint that a run directory, a checkpoint's own path, or a pretrained policy's name stands for."""
     path = Path(name)
-    if (path / "checkpoints").is_dir():
-        newest, problems = checkpoints.newest_valid(path / "checkpoints", only=["agent"])
+    if path.is_dir():
+        found, problems = checkpoints.find(path, only=["agent"])
         for problem in problems:
             print(f"passed over: {problem}")
-        if newest is None:
-            raise checkpoints.CheckpointError(f"{path} holds no checkpoint that can be used")
-        return newest
-    if path.is_dir():
-        return path
+        return found
     shipped = checkpoints.PRETRAINED.iterdir() if checkpoints.PRETRAINED.is_dir() else ()
     pretrained = sorted(entry.name for entry in shipped if entry.is_dir())
     if name in pretrained:
@@ -158,7 +163,7 @@ def find_checkpoint(name: str) -> Path:
 
 def print_summary(summary: dict) -> None:
     print(f"\n{summary['episodes']} episodes, 95 % intervals")
-    for name in ("success", "success_once"):
+    for name in ("success", "success_once") if summary["success"] else ():
         rate = summary[name]
         print(f"  {name:<13}{rate['rate']:>8.1%}   [{rate['low']:.1%}, {rate['high']:.1%}]")
     for name in ("return", "length"):

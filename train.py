@@ -18,7 +18,7 @@ import torch
 
 import checkpoints
 import her
-from env import VectorStep
+from env import VectorStep, empty_standard_input, is_custom
 from errors import UserError, reporting
 from sac import SAC, CompilerUnavailable, choose_products, describe_device
 from training.batches import UPDATES_AT_ONCE, reward_scale
@@ -45,9 +45,11 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
     """
     device, why = choose_device(config)
     choose_products(device, config.reduced_precision)
-    evaluate = Evaluator(config, watchdog)
-    state = TrainingState.new(config, device)
-    with closing(evaluate), closing(state), run.lock():
+    with (
+        closing(Evaluator(config, watchdog)) as evaluate,
+        closing(TrainingState.new(config, device)) as state,
+        run.lock(),
+    ):
         start = choose_start(run, config, state.envs.spec.fingerprint)
         compile_where_possible(state.agent, config, start)
         restore_or_begin(state, config, start)
@@ -159,13 +161,13 @@ def train_loop(
         watchdog.pat()
         collect_and_learn(state, config)
         outputs.progress.advance(config.num_envs)
-        success, is_best = None, False
+        score, is_best = None, False
         if should_log(state.env_steps):
             log(state, config, outputs)
         if should_evaluate(state.env_steps) or is_complete(state, config):
-            success, is_best = report(evaluate(state.agent), state, config, outputs)
+            score, is_best = report(evaluate(state.agent), state, config, outputs)
         if should_save(state.env_steps) or is_best or is_complete(state, config):
-            outputs.saver.save(success)
+            outputs.saver.save(score)
     outputs.saver.finish()
 
 
@@ -211,6 +213,8 @@ def store(state: TrainingState, obs: dict[str, np.ndarray], action: np.ndarray, 
     state.env_steps += len(action)
     state.rollouts.add(step, state.goals.chosen)
     for episode in state.buffer.add(obs, action, step):
+        if not state.envs.spec.goal_dim:
+            continue
         rows = slice(episode.start, episode.start + episode.length + 1)
         goals = (state.buffer.rows[key][rows] for key in ("achieved_goal", "desired_goal"))
         state.rollouts.add_displacement(*her.goal_displacement(*goals))
@@ -250,19 +254,24 @@ def log(state: TrainingState, config: TrainConfig, outputs: Outputs) -> None:
 
 
 def report(result: dict, state: TrainingState, config: TrainConfig, outputs: Outputs) -> tuple[float, bool]:
-    """Tells of an evaluation's result. Returns its success rate, and whether that is the best so far."""
-    success = state.last_success = result["success"]["rate"]
-    is_best = success > state.best_success
-    state.best_success = max(success, state.best_success)
+    """Tells of an evaluation's result. Returns its score, and whether that is the best so far.
+
+    The score is the success rate, or the mean return where the task tells no success.
+    """
+    score = result["success"]["rate"] if result["success"] else result["return"]["mean"]
+    is_best = state.last_success is None or score > state.best_success
+    state.best_success = score if is_best else state.best_success
+    state.last_success = score
     outputs.curves.report(result, state.env_steps)
     if result["film"] is not None:
         outputs.curves.picture("eval/episode", result["film"], state.env_steps)
-    if len(state.buffer):
+    if len(state.buffer) and state.envs.spec.goal_dim:
         goals = draw_goals(state.buffer, config.seed, state.env_steps)
         outputs.curves.picture("her/goal_coverage", as_png(goals), state.env_steps)
     outputs.tell(state.doctor.examine_evaluation(result, state.env_steps), state.env_steps)
-    outputs.progress.report(result, state.rollouts.goal_moved_rate, state.env_steps)
-    return success, is_best
+    goal_moved = state.rollouts.goal_moved_rate if state.envs.spec.goal_dim else None
+    outputs.progress.report(result, goal_moved, state.env_steps)
+    return score, is_best
 
 
 def compile_where_possible(agent: SAC, config: TrainConfig, start: Start) -> None:
@@ -289,9 +298,11 @@ def summary(config: TrainConfig, state: TrainingState, minutes: float) -> None:
     say(f"done: {state.env_steps:,} steps, {state.agent.updates:,} updates, {minutes:.1f} min")
     if not state.agent.updates:
         say("nothing was learnt: no episode ended in time for an update; give more --steps, or fewer --num-envs")
+    name, form = ("success", ".0%") if state.envs.spec.tells_success else ("return", ".2f")
+    moved = f" · goal moved in {rollouts.episodes_moved:,} of {rollouts.episodes:,} training episodes"
     say(
-        f"success {state.last_success:.0%} (best {state.best_success:.0%}) · "
-        f"goal moved in {rollouts.episodes_moved:,} of {rollouts.episodes:,} training episodes\n"
+        f"{name} {state.last_success:{form}} (best {state.best_success:{form}})"
+        f"{moved if state.envs.spec.goal_dim else ''}\n"
         f"measure it: python evaluate.py {shlex.quote(str(run))} · "
         f"curves: tensorboard --logdir {shlex.quote(str(run.parent))}"
     )
@@ -306,6 +317,8 @@ def main() -> None:
         run = RunDirectory(Path(config.run).absolute())
         if config.resume not in ("auto", "never"):
             config = replace(config, resume=str(Path(config.resume).absolute()))
+        if is_custom(config.env) and config.overlap:  # without, a debugger needs the terminal
+            empty_standard_input()
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog, ending_by_itself():
             complete = train(config, run, stop, watchdog)
         if not complete:

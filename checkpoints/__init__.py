@@ -8,6 +8,7 @@ from checkpoints.manifest import FormatError, Manifest, read_manifest
 from checkpoints.retention import prune
 from checkpoints.store import (
     About,
+    find,
     list_checkpoints,
     list_unfinished,
     load,
@@ -32,6 +33,7 @@ __all__ = [
     "check_savable",
     "digest",
     "export_policy",
+    "find",
     "list_checkpoints",
     "list_unfinished",
     "load",

@@ -37,6 +37,8 @@ def _list(path: Positional[Path], /) -> bool:
         columns = f"{'':>53}"
         if manifest:
             success = "–" if manifest.success is None else f"{manifest.success:.0%}"
+            if manifest.success is not None and not 0 <= manifest.success <= 1:  # a return
+                success = f"{manifest.success:,.1f}"
             own = status.st_size + sum(file.size for file in manifest.files.values())
             shared = sum(segment.size for log in manifest.logs.values() for segment in log.segments)
             age = _age(time.time() - status.st_mtime)

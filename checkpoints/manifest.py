@@ -62,8 +62,9 @@ class LogEntry:
 class Manifest:
     """Tells of one checkpoint: how far the run that wrote it had come, with what, and where its state lies.
 
-    success: the evaluation's rate at this very step, or None. fingerprint: of the simulated model, or None. files: of
-    the parts that hold arrays, by part. logs: by joined key. values: the parts' numbers and strings.
+    success: the evaluation's rate at this very step, or None. Of a task that tells no success it is the mean return.
+    fingerprint: of the simulated model, or None. files: of the parts that hold arrays, by part. logs: by joined key.
+    values: the parts' numbers and strings.
     """
 
     step: int

@@ -246,6 +246,22 @@ def newest_valid(root: Path, only: Iterable[str] | None = None) -> tuple[Path | 
     return None, problems
 
 
+def find(path: Path, only: Iterable[str] | None = None) -> tuple[Path, list[str]]:
+    """Returns the checkpoint that `path` stands for, and what is wrong with newer ones.
+
+    That is the newest one that verifies where `path` is a run directory, and else the one at `path`, as it is.
+    Raises CheckpointError. `only` is newest_valid's.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run directory or checkpoint")
+    if not (path / "checkpoints").is_dir():
+        return path, []
+    newest, problems = newest_valid(path / "checkpoints", only)
+    if newest is None:
+        raise CheckpointError("; ".join([f"{path} holds no checkpoint that can be used", *problems]))
+    return newest, problems
+
+
 def step_of(path: Path) -> int | None:
     """Returns the step of a checkpoint's name, or None for every other name, `step_000000300.bak` among them."""
     match = _NAME.fullmatch(path.name)

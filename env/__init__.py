@@ -5,7 +5,8 @@ from env.so101.rendering import choose_backend
 choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next lines do
 
 from env.check import probe  # noqa: E402
-from env.make import is_custom, make_envs  # noqa: E402
+from env.foreign import empty_standard_input  # noqa: E402
+from env.make import is_custom, keyword_arguments, make_envs  # noqa: E402
 from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402
 from env.tasks import TASKS  # noqa: E402
@@ -25,7 +26,9 @@ __all__ = [
     "VectorEnvProcess",
     "VectorStep",
     "close_envs",
+    "empty_standard_input",
     "is_custom",
+    "keyword_arguments",
     "make_envs",
     "make_vector",
     "probe",

@@ -51,6 +51,8 @@ def probe(env: GoalEnv, name: str, judge: GoalEnv | None = None, hindsight: bool
     """
     env, judge = (each if isinstance(each, Guarded) else Guarded(each, name) for each in (env, judge or env))
     with blaming(name, "trying it"), _global_generators_kept():
+        _check_sizes(env)
+        hindsight = hindsight and env.goal_dim > 0
         _check_attributes(env, hindsight)
         rng = np.random.default_rng(0)
         episodes = _random_episodes(env, rng)
@@ -76,7 +78,8 @@ def probe(env: GoalEnv, name: str, judge: GoalEnv | None = None, hindsight: bool
         if not _repeats(env, judge, episodes[0]):
             lacks["reset(seed) that repeats an episode"] = "evaluations differ each time, and so does a run"
         sizes = (int(getattr(env, size)) for size in SIZES)
-        return EnvSpec(*sizes, shapes, getattr(env, "fingerprint", None), reward_values, lacks)
+        tells_success = "is_success" in episodes[0].steps[0][-1]
+        return EnvSpec(*sizes, shapes, getattr(env, "fingerprint", None), tells_success, reward_values, lacks)
 
 
 @contextmanager
@@ -93,11 +96,14 @@ def _has(env: GoalEnv, attribute: str) -> bool:
     return getattr(env, attribute, None) is not None
 
 
-def _check_attributes(env: Guarded, hindsight: bool) -> None:
+def _check_sizes(env: Guarded) -> None:
     for size in SIZES:
         value = getattr(env, size, None)
-        whole = isinstance(value, (int, np.integer)) and value >= 1
+        whole = isinstance(value, (int, np.integer)) and value >= (size != "goal_dim")  # 0: it has no goals
         env.require(whole, f"the environment's {size} must be a positive whole number, and is {value!r}")
+
+
+def _check_attributes(env: Guarded, hindsight: bool) -> None:
     if (space := getattr(env, "action_space", None)) is not None:
         _check_action_space(env, space)
     fingerprint = getattr(env, "fingerprint", None)
@@ -166,7 +172,7 @@ def _seen(episodes: list[Episode]) -> Seen:
         desired=np.stack([each["desired_goal"] for each in obs]),
         info={key: np.stack([each[key] for each in arrays]).astype(np.float32) for key in arrays[0]},
         reward=np.array(reward, np.float32),
-        success=np.array([bool(each["is_success"]) for each in info]),
+        success=np.array([bool(each.get("is_success", False)) for each in info]),
         terminated=np.array(terminated),
     )
 
@@ -276,7 +282,8 @@ def _same_again(env: Guarded, episode: Episode, meanwhile: Callable[[], None]) -
             again, *_, now_terminated, now_truncated, _ = env.step(action.copy())
             same = (now_terminated, now_truncated) == (terminated, truncated)
             if not same or any(
-                not np.allclose(again[key], old, rtol=1e-3, atol=1e-3 * np.abs(old).max()) for key, old in obs.items()
+                not np.allclose(again[key], old, rtol=1e-3, atol=1e-3 * np.abs(old).max(initial=0))
+                for key, old in obs.items()
             ):
                 return False
         return True

@@ -40,6 +40,17 @@ def load_factory(name: str) -> Callable[[], GoalEnv]:
     return factory
 
 
+def empty_standard_input() -> None:
+    """Lets an environment that asks the user, and a program that it starts, read an end of file: nobody may be there.
+
+    For a command's main() alone: whatever else reads standard input in this process finds it empty, too.
+    """
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:  # it is 0 where standard input was closed
+        os.close(null)
+
+
 @contextmanager
 def blaming(name: str, what: str, kind: type[Exception] = Exception) -> Iterator[None]:
     """Turns an exception of `kind` from the environment `name` into an EnvError: `what` failed, and how.
@@ -107,8 +118,10 @@ class Guarded:
         obs = self._observed("step", obs)
         self._finite("step", "reward", reward, ())
         terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        self.require(isinstance(info, Mapping) and "is_success" in info, 'step must give an info with "is_success"')
-        self._flag('info["is_success"]', info["is_success"])
+        told = isinstance(info, Mapping) and ("is_success" in info or not self.unguarded.goal_dim)
+        self.require(told, 'step must give an info with "is_success"')
+        if "is_success" in info:
+            self._flag('info["is_success"]', info["is_success"])
         for key, array in info_arrays(info).items():
             self._finite("step", f"info's array {key}", array, array.shape)
         for_curves = {key: self._for_curves(key, info[key]) for key in ("metrics", "stages") if key in info}

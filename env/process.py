@@ -6,10 +6,12 @@ It is a process and not a thread: half of a step is Python, and Python's threads
 import json
 import os
 import pickle
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,11 @@ from env.tasks.base import Reward, TaskConfig
 from env.vector import VectorEnv, VectorStep
 
 
-def make_vector(name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec) -> VectorEnv:
+def make_vector(
+    name: str, count: int, task: TaskConfig, reward: Reward | None, spec: EnvSpec, env_args: Sequence[str] = ()
+) -> VectorEnv:
     """Puts what make_envs makes side by side. Raises EnvError."""
-    return VectorEnv(make_envs(name, count, task, reward), spec)
+    return VectorEnv(make_envs(name, count, task, reward, env_args), spec)
 
 
 class VectorEnvProcess:
@@ -37,7 +41,7 @@ class VectorEnvProcess:
     """
 
     def __init__(self, *arguments: Any):
-        self.spec: EnvSpec = arguments[-1]
+        self.spec: EnvSpec = arguments[4]
         self.obs: dict[str, np.ndarray] = {}
         self._count = arguments[1]
         self._line, theirs = socket.socketpair()
@@ -135,8 +139,9 @@ def _start(theirs: socket.socket) -> subprocess.Popen:
         with process.stdin as stdin:
             stdin.write(theirs.share(process.pid))
         return process
+    environment = os.environ | {worker.MARK: secrets.token_hex(8)}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     try:
-        return subprocess.Popen(command, stdin=theirs, start_new_session=True)
+        return subprocess.Popen(command, stdin=theirs, start_new_session=True, env=environment)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

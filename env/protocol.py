@@ -33,6 +33,9 @@ class GoalEnv(Protocol):
     step. A number there that is not finite was not reported. Anywhere else NaN drops the episode, as SimulationDiverged
     does.
 
+    A goal_dim of 0 stands for a task without goals: its goals are empty, and it needs neither compute_reward nor
+    info["is_success"].
+
     Optional, each with a default: `state_dict` and `load_state_dict` (a resumed run starts a fresh episode),
     `render` (no videos), `close` (nothing is called at the end),
     `compute_terminated(achieved_goal, desired_goal, info)` (where met goals, and nothing else, end the episodes that
@@ -70,6 +73,7 @@ class EnvSpec:
     max_episode_steps: int
     info_shapes: dict[str, tuple[int, ...]]
     fingerprint: str | None
+    tells_success: bool = True
     reward_values: tuple[float, float] | None = None
     lacks: dict[str, str] = field(default_factory=dict)
 

@@ -16,7 +16,8 @@ class VectorStep(NamedTuple):
     """Holds one step of N environments. next_obs is what the step led to, before any reset.
 
     next_obs: {"observation": (N, O), "achieved_goal": (N, G), "desired_goal": (N, G)} float32. reward: (N,) float32.
-    terminated, truncated, success, diverged: (N,) bool. info: the arrays to store, (N, …) float32.
+    terminated, truncated, diverged: (N,) bool. success: (N,) bool, or None where the task does not tell.
+    info: the arrays to store, (N, …) float32.
     metrics: {name: (N,)}, NaN where an environment reported none. stages: {name: (N,) bool}.
     """
 
@@ -24,7 +25,7 @@ class VectorStep(NamedTuple):
     reward: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    success: np.ndarray
+    success: np.ndarray | None
     diverged: np.ndarray
     info: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray]
@@ -91,7 +92,7 @@ class VectorEnv:
                 self._start(i)
                 continue
             _put(next_obs, i, obs)
-            success[i] = step_info["is_success"]
+            success[i] = step_info.get("is_success", False)
             arrays = info_arrays(step_info)
             shapes = {key: value.shape for key, value in arrays.items()}
             if shapes != self.spec.info_shapes:
@@ -110,7 +111,8 @@ class VectorEnv:
         for name, array in {**next_obs, "reward": reward, **info}.items():
             if not np.isfinite(array).all():
                 raise EnvError(f"{name} of an environment's step is not finite; nothing of this step was stored")
-        return VectorStep(next_obs, reward, terminated, truncated, success, diverged, info, metrics, stages)
+        told = success if self.spec.tells_success else None
+        return VectorStep(next_obs, reward, terminated, truncated, told, diverged, info, metrics, stages)
 
     def _start(self, i: int, seed: int | None = None) -> None:
         """Has environment `i` start an episode. Where its first observation is worthless, the next one is tried."""

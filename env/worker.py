@@ -20,6 +20,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 PATIENCE = 3.0
 """Seconds that environments have for their close(), and the interpreter for its end."""
 
+MARK = "SAC_HER_ENVIRONMENTS"
+"""Environment variable with a value of this process's own, which all that environments start inherits."""
+
 
 def main() -> None:
     """Serves until the process that trains hangs up. Its argument is that process's sys.path, as JSON."""
@@ -104,7 +107,19 @@ def fork_guard(line: socket.socket) -> None:
         while os.getppid() == worker and time.monotonic() < until:
             time.sleep(0.02)
     finally:
+        with suppress(OSError):  # there is no /proc
+            end_marked(f"{MARK}={os.environ[MARK]}".encode())
         os.killpg(0, signal.SIGKILL)
+
+
+def end_marked(mark: bytes) -> None:
+    """Ends the processes that have `mark` among their environment variables, in whatever session, but for this one."""
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            with open(f"/proc/{process}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+            if mark in variables and int(process) != os.getpid():
+                os.kill(int(process), signal.SIGKILL)
 
 
 def serve(line: socket.socket) -> None:

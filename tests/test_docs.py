@@ -149,5 +149,5 @@ def test_the_readmes_environment_trains(tmp_path):
         cwd=tmp_path,
         check=True,
         stdout=subprocess.DEVNULL,
-        timeout=120,
+        timeout=300,
     )

@@ -29,6 +29,11 @@ import numpy as np
 from point_env import PointEnv
 
 class Drawn(PointEnv):
+    closed = 0
+
+    def close(self):
+        Drawn.closed += 1
+
     def render(self):
         return np.zeros((16, 16, 4), np.uint8)
 """
@@ -162,6 +167,13 @@ def test_what_cannot_be_gets_one_sentence_before_the_first_episode(options, sent
     filled = [option.format(root=runs) for option in options]
     assert sentence.format(root=runs) in run(*filled, status=2)
     assert not (runs / "v.mp4").exists()
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--video", "{root}/v.mp4"], 2)])
+def test_the_environments_are_closed_however_it_ends(options, status, runs, run):
+    before = sys.modules["drawing_env"].Drawn.closed
+    run(runs / "drawn", "--episodes", 3, *[option.format(root=runs) for option in options], status=status)
+    assert sys.modules["drawing_env"].Drawn.closed - before == 3
 
 
 def test_a_cut_short_checkpoint_is_refused_by_name(runs, tmp_path, run):

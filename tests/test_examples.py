@@ -23,6 +23,7 @@ PAGE = (ROOT / "docs" / "internals.md").read_text()
 REACH, STUCK = "runs/reach-sparse-reach-0", "runs/pick-place-sparse-0"
 SMALL = ["--no-video", "--no-compile", "--no-overlap", "--num-envs", "4", "--sac.hidden", "32", "32",
          "--eval.episodes", "2"]  # fmt: skip
+SCRIPTS = sorted(file.name for file in EXAMPLES.glob("*.py") if "run_example(" in file.read_text())
 OPTIONS = {
     REACH: ["--env", "reach", "--steps", "600", "--warmup", "200"],
     STUCK: ["--env", "pick-place", "--reward", "sparse", "--task.goal", "fixed", "--task.scripted-starts", "0",
@@ -239,7 +240,7 @@ BLOCKS = [
 
 
 def test_every_example_is_shown():
-    assert {block.values[0] for block in BLOCKS} == {file.name for file in EXAMPLES.glob("*.py")}
+    assert {block.values[0] for block in BLOCKS} == set(SCRIPTS)
 
 
 @pytest.mark.parametrize(("name", "arguments", "head", "shown"), BLOCKS)
@@ -309,7 +310,7 @@ def refused(printed, capsys):
     return start
 
 
-@pytest.mark.parametrize("example", sorted(file.name for file in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize("example", SCRIPTS)
 def test_a_path_that_holds_no_run_gets_one_sentence(example, refused):
     assert refused(example, "runs/nowhere") == f"{example}: runs/nowhere: no such run directory or checkpoint\n"
 
@@ -347,3 +348,13 @@ def test_a_checkpoint_from_before_the_first_episode_has_nothing_to_show(tmp_path
     with pytest.raises(checkpoints.CheckpointError, match="saved before the first episode had ended"):
         open_run(tmp_path / "checkpoints" / "step_000000100")
     assert len(open_run(tmp_path / "checkpoints" / "step_000000200").buffer) == 200
+
+
+@pytest.mark.slow
+def test_the_arm_from_scratch_is_learnt(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options = ["--env", "docs.examples.two_link_arm:TwoLinkArm", "--steps", "10000", "--no-compile", "--no-video"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *options, "--run", str(tmp_path / "arm")])
+    train.main()
+    _, manifest = checkpoints.load(tmp_path / "arm/checkpoints/step_000010000", only=["progress"])
+    assert manifest.success >= 0.9

@@ -111,7 +111,7 @@ def test_those_that_failed_are_told_apart_by_the_last_stage_they_went_through(ca
             2,
             "failures.py: this task has no goals of kind table; there are: air",
         ),
-        (["x" * 300], 1, "failures.py: " + "x" * 300 + "/checkpoints: File name too long"),
+        (["x" * 300], 1, "failures.py: " + "x" * 300 + ": File name too long"),
     ],
 )
 def test_what_cannot_be_gets_one_sentence(options, status, sentence, run):

@@ -65,7 +65,7 @@ def test_the_ablation_checks_the_runs_that_it_will_start(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def ends_with(*options):
-        ended = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=300)
         return ended.returncode, ended.stderr.strip().splitlines()[-1]
 
     status, sentence = ends_with("--sac.backup-entropy", "--only", "strays")

@@ -44,7 +44,7 @@ class Replay:
         rows, goals, relabelled = drawn
         columns, terminates = self.buffer.rows, getattr(self.judge, "compute_terminated", None)
         reward, terminated, steps = her.n_step_return(
-            self.buffer, *drawn, self.judge.compute_reward, terminates, self.gamma, self.n_step
+            self.buffer, *drawn, getattr(self.judge, "compute_reward", None), terminates, self.gamma, self.n_step
         )
         if not np.isfinite(reward).all():
             raise EnvError("compute_reward returned a number that is not finite for a hindsight goal")

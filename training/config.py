@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt
 
-from env import TASKS, GoalKind, Reward, TaskConfig, is_custom
+from env import TASKS, GoalKind, Reward, TaskConfig, is_custom, keyword_arguments
 from errors import UserError
 from her import HERConfig
 from sac import DeviceName, SACConfig
@@ -55,7 +55,10 @@ class TrainConfig:
     """
 
     env: str
-    """The task: reach, push, pick-place, or MODULE:CALLABLE for an environment of your own."""
+    """The task: reach, push, pick-place, gym:ID for one of Gymnasium's, or MODULE:CALLABLE for one of your own."""
+    env_args: tuple[str, ...] = ()
+    """KEY=VALUE …: keyword arguments for MODULE:CALLABLE, or for gymnasium.make. Values are Python's literals, else
+    strings."""
     reward: Reward = "own"
     """sparse: 0 at the goal, -1 elsewhere. sparse-reach: the same and a potential for reaching.
     staged: dense, by the stages of a pick-and-place. staged-reference: the same as the reference run had it.
@@ -148,10 +151,11 @@ def check(config: TrainConfig) -> None:
     """Raises UserError where an option lies outside of its bounds, or two contradict each other."""
     for sentence in out_of_bounds(config):
         raise UserError(sentence)
+    keyword_arguments(config.env_args)
     for condition, sentence in (
         (
             is_custom(config.env) or config.env in TASKS,
-            f"--env {config.env}: no such task; there are {', '.join(TASKS)}, or MODULE:CALLABLE for your own",
+            f"--env {config.env}: no such task; there are {', '.join(TASKS)}, gym:ID, or MODULE:CALLABLE for your own",
         ),
         (
             config.steps > config.warmup,
@@ -169,6 +173,10 @@ def check(config: TrainConfig) -> None:
             f"--reward {config.reward}: {config.env} brings its own"
             if is_custom(config.env)
             else f"--reward own: is for environments of your own, and not for {config.env}",
+        ),
+        (
+            is_custom(config.env) or not config.env_args,
+            f"--env-args: is for environments of your own and Gymnasium's, and not for {config.env}",
         ),
         (
             not is_custom(config.env) or config.eval.goal == "own",

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import torch
 
-from env import EnvSpec, GoalEnv
+from env import EnvSpec, GoalEnv, close_envs
 from sac import SAC, Batch, CompilerUnavailable, choose_products, select_device
 from training.batches import UPDATES_AT_ONCE
 from training.config import TrainConfig
@@ -22,7 +22,9 @@ def choose_device(config: TrainConfig) -> tuple[torch.device, str]:
     if not torch.cuda.is_available():
         return torch.device("cpu"), "PyTorch sees no GPU"
     (env,), spec = evaluation_environments(config, 1, "own")
-    return fastest({name: seconds_per_update(config, env, spec, torch.device(name)) for name in ("cpu", "cuda")})
+    seconds = {name: seconds_per_update(config, env, spec, torch.device(name)) for name in ("cpu", "cuda")}
+    close_envs([env])
+    return fastest(seconds)
 
 
 def fastest(seconds: dict[str, float]) -> tuple[torch.device, str]:

@@ -77,8 +77,10 @@ class GoalChooser:
     def judged(self, step: VectorStep, replay: Replay) -> VectorStep:
         """Returns the step as judged by the goals that it chose."""
         ended = step.terminated | step.truncated
-        self.successes.extend(step.success[ended & ~self.chosen].astype(float))
         self.begins |= step.begun
+        if step.success is None:
+            return step
+        self.successes.extend(step.success[ended & ~self.chosen].astype(float))
         if not self.chosen.any():
             return step
         chosen = self.chosen & ~step.diverged

@@ -80,14 +80,17 @@ class Progress:
         """Returns the environment steps a second of this process, evaluations included."""
         return self._steps / (time.perf_counter() - self._started)
 
-    def report(self, result: dict[str, Any], goal_moved: float, env_steps: int) -> None:
-        """Prints an evaluation's summary, and in which share of the recent training episodes the goal moved."""
-        success, once = result["success"]["rate"], result["success_once"]["rate"]
-        self._bar.set_postfix_str(f"success {success:.0%}")
-        say(
-            f"step {env_steps:>9,} · success {success:>4.0%} · once {once:>4.0%} "
-            f"· return {result['return']['mean']:>7.2f} · goal moved in {goal_moved:>4.0%} of recent episodes"
-        )
+    def report(self, result: dict[str, Any], goal_moved: float | None, env_steps: int) -> None:
+        """Prints an evaluation's summary, and in which share of the recent training episodes the goal moved, if any."""
+        words = [f"step {env_steps:>9,}"]
+        if result["success"]:
+            success, once = result["success"]["rate"], result["success_once"]["rate"]
+            self._bar.set_postfix_str(f"success {success:.0%}")
+            words += [f"success {success:>4.0%}", f"once {once:>4.0%}"]
+        words.append(f"return {result['return']['mean']:>7.2f}")
+        if goal_moved is not None:
+            words.append(f"goal moved in {goal_moved:>4.0%} of recent episodes")
+        say(" · ".join(words))
 
     def close(self) -> None:
         self._bar.close()

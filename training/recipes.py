@@ -61,9 +61,9 @@ def parse(arguments: Sequence[str]) -> TrainConfig:
         env = following if word == "--env" else word.removeprefix("--env=") if word.startswith("--env=") else env
     with whole_numbers():
         config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe(env))
-    kind = config.env.replace(":", "-")
+    kind = config.env.replace(":", "-").replace("/", "-")
     run = config.run.replace("{env}", kind).replace("{reward}", config.reward).replace("{seed}", str(config.seed))
-    config = replace(config, run=run)
+    config = replace(config, run=run, env_args=tuple(sorted(config.env_args)))  # the same in any order
     check(config)
     return config
 

@@ -1,5 +1,6 @@
 """Makes environments and an agent of a configuration, the same for training and for evaluating."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
 def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:
     """Makes the environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
     make = VectorEnvProcess if config.overlap else make_vector
-    return make(config.env, config.num_envs, config.task, config.reward, spec)
+    return make(config.env, config.num_envs, config.task, config.reward, spec, config.env_args)
 
 
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> tuple[list[GoalEnv], EnvSpec]:
@@ -50,8 +51,11 @@ def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> 
     """
     # The built-in tasks need no second one, to judge what the first was paid.
     made = max(count, 2) if is_custom(config.env) else count
-    envs = make_envs(config.env, made, evaluated_task(config.task, goal), config.reward)
-    spec = probe(envs[0], config.env, envs[-1], hindsight=config.her.strategy != "none")
+    envs = make_envs(config.env, made, evaluated_task(config.task, goal), config.reward, config.env_args)
+    with ExitStack() as failed:
+        failed.callback(close_envs, envs)
+        spec = probe(envs[0], config.env, envs[-1], hindsight=config.her.strategy != "none")
+        failed.pop_all()
     close_envs(envs[count:])
     return envs[:count], spec
 

@@ -1,6 +1,7 @@
 """Holds everything that the next step of a run depends on."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ class TrainingState:
     reward_scale: float = 1.0
     """What rewards are divided by, from the first update on."""
     best_success: float = -1.0
+    """Of the evaluations so far: the mean return where the task tells no success."""
     last_success: float | None = None
 
     @classmethod
@@ -61,27 +63,34 @@ class TrainingState:
         """Makes the state before the first step. Every generator grows from config.seed. Raises UserError."""
         agent_seed, buffer_seed, explorer_seed, env_seed, goal_seed = np.random.SeedSequence(config.seed).spawn(5)
         n = config.num_envs
-        (relabel_env,), spec = evaluation_environments(config, 1, "own")
-        _refuse_useless(config, spec)
-        _refuse_unsavable(relabel_env, config.env)
-        envs = training_environments(config, spec)
-        env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
-        envs.reset(env_seeds)
-        agent = make_agent(config, spec, device, int(agent_seed.generate_state(1)[0]))
-        share = config.her.proposed_goals if can_choose_goals(config, relabel_env, spec) else 0.0
-        return cls(
-            envs=envs,
-            relabel_env=relabel_env,
-            agent=agent,
-            buffer=make_buffer(config, spec, np.random.default_rng(buffer_seed)),
-            explorer=HeldRandomActions(n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)),
-            goals=GoalChooser(n, spec.goal_dim, share, np.random.default_rng(goal_seed)),
-            rollouts=RolloutMeter(n),
-            update_metrics=UpdateMeter(),
-            doctor=new_doctor(config, spec, agent.target_entropy),
-            env_seeds=env_seeds,
-            gamma=discount(config, spec),
-        )
+        with ExitStack() as failed:
+            (relabel_env,), spec = evaluation_environments(config, 1, "own")
+            failed.callback(close_envs, [relabel_env])
+            _refuse_useless(config, spec)
+            _refuse_unsavable(relabel_env, config.env)
+            envs = training_environments(config, spec)
+            failed.callback(envs.close)
+            env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
+            envs.reset(env_seeds)
+            agent = make_agent(config, spec, device, int(agent_seed.generate_state(1)[0]))
+            share = config.her.proposed_goals if can_choose_goals(config, relabel_env, spec) else 0.0
+            state = cls(
+                envs=envs,
+                relabel_env=relabel_env,
+                agent=agent,
+                buffer=make_buffer(config, spec, np.random.default_rng(buffer_seed)),
+                explorer=HeldRandomActions(
+                    n, spec.action_dim, config.warmup_hold, np.random.default_rng(explorer_seed)
+                ),
+                goals=GoalChooser(n, spec.goal_dim, share, np.random.default_rng(goal_seed)),
+                rollouts=RolloutMeter(n),
+                update_metrics=UpdateMeter(),
+                doctor=new_doctor(config, spec, agent.target_entropy),
+                env_seeds=env_seeds,
+                gamma=discount(config, spec),
+            )
+            failed.pop_all()
+        return state
 
     def replay(self, config: TrainConfig) -> Replay:
         """Returns what draws batches."""
@@ -180,10 +189,12 @@ def _updates(config: TrainConfig, first_end: int) -> float:
 
 
 def _refuse_useless(config: TrainConfig, spec: EnvSpec) -> None:
-    """Raises UserError for a run that would learn nothing, or not from all of its environments.
+    """Raises UserError for a run that would learn nothing, not from all of its environments, or with no goals.
 
     How soon episodes of somebody's own environment end is not known. Of those it refuses what is certain.
     """
+    if not spec.goal_dim and config.her.strategy != "none":
+        raise UserError(f"--env {config.env}: has no goals that hindsight could relabel; add --her.strategy none")
     n = config.num_envs
     longest = spec.max_episode_steps if config.env in TASKS else 1
     if config.her.capacity < (least := (n + 1) * (longest + 1)):

@@ -12,6 +12,7 @@ from checkpoints import (
     About,
     CheckpointError,
     FormatError,
+    find,
     list_checkpoints,
     list_unfinished,
     load,
@@ -208,6 +209,20 @@ def test_another_codes_checkpoint_is_not_passed_over(samples, tmp_path):
     (newest / "agent.safetensors").write_bytes(b"short")
     with pytest.raises(FormatError, match=r"step_000000020/manifest\.json has format 1, and this code reads format 2"):
         newest_valid(tmp_path)
+
+
+def test_a_run_directory_stands_for_its_newest_good_checkpoint_and_a_checkpoint_for_itself(samples, tmp_path):
+    good, bad = (samples.store(tmp_path / "checkpoints", step) for step in (10, 20))
+    (bad / "agent.safetensors").write_bytes(b"short")
+    found, (problem,) = find(tmp_path)
+    assert found == good
+    assert str(bad) in problem
+    assert find(bad) == (bad, [])
+    with pytest.raises(CheckpointError, match=r"nowhere: no such run directory or checkpoint$"):
+        find(tmp_path / "nowhere")
+    (good / "agent.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=r"can be used; .*20/agent.*; .*10/agent.* is cut short"):
+        find(tmp_path)
 
 
 def test_where_nothing_is_there_nothing_is_found(tmp_path):

@@ -147,7 +147,7 @@ def test_a_wrong_answer_is_named(changing, method, change, sentence):
 
 
 @pytest.mark.parametrize("attribute", ["obs_dim", "goal_dim", "action_dim", "max_episode_steps"])
-@pytest.mark.parametrize("value", [None, 0, 2.0])
+@pytest.mark.parametrize("value", [None, -1, 2.0])
 def test_a_wrong_size_is_named(odd, attribute, value):
     with pytest.raises(EnvError, match=f"{attribute} must be a positive whole number, and is {value}"):
         probe(odd(**{attribute: value}), "point")
@@ -446,7 +446,9 @@ def test_what_is_not_plugged_in_may_be_later(write_module):
 
 
 def test_an_unknown_task_is_named_with_those_that_exist():
-    with pytest.raises(EnvError, match="--env stack: no such task; there are reach, push, pick-place, or MODULE:CALL"):
+    with pytest.raises(
+        EnvError, match="--env stack: no such task; there are reach, push, pick-place, gym:ID, or MODULE"
+    ):
         make_envs("stack", 1, TaskConfig(), "sparse")
 
 

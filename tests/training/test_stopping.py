@@ -24,7 +24,7 @@ def run(code: str) -> subprocess.CompletedProcess:
     script = "import os, signal, time\nfrom training.stopping import StopRequest, Watchdog\n" + textwrap.dedent(code)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 # Signals

@@ -16,7 +16,6 @@ from errors import UserError, reporting
 from sac import SAC, Batch
 from training.batches import Replay
 from training.config import TrainConfig
-from training.resume.run_directory import RunDirectory
 from training.setup import discount, evaluation_environments, expected_sizes, make_agent, make_buffer, trained_with
 
 CPU = torch.device("cpu")
@@ -54,15 +53,7 @@ def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
 
     `seed` is for what is drawn from it. Raises UserError.
     """
-    path = Path(path)
-    run = RunDirectory(path)
-    if run.checkpoints.is_dir():
-        newest, _ = checkpoints.newest_valid(run.checkpoints)
-        if newest is None:
-            raise checkpoints.CheckpointError(f"{path} holds no checkpoint that can be used")
-        path = newest
-    elif not path.is_dir():
-        raise checkpoints.CheckpointError(f"{path}: no such run directory or checkpoint")
+    path, _ = checkpoints.find(Path(path))
     manifest = checkpoints.read_manifest(path)
     config = replace(trained_with(manifest, path), overlap=False)
     (env,), spec = evaluation_environments(config, 1, config.task.goal)

@@ -234,7 +234,9 @@ class Doctor:
         return self._ask(asked)
 
     def examine_evaluation(self, result: Mapping[str, Any], env_steps: int) -> list[str]:
-        """Returns what is new after an evaluation (training.evaluation.rollout.summarise)."""
+        """Returns what is new after an evaluation (training.evaluation.rollout.summarise): nothing without success."""
+        if result["success"] is None:
+            return []
         self.successes.append(result["success"]["rate"])
         once = result["success_once"]["rate"]
         self.far_since = comes_far_since(self.far_since, result.get("funnel", {}), once, env_steps)

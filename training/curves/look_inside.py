@@ -16,9 +16,10 @@ def look_inside(agent: SAC, replay: Replay, config: TrainConfig, env_steps: int)
     Needs stored episodes.
     """
     rng = np.random.default_rng((config.seed, env_steps))
-    replay = replay.drawn_by(rng)
-    health = her.goal_health(replay.buffer, 1024, config.her, getattr(replay.judge, "is_success", None))
-    goals = {f"her/{name}": value for name, value in health.items()}
+    replay, goals = replay.drawn_by(rng), {}
+    if replay.judge.goal_dim:
+        health = her.goal_health(replay.buffer, 1024, config.her, getattr(replay.judge, "is_success", None))
+        goals = {f"her/{name}": value for name, value in health.items()}
     if not agent.updates:
         return Inspection(goals, {})
     batches = replay.to_batches(replay.draw(config.batch_size), 1, agent.device)

@@ -57,12 +57,13 @@ class RolloutMeter:
         for env in np.flatnonzero(step.terminated | step.truncated):
             self._push("rollout/ep_rew_mean", self.returns[env])
             self._push("rollout/ep_len_mean", self.lengths[env])
-            self._push("goals/success_rate" if chosen[env] else "rollout/success_rate", step.success[env])
-            self._push("goals/chosen_share", chosen[env])
+            if step.success is not None:
+                self._push("goals/success_rate" if chosen[env] else "rollout/success_rate", step.success[env])
+                self._push("goals/chosen_share", chosen[env])
             for name, (total, count) in self.metrics.items():
                 if count[env]:
                     self._push(name, total[env] / (1 if takes_largest(name) else count[env]))
-            if step.stages:
+            if step.stages and step.success is not None:
                 self._push(f"funnel/{len(step.stages) + 1}_held", step.success[env])
             self.episodes += 1
         self.diverged += int(step.diverged.sum())

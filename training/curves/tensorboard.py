@@ -72,12 +72,10 @@ class Curves(EventFile):
 
     def report(self, result: dict[str, Any], env_steps: int) -> None:
         """Puts an evaluation's summary (training.evaluation.rollout.summarise) on its curves."""
-        values = {
-            "eval/success_rate": result["success"]["rate"],
-            "eval/success_once_rate": result["success_once"]["rate"],
-            "eval/mean_reward": result["return"]["mean"],
-            "eval/mean_ep_length": result["length"]["mean"],
-        }
+        values = {"eval/mean_reward": result["return"]["mean"], "eval/mean_ep_length": result["length"]["mean"]}
+        if result["success"]:
+            values["eval/success_rate"] = result["success"]["rate"]
+            values["eval/success_once_rate"] = result["success_once"]["rate"]
         self.log(values | funnel_curves("eval_funnel", result.get("funnel", {})), env_steps)
 
     def histograms(self, values: Mapping[str, np.ndarray], env_steps: int) -> None:

@@ -20,7 +20,7 @@ class Episode:
     """Holds how one episode went.
 
     Args:
-        success: the goal held at the last step.
+        success: the goal held at the last step. None where the task does not tell.
         success_once: the goal held at any step.
         ret: undiscounted return.
         length: steps.
@@ -28,7 +28,7 @@ class Episode:
         largest: the largest value of each metric of the task whose name ends in _max, by the name before that.
     """
 
-    success: bool = False
+    success: bool | None = False
     success_once: bool = False
     ret: float = 0.0
     length: int = 0
@@ -37,12 +37,12 @@ class Episode:
 
     def after(self, reward: float, info: Mapping[str, Any]) -> "Episode":
         """Returns this episode with one more step."""
-        success = bool(info["is_success"])
+        success = bool(info["is_success"]) if "is_success" in info else None
         stages = {name: bool(met) or self.stages.get(name, False) for name, met in info.get("stages", {}).items()}
         metrics = {name.removesuffix("_max"): v for name, v in info.get("metrics", {}).items() if name.endswith("_max")}
         return Episode(
             success=success,
-            success_once=self.success_once or success,
+            success_once=self.success_once or bool(success),
             ret=self.ret + float(reward),
             length=self.length + 1,
             stages=self.stages | stages,
@@ -108,11 +108,16 @@ def record_episodes(env: GoalEnv, policy: Policy, episodes: int, seed: int, ever
 def summarise(episodes: list[Episode]) -> dict[str, Any]:
     """Returns {"episodes", "success": {"rate", "low", "high"}, "success_once": …, "return": {"mean", …}, "length": …}.
 
-    low and high are 95 % intervals. Tasks with stages add "funnel": the share of episodes that went through each stage,
-    and last the share that held the goal. Tasks with maxima add "largest": the largest of each over all episodes.
+    Both successes are None for a task that does not tell. low and high are 95 % intervals. Tasks with stages add
+    "funnel": the share of episodes that went through each stage, and last the share that held the goal. Tasks with
+    maxima add "largest": the largest of each over all episodes.
     """
 
-    def rate(flags: list[bool]) -> dict[str, float]:
+    told = all(episode.success is not None for episode in episodes)
+
+    def rate(flags: list[bool]) -> dict[str, float] | None:
+        if not told:
+            return None
         low, high = wilson_interval(sum(flags), len(flags))
         return {"rate": sum(flags) / len(flags), "low": low, "high": high}
 
@@ -126,7 +131,7 @@ def summarise(episodes: list[Episode]) -> dict[str, Any]:
         "return": mean_interval(np.array([episode.ret for episode in episodes])),
         "length": mean_interval(np.array([float(episode.length) for episode in episodes])),
     }
-    if funnel:
+    if funnel and told:
         summary["funnel"] = funnel | {"held": summary["success"]["rate"]}
     if peaks:
         summary["largest"] = {name: max(e.largest[name] for e in episodes if name in e.largest) for name in peaks}

@@ -21,7 +21,8 @@ MILLISECONDS = 200
 SHARE = 0.02
 """Share of the time since the start that a Film may take: without a GPU a frame takes long to draw, and then only some
 evaluations get their frames."""
-VIDEO_EPISODES = 3
+VIDEO_EPISODES, VIDEO_FRAMES = 3, 600
+"""What a video shows, at most. Drawing is slow without a GPU, and other people's episodes may be long."""
 
 
 class Film:
@@ -60,7 +61,7 @@ def record_video(path: Path, env: GoalEnv, policy: Policy, seed: int) -> None:
     if path.exists() or not hasattr(env, "render"):
         return
     try:
-        write_video(path, record_episodes(env, policy, VIDEO_EPISODES, seed))
+        write_video(path, islice(record_episodes(env, policy, VIDEO_EPISODES, seed), VIDEO_FRAMES))
         say(f"video: {path}")
     except Exception as error:
         say(f"no video: {_reason(error)}")

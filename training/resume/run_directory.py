@@ -219,13 +219,7 @@ def _newest_checkpoint(run: RunDirectory) -> Start:
 
 def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
     """Finds the checkpoint of --resume PATH: that one, or the newest good one of that run directory."""
-    path, problems = source, []
-    if (source / "checkpoints").is_dir():
-        path, problems = checkpoints.newest_valid(source / "checkpoints")
-        if path is None:
-            raise checkpoints.CheckpointError(f"--resume {source}: {'; '.join(problems) or 'it holds no checkpoint'}")
-    elif not source.exists():
-        raise checkpoints.CheckpointError(f"--resume {source}: there is no such checkpoint or run directory")
+    path, problems = checkpoints.find(source)
     manifest = checkpoints.verify(path)
     if "command" in manifest.config:  # written by export_policy
         raise checkpoints.CheckpointError(

@@ -51,13 +51,22 @@ class Forks(PointEnv):
 
 
 class Leaves(PointEnv):
-    """Has a helper in a session of its own, which nobody ends, and which holds every file that was open."""
+    """Has helpers in sessions of their own, which have lost their parent, and tells in files which they are.
+
+    One holds every file that was open, the other is another program.
+    """
 
     def reset(self, seed=None):
-        if not os.fork():
-            os.setsid()
-            time.sleep(20)
-            os._exit(0)
+        for program in (False, True):
+            if not (child := os.fork()):
+                os.setsid()
+                if not os.fork():
+                    Path(f"helper-{os.getpid()}").touch()
+                    if program:
+                        os.execvp("sleep", ["sleep", "600"])
+                    time.sleep(600)
+                os._exit(0)
+            os.waitpid(child, 0)
         return super().reset(seed)
 
 

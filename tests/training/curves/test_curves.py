@@ -162,7 +162,7 @@ def talk(tmp_path, redirection, stdout=subprocess.PIPE, stderr=subprocess.PIPE, 
         stderr=stderr,
         cwd=ROOT,
         env=inherited | environment,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.read_text() == "done"

@@ -202,7 +202,7 @@ def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(t
     ("path", "told"),
     [
         ("policy", "is a policy without its training; it can be evaluated, not continued"),
-        ("no/such", "no/such: there is no such checkpoint"),
+        ("no/such", "no/such: no such run directory or checkpoint"),
     ],
 )
 def test_what_cannot_be_continued_is_named(path, told, tmp_path):
