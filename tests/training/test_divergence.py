@@ -85,11 +85,11 @@ def test_the_environment_begins_a_new_episode_which_is_stored_whole(tmp_path):
 
 
 def test_a_run_goes_on_over_a_divergence_and_says_how_many_there_were(tmp_path, monkeypatch):
-    calls, step = [], Simulation.step
+    calls, step, before = [], Simulation.step, 2 * (60 + 20)  # steps of the two checks, the evaluator's and the state's
 
     def poisoned(sim, action):
         calls.append(sim)
-        if len(calls) in (50, 333):
+        if len(calls) - before in (50, 333):
             sim.data.qvel[-1] = np.nan
         step(sim, action)
 
