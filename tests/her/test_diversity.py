@@ -9,12 +9,20 @@ from her import HERConfig, ReplayBuffer, goal_displacement, goal_health
 
 
 def test_a_goal_that_never_moved_has_displacement_zero():
-    assert goal_displacement(np.full((5, 3), 0.7, np.float32)) == 0
+    for desired in (0.0, 0.7):  # also where it was met from the start
+        assert goal_displacement(np.full((5, 3), 0.7, np.float32), np.full((5, 3), desired)) == (0, False)
 
 
 def test_the_farthest_point_counts_not_the_last_and_not_the_path():
     path = np.array([[1.0, 1.0], [4.0, 5.0], [1.0, 1.0], [2.0, 1.0]])
-    assert goal_displacement(path) == pytest.approx(5.0)
+    assert goal_displacement(path, np.full((4, 2), 9.0)) == (pytest.approx(5.0), True)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e4])
+def test_moved_is_a_tenth_of_the_way_to_the_goal_whatever_the_unit(unit):
+    path, desired = unit * np.array([[0.0, 0.0], [0.3, 0.0], [0.0, 0.0]]), unit * np.array([[0.0, 1.0]] * 3)
+    assert goal_displacement(path, 2.9 * desired) == (pytest.approx(0.3 * unit), True)
+    assert goal_displacement(path, 3.1 * desired) == (pytest.approx(0.3 * unit), False)
 
 
 LENGTH = 4
@@ -49,7 +57,7 @@ def near_and_calm(achieved, desired, info):
 
 
 def health(buffer: ReplayBuffer, is_success=near_and_calm, strategy="final"):
-    return goal_health(buffer, 500, HERConfig(strategy=strategy), is_success, cell=0.5)
+    return goal_health(buffer, 500, HERConfig(strategy=strategy), is_success)
 
 
 def test_where_nothing_moves_every_hindsight_goal_is_trivial():

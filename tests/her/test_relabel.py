@@ -17,9 +17,9 @@ STRATEGIES = ("future", "final", "episode")
 GAMMA = 0.9
 
 
-def sample(buffer, size, config, compute_reward, compute_terminated=None, is_success=None, env_steps=0, **n_step):
+def sample(buffer, size, config, compute_reward, compute_terminated=None, is_success=None, **n_step):
     """Returns a batch by the names of what it holds, each (B, …)."""
-    rows, goals, relabelled = her.sample(buffer, size, config, is_success, env_steps)
+    rows, goals, relabelled = her.sample(buffer, size, config, is_success)
     gamma, n = n_step.get("gamma", GAMMA), n_step.get("n_step", 1)
     judges = compute_reward, compute_terminated
     reward, terminated, steps = her.n_step_return(buffer, rows, goals, relabelled, *judges, gamma, n)
@@ -102,7 +102,7 @@ def useful(buffer: ReplayBuffer, row: int, source: int, config: HERConfig, succe
 
 def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, success_of, n_step=1) -> list[dict]:
     """Returns what `sample` should return, transition by transition. Draws from buffer.rng in the same order."""
-    share = round(size * config.relabelled_share(0))
+    share = round(size * config.relabelled_share)
     drawn, waiting = {}, list(range(share))
     for _ in range(1 + REDRAWS):
         rows = buffer.sample_rows(len(waiting))
@@ -114,13 +114,14 @@ def by_hand(buffer: ReplayBuffer, size: int, config: HERConfig, terminated_of, s
             if not useful(buffer, row, source, config, success_of):
                 still.append(i)
         waiting = still
-    rows = [*(drawn[i][0] for i in range(share)), *buffer.sample_rows(size - share)]
+    fresh = dict(zip(waiting, buffer.sample_rows(len(waiting)), strict=True))
+    rows = [*(fresh.get(i, drawn[i][0]) for i in range(share)), *buffer.sample_rows(size - share)]
     sources = [drawn[i][1] for i in range(share)]
     batch = []
     for i, row in enumerate(rows):
         stored = {key: column[row] for key, column in buffer.rows.items()}
         goal, relabelled = stored["desired_goal"], False
-        if i < share and useful(buffer, row, sources[i], config, success_of):
+        if i < share and i not in fresh:
             goal, relabelled = buffer.rows["achieved_goal"][sources[i]], True
         total, at = 0.0, row
         for step in range(n_step):
@@ -234,28 +235,13 @@ def test_an_unknown_strategy_is_named():
         (HERConfig(k=1), 0.5),
         (HERConfig(k=0), 0.0),
         (HERConfig(k=1 / 3), 0.25),
-        (HERConfig(k=2, late_k=2), 2 / 3),
         (HERConfig(strategy="none", k=1), 0.0),
     ],
 )
 def test_share_of_relabelled_transitions(config, share):
-    assert config.relabelled_share(0) == config.relabelled_share(10**9) == pytest.approx(share)
+    assert config.relabelled_share == pytest.approx(share)
     batch = sample(filled_buffer(), 100, config, compute_reward)
     assert batch.relabelled.sum() == round(100 * share)
-
-
-@pytest.mark.parametrize(
-    ("env_steps", "share"), [(0, 0.8), (500, 0.8), (600, 0.7), (750, 0.55), (1_000, 0.3), (10**9, 0.3)]
-)
-def test_the_share_changes_in_a_line_to_what_it_is_late_in_a_run(env_steps, share):
-    config = HERConfig(late_k=3 / 7, late_from=1_000)
-    assert config.relabelled_share(env_steps) == pytest.approx(share)
-    batch = sample(filled_buffer(), 100, config, compute_reward, gamma=0.9, env_steps=env_steps)
-    assert batch.relabelled.sum() == round(100 * share)
-
-
-def test_without_hindsight_there_is_none_late_in_a_run_either():
-    assert HERConfig(strategy="none", late_k=0.5).relabelled_share(10**9) == 0
 
 
 # What a new goal changes
@@ -315,6 +301,23 @@ def test_an_episode_that_moved_nothing_keeps_its_real_goals():
     assert not batch.relabelled.any()
 
 
+def test_what_hindsight_cannot_use_leaves_its_place_to_rows_drawn_as_real_goals_are():
+    """One episode in 4 moves: hindsight shuns the others, and the rows that keep real goals must not lean to those."""
+    buffer = stand_still(filled_buffer(), 4)
+    still = {
+        row
+        for start in np.flatnonzero((buffer.steps_before == 0) & (buffer.steps_after > 0))
+        for row in range(start, start + buffer.steps_after[start])
+        if (buffer.rows["achieved_goal"][start : row + 2] == buffer.rows["achieved_goal"][start]).all()
+    }
+    everywhere = np.isin(buffer.sample_rows(20_000), list(still)).mean()
+    drawn = [her.sample(buffer, 2_000, HERConfig(k=ALWAYS), near) for _ in range(30)]
+    rows, _, relabelled = (np.concatenate(column) for column in zip(*drawn, strict=True))
+    kept = np.isin(rows[~relabelled], list(still))
+    assert len(kept) > 1_000
+    assert kept.mean() == pytest.approx(everywhere, abs=0.04)
+
+
 def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
     """Nothing moves, so every goal is where its episode starts; and yet it is met there only if the info says so."""
     buffer = filled_buffer()
@@ -337,7 +340,7 @@ def test_whether_the_start_met_a_goal_is_told_by_its_own_transition():
     assert 0 < len(expected) < len(buffer)
 
 
-def test_policy_input_is_the_observation_and_the_way_to_the_goal():
-    x = policy_input(np.array([[1.0, 2.0]]), np.array([[0.1, 0.2, 0.3]]), np.array([[0.2, 0.0, 0.3]]), goal_scale=10.0)
+def test_policy_input_is_the_observation_both_goals_and_the_way_between_them():
+    x = policy_input(np.array([[1.0, 2.0]]), np.array([[0.1, 0.2, 0.3]]), np.array([[0.2, 0.0, 0.3]]))
     assert x.dtype == np.float32
-    np.testing.assert_allclose(x, [[1, 2, 1, -2, 0]], atol=1e-6)
+    np.testing.assert_allclose(x, [[1, 2, 0.1, 0.2, 0.3, 0.2, 0.0, 0.3, 0.1, -0.2, 0]], atol=1e-6)

@@ -12,7 +12,7 @@ OBS, ACTION = 5, 3
 def random_batch():
     """Provides random_batch(seed=0, *shape): transitions of that shape, (32,) where none is given.
 
-    Observations have 5 numbers, actions 3, and a fifth of the transitions is terminated.
+    Observations have 5 numbers, actions 3, a fifth of the transitions is terminated, and returns lie in [-50, 0].
     """
 
     def random_batch(seed: int = 0, *shape: int) -> Batch:
@@ -25,6 +25,8 @@ def random_batch():
             next_obs=torch.randn(*shape, OBS, generator=rng),
             terminated=(torch.rand(*shape, generator=rng) < 0.2).float(),
             discount=0.98 ** torch.randint(1, 5, shape, generator=rng),
+            low=torch.full(shape, -50.0),
+            high=torch.zeros(shape),
         )
 
     return random_batch

@@ -8,13 +8,14 @@ import torch
 
 import checkpoints
 from sac import SAC, Batch, SACConfig
+from sac.agent import AVERAGED
 
 OBS, ACTION = 5, 3
 CPU = torch.device("cpu")
 
 
-def agent(seed: int = 0, return_range=(-50.0, 0.0), **options) -> SAC:
-    return SAC(OBS, ACTION, SACConfig(hidden=(16, 16), **options), return_range, CPU, seed)
+def agent(seed: int = 0, **options) -> SAC:
+    return SAC(OBS, ACTION, SACConfig(hidden=(16, 16), **options), CPU, seed)
 
 
 def leaves(tree, path=""):
@@ -55,9 +56,9 @@ def test_the_entropy_to_steer_to_is_that_of_each_action_dimension():
 
 
 def test_targets_are_clipped_to_the_returns_range_unless_entropy_adds_to_it_or_asked_not_to():
-    assert agent().target_bounds == (-50.0, 0.0)
-    assert agent(backup_entropy=True).target_bounds is None
-    assert agent(clip_target=False).target_bounds is None
+    assert agent().clips_target
+    assert not agent(backup_entropy=True).clips_target
+    assert not agent(clip_target=False).clips_target
 
 
 def test_targets_follow_the_critics_by_tau(random_batch):
@@ -67,34 +68,33 @@ def test_targets_follow_the_critics_by_tau(random_batch):
     torch.testing.assert_close(weights(learner.critic_target), 0.9 * before + 0.1 * weights(learner.critic))
 
 
-def test_the_average_actor_follows_the_actor_by_its_own_tau(random_batch):
-    learner = agent(average_tau=0.2, tau=0.5)
-    before = weights(learner.actor_average)
+def test_the_average_is_the_actor_itself_after_one_update_and_lags_behind_it_then(random_batch):
+    learner = agent(lr=1e-2)
     learner.update(random_batch())
-    torch.testing.assert_close(weights(learner.actor_average), 0.8 * before + 0.2 * weights(learner.actor))
+    torch.testing.assert_close(weights(learner.actor_average), weights(learner.actor), rtol=0, atol=0)
+    before = weights(learner.actor_average)
+    learner.update(random_batch(1))
+    share = learner.average_share(1)
+    assert share == 1 / (1 + AVERAGED)
+    torch.testing.assert_close(weights(learner.actor_average), (1 - share) * before + share * weights(learner.actor))
 
 
-def test_the_learning_rate_stays_and_then_falls_with_the_square_of_the_updates():
-    falling = agent(lr=0.01, lr_decay_after=2)
-    rates = [falling.learning_rate(updates) for updates in range(5)]
-    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.01 * (2 / 3) ** 2, 0.01 * (2 / 4) ** 2])
+@pytest.mark.parametrize("updates", [1_000, 100_000])
+def test_the_average_looks_back_over_its_share_of_the_updates_however_many_there_were(updates):
+    learner = agent()
+    shares = np.array([learner.average_share(k) for k in range(updates)])
+    weight = shares * np.append(np.cumprod((1 - shares)[:0:-1])[::-1], 1.0)
+    assert weight.sum() == pytest.approx(1)
+    age = (weight * np.arange(updates)[::-1]).sum()
+    assert age / updates == pytest.approx(AVERAGED / (1 + AVERAGED), rel=0.02)
 
 
-def test_adam_steps_by_the_learning_rate_of_its_update(random_batch):
+def test_adam_steps_by_the_learning_rate(random_batch):
     # Adam's first step is as long as the learning rate, whatever the gradient.
-    for updates, expected in ((0, 0.01), (4, 0.01 / 4)):
-        learner = agent(lr=0.01, lr_decay_after=2)
-        learner.updates = updates
-        before = learner.log_alpha.item()
-        learner.update(random_batch())
-        assert abs(learner.log_alpha.item() - before) == pytest.approx(expected, rel=1e-3)
-
-
-def test_a_restored_agent_goes_on_with_the_learning_rate_of_its_updates(updated):
-    learner = updated(agent(lr=0.01, lr_decay_after=2), range(5))
-    restored = agent(lr=0.01, lr_decay_after=2)
-    restored.load_state_dict(learner.state_dict())
-    assert_same(updated(learner, [5]), updated(restored, [5]))
+    learner = agent(lr=0.01)
+    before = learner.log_alpha.item()
+    learner.update(random_batch())
+    assert abs(learner.log_alpha.item() - before) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_targets_and_average_start_as_what_they_follow():
@@ -150,6 +150,7 @@ def through_disk(state, tmp_path):
 def test_restored_agent_goes_on_bit_by_bit(updated, way, updates, tmp_path):
     original = updated(agent(seed=1), range(updates))
     original.act(np.zeros((2, OBS), np.float32))  # moves the noise along
+    original.see(np.random.default_rng(0).normal(3, 2, (9, OBS)))
     restored = agent(seed=2)
     restored.load_state_dict(way(original.state_dict(), tmp_path))
     assert_same(original, restored)
@@ -183,14 +184,15 @@ def test_learning_rate_is_the_configurations_not_the_states(updated, random_batc
 
 def test_the_policy_alone_acts_as_the_whole_agent(updated):
     learner, policy = updated(agent(lr=1e-2), range(3)), agent(seed=5)
-    policy.load_policy(learner.state_dict()["actor_average"])
+    learner.see(np.random.default_rng(0).normal(3, 2, (9, OBS)))
+    policy.load_policy({name: learner.state_dict()[name] for name in checkpoints.POLICY})
     obs = np.ones((3, OBS), np.float32)
     np.testing.assert_array_equal(policy.act_deterministic(obs), learner.act_deterministic(obs))
 
 
 def test_networks_of_another_size_are_refused():
     with pytest.raises(RuntimeError, match="must match the size"):
-        agent().load_state_dict(SAC(OBS + 1, ACTION, SACConfig(hidden=(16, 16)), None, CPU, 0).state_dict())
+        agent().load_state_dict(SAC(OBS + 1, ACTION, SACConfig(hidden=(16, 16)), CPU, 0).state_dict())
 
 
 def test_no_global_generator_is_touched(updated):
@@ -217,11 +219,37 @@ def test_deterministic_actions_repeat_and_leave_the_noise_alone():
 
 
 def test_deterministic_action_is_the_tanh_of_the_average_actors_mean(updated):
-    learner = updated(agent(average_tau=0.1, lr=1e-2), range(3))
+    learner = updated(agent(lr=1e-2), range(3))
     obs = torch.ones(1, OBS)
     expected = torch.tanh(learner.actor_average(obs)[0]).numpy()
     assert (expected != torch.tanh(learner.actor(obs)[0]).detach().numpy()).all()
     np.testing.assert_array_equal(learner.act_deterministic(obs.numpy()), expected)
+
+
+@pytest.mark.parametrize("way", ["act", "act_deterministic", "value"])
+def test_what_is_done_depends_on_observations_by_how_they_compare_to_what_was_seen(way):
+    seen = np.random.default_rng(0).normal(size=(50, OBS)).astype(np.float32)
+    told = []
+    for unit, origin in ((1, 0), (1000, 5000)):
+        learner = agent()
+        learner.see(origin + unit * seen)
+        told.append(getattr(learner, way)(origin + unit * seen[:4]))
+    np.testing.assert_allclose(*told, atol=1e-4)
+
+
+def test_updates_see_normalised_observations(random_batch):
+    plain, scaled, batch = agent(), agent(), random_batch()
+    for learner, unit in ((plain, 1), (scaled, 1024)):
+        learner.see(unit * np.concatenate([batch.obs, batch.next_obs]))
+        learner.update(batch._replace(obs=unit * batch.obs, next_obs=unit * batch.next_obs))
+    for name in ("actor", "critic"):
+        torch.testing.assert_close(weights(getattr(plain, name)), weights(getattr(scaled, name)))
+
+
+def test_a_value_is_the_lower_of_the_critics_at_the_mean_action():
+    learner, obs = agent(), torch.ones(2, OBS)
+    expected = learner.critic(obs, torch.tanh(learner.actor(obs)[0])).amin(0)
+    np.testing.assert_array_equal(learner.value(obs.numpy()), expected.detach())
 
 
 @pytest.mark.parametrize("way", ["act", "act_deterministic"])
@@ -239,12 +267,14 @@ def test_actions_are_float32_and_within_bounds_whatever_the_observation(way):
 def test_learns_the_best_action_of_a_one_step_bandit():
     rng = np.random.default_rng(0)
     # The reward's peak lies elsewhere for each observation: at obs / 2.
-    learner = SAC(1, 1, SACConfig(hidden=(64, 64), lr=3e-3, target_entropy=-1.0, average_tau=0.1), None, CPU, 0)
+    learner = SAC(1, 1, SACConfig(hidden=(64, 64), lr=3e-3, target_entropy=-1.0), CPU, 0)
     for _ in range(600):
         obs = rng.uniform(-1, 1, (128, 1)).astype(np.float32)
         action = rng.uniform(-1, 1, (128, 1)).astype(np.float32)
         reward = -np.square(action - obs / 2).ravel()
-        columns = [torch.from_numpy(column) for column in (obs, action, reward, obs, *np.ones((2, 128), np.float32))]
+        unknown = np.repeat(np.float32([[-np.inf], [np.inf]]), 128, axis=1)
+        ended = np.ones((2, 128), np.float32)
+        columns = [torch.from_numpy(column) for column in (obs, action, reward, obs, *ended, *unknown)]
         metrics = learner.update(Batch(*columns))
     obs = np.linspace(-1, 1, 21, dtype=np.float32)[:, None]
     np.testing.assert_allclose(learner.act_deterministic(obs), obs / 2, atol=0.1)

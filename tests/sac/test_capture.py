@@ -32,7 +32,7 @@ def captured(recorder: Recorder) -> SAC:
 
 
 def agent() -> SAC:
-    return SAC(5, 3, SACConfig(hidden=(16, 16), lr=0.01, lr_decay_after=2), (-50.0, 0.0), torch.device("cpu"), 0)
+    return SAC(5, 3, SACConfig(hidden=(16, 16), lr=0.01), torch.device("cpu"), 0)
 
 
 def weights(learner: SAC) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_a_restored_agent_goes_on_with_the_graphs_that_it_has(random_batch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_graph_computes_what_eager_code_does(random_batch):
     config, gpu = SACConfig(hidden=(32, 32)), torch.device("cuda")
-    learner, plain = (SAC(5, 3, config, (-50.0, 0.0), gpu, 0) for _ in range(2))
+    learner, plain = (SAC(5, 3, config, gpu, 0) for _ in range(2))
     plain._take_steps = plain._steps
     for seed in range(5):
         on_gpu = Batch(*(array.to(gpu) for array in random_batch(seed, 3, 32)))

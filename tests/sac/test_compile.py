@@ -18,8 +18,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a
 
 
 def agent(seed: int = 0) -> SAC:
-    config = SACConfig(hidden=(16, 16), lr_decay_after=3)
-    return SAC(OBS, ACTION, config, (-50.0, 0.0), torch.device("cpu"), seed)
+    config = SACConfig(hidden=(16, 16))
+    return SAC(OBS, ACTION, config, torch.device("cpu"), seed)
 
 
 def leaves(tree, path=""):
@@ -100,7 +100,7 @@ def compiled_anew(cache: Path) -> str:
     """Returns what a process of its own says that compiles with what lies in the directory `cache`."""
     code = (
         "import torch; from sac import SAC, SACConfig, CompilerUnavailable\n"
-        f"learner = SAC({OBS}, {ACTION}, SACConfig(hidden=(16, 16)), None, torch.device('cpu'), 0)\n"
+        f"learner = SAC({OBS}, {ACTION}, SACConfig(hidden=(16, 16)), torch.device('cpu'), 0)\n"
         "try: learner.compile(32); print('compiled')\n"
         "except CompilerUnavailable as error: print(error)\n"
     )

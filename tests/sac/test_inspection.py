@@ -13,7 +13,7 @@ OBS, ACTION, SIZE = 5, 3, 64
 
 def agent(**options) -> SAC:
     config = SACConfig(hidden=(16, 16), **options)
-    return SAC(OBS, ACTION, config, (-50.0, 0.0), torch.device("cpu"), 0)
+    return SAC(OBS, ACTION, config, torch.device("cpu"), 0)
 
 
 def generator() -> torch.Generator:
@@ -56,7 +56,7 @@ def test_td_errors_and_gradients_are_those_of_the_losses(updated, random_batch, 
     next_action, next_log_prob = losses.squash(*learner.actor(data.next_obs), first)
     alpha = learner.alpha if backup_entropy else 0.0
     next_q = learner.critic_target(data.next_obs, next_action)
-    bounds = None if backup_entropy else (-50.0, 0.0)
+    bounds = None if backup_entropy else (data.low, data.high)
     target = losses.td_target(
         data.reward, data.terminated, next_q, next_log_prob, alpha, data.discount, bounds
     ).detach()
@@ -65,6 +65,9 @@ def test_td_errors_and_gradients_are_those_of_the_losses(updated, random_batch, 
     np.testing.assert_allclose(found.histograms["q/td_errors"], (q - target).detach().flatten(), rtol=1e-4, atol=1e-5)
     assert found.curves["q/twin_gap"] == pytest.approx((q[0] - q[1]).abs().mean().item())
     assert found.curves["q/value_p95"] == pytest.approx(np.quantile(q.detach().numpy(), 0.95), rel=1e-5)
+
+    known = {name: value for name, value in found.curves.items() if name.endswith("possible")}
+    assert known == ({} if backup_entropy else {"q/lowest_possible": -50.0, "q/highest_possible": 0.0})
 
     losses.critic_loss(q, target).backward()
     expected = torch.cat([p.grad.flatten() for p in learner.critic.parameters()]).norm()

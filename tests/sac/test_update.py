@@ -11,13 +11,13 @@ from sac.networks import Actor, Critics
 from sac.update import Moments, Update, adam_step
 
 OBS, ACTION, SIZE = 5, 3, 32
-LR = torch.tensor(0.01)
+LR, AVERAGE_SHARE = torch.tensor(0.01), torch.tensor(0.2)
 
 
 class Halves:
     """Holds networks, moments and a batch, and the two halves of an update on them."""
 
-    def __init__(self, batch, target_bounds=(-50.0, 0.0), backup_entropy=False, target_entropy=-1.5, log_alpha=-2.0):
+    def __init__(self, batch, clip_target=True, backup_entropy=False, target_entropy=-1.5, log_alpha=-2.0):
         init = torch.Generator().manual_seed(0)
         self.actor_module = Actor(OBS, ACTION, (16, 16), init)
         self.critic_module = Critics(OBS, ACTION, (16, 16), True, init)
@@ -37,9 +37,8 @@ class Halves:
             self.critic_module,
             target_entropy=target_entropy,
             backup_entropy=backup_entropy,
-            target_bounds=target_bounds,
+            clip_target=clip_target,
             tau=0.1,
-            average_tau=0.2,
         )
 
     def step_critic(self):
@@ -56,6 +55,7 @@ class Halves:
             self.actor_moments,
             self.alpha_moments,
             LR,
+            AVERAGE_SHARE,
             self.batch,
             self.noise,
         )
@@ -118,7 +118,8 @@ def test_the_critics_step_is_that_of_plain_autograd_and_adam(make_halves):
     with torch.no_grad():
         next_action, log_prob = losses.squash(*halves.actor_module(batch.next_obs), halves.noise)
         next_q = halves.target_module(batch.next_obs, next_action)
-    target_q = losses.td_target(batch.reward, batch.terminated, next_q, log_prob, 0.0, batch.discount, (-50.0, 0.0))
+    bounds = batch.low, batch.high
+    target_q = losses.td_target(batch.reward, batch.terminated, next_q, log_prob, 0.0, batch.discount, bounds)
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
     losses.critic_loss(module(batch.obs, batch.action), target_q).backward()
     optimizer.step()
@@ -179,20 +180,24 @@ def test_the_target_of_a_termination_is_its_reward(make_halves):
 
 
 def test_targets_come_from_the_target_critics(make_halves):
-    halves = with_batch(make_halves(target_bounds=None), reward=-1.0, terminated=0.0)
+    halves = with_batch(make_halves(clip_target=False), reward=-1.0, terminated=0.0)
     halves.target["net.6.weight"].zero_()
     halves.target["net.6.bias"].fill_(1000.0)
     assert target(halves) == pytest.approx(-1 + 1000 * halves.batch.discount.mean().item())
 
 
-def test_targets_are_clipped_where_bounds_are_known(make_halves):
+def test_each_target_is_clipped_to_the_bounds_of_its_own_state(make_halves):
     assert target(with_batch(make_halves(), reward=-1000.0, terminated=0.0)) == -50.0
-    assert target(with_batch(make_halves(target_bounds=None), reward=-1000.0, terminated=0.0)) < -900
+    halves = with_batch(make_halves(), reward=-1000.0, terminated=0.0)
+    halves.batch.low[: SIZE // 2] = -10.0
+    assert target(halves) == -30.0
+    assert target(with_batch(make_halves(), reward=-1000.0, terminated=0.0, low=-float("inf"))) < -900
+    assert target(with_batch(make_halves(clip_target=False), reward=-1000.0, terminated=0.0)) < -900
 
 
 def test_entropy_enters_the_targets_by_the_temperature_only_where_asked(make_halves):
     def at(backup_entropy, log_alpha):
-        halves = make_halves(target_bounds=None, backup_entropy=backup_entropy, log_alpha=log_alpha)
+        halves = make_halves(clip_target=False, backup_entropy=backup_entropy, log_alpha=log_alpha)
         return target(with_batch(halves, reward=0.0, terminated=0.0))
 
     assert at(False, -2.0) == at(False, 2.0)
