@@ -23,8 +23,7 @@ from training.analysis.read_runs import read_curve
 from training.recipes import parse
 
 ROOT = Path(__file__).parents[1]
-SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000", "--her.late-from", "120000"]
-SCHEDULE += ["--sac.lr-decay-after", "30000"]
+SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000"]
 """Everything that changes with time comes early enough to act in runs as short as these."""
 EPISODES, EVALUATION_SEED = 100, 130_000
 GOALS = ("fixed", "air")
@@ -42,14 +41,11 @@ LEFT_OUT = {
     "observation": ["--task.observation", "reference"],
     "hindsight": ["--her.strategy", "none"],
     "skip-met-at-start": ["--her.no-skip-met-at-start"],
-    "less-hindsight-late": ["--her.late-k", "4"],
     "four-step-targets": ["--n-step", "1"],
     "clipped-targets": ["--sac.no-clip-target"],
     "no-entropy-in-target": ["--sac.backup-entropy", "--n-step", "1"],
     "layer-norm": ["--sac.no-layer-norm"],
     "quiet-exploration": ["--sac.target-entropy", "-0.5"],
-    "averaged-actor": ["--sac.average-tau", "1"],
-    "falling-learning-rate": ["--sac.lr-decay-after", "1000000000"],
     "replay-ratio": ["--updates-per-step", "0.25"],
     "goal-mixture": ["--task.goal", "fixed"],
     "missed-goals-again": ["--task.retry-missed", "0"],

@@ -40,14 +40,11 @@ def ablation(name: str, options: list[str]) -> TrainConfig:
 
 def test_the_ablations_runs_are_long_enough_for_what_acts_late():
     config = ablation("nothing", [])
-    updates = (config.steps - config.warmup) * config.updates_per_step
-    assert updates > 1.5 * config.sac.lr_decay_after
-    assert config.steps > config.her.late_from
     assert config.steps > config.task.scripted_until
 
 
 @pytest.mark.parametrize("name", [name for name in LEFT_OUT if name != "nothing"])
-@pytest.mark.parametrize("options", [[], ["--steps", "300000", "--sac.lr-decay-after", "80000"]], ids=["", "longer"])
+@pytest.mark.parametrize("options", [[], ["--steps", "300000", "--warmup", "5000"]], ids=["", "longer"])
 def test_each_of_the_ablations_runs_leaves_out_one_ingredient_alone(name, options):
     changed = differences(ablation("nothing", options).to_dict(), ablation(name, options).to_dict())
     assert len(changed) == given(LEFT_OUT[name]), changed

@@ -128,7 +128,7 @@ nothing across two measures, so a resumed run keeps it, too."""
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested options by the names they have on the command line: {"sac.lr-decay-after": 40000, …}."""
+    """Returns nested options by the names they have on the command line: {"sac.backup-entropy": False, …}."""
     items = {}
     for key, value in tree.items():
         name = f"{prefix}{key.replace('_', '-')}"

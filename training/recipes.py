@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import cattrs
 import tyro
@@ -133,6 +133,11 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, strict)
+
+    def number_or_word(value: Any, kind: Any) -> Any:
+        return value if isinstance(value, str) and value in get_args(get_args(kind)[1]) else strict(value, float)
+
+    converter.register_structure_hook(get_type_hints(TrainConfig, include_extras=True)["gamma"], number_or_word)
     return converter
 
 

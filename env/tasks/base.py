@@ -93,7 +93,6 @@ class ArmTask(ABC):
     """What an episode goes through on its way to success, in order; the last is the goal being met."""
     goal_dim: ClassVar[int] = 3
     action_dim: ClassVar[int] = 6
-    """Networks see goals in decimetres: a tenth of a metre is what a goal is typically away."""
 
     def __init__(self, model: ArmModel, config: TaskConfig, reward: Reward):
         goal = self.goal_kinds[0] if config.goal == "own" else config.goal

@@ -52,7 +52,6 @@ def test_built_in_tasks_follow_the_protocol(make_task, name, reward):
     spec = probe(task, name)
     assert (spec.obs_dim, spec.goal_dim, spec.action_dim) == (task.obs_dim, 3, 6)
     assert spec.max_episode_steps == task.max_episode_steps
-    assert spec.goal_scale == 10.0
 
 
 @pytest.mark.parametrize("kind", ["PointEnv", "SavablePointEnv"])
@@ -60,7 +59,6 @@ def test_an_environment_of_forty_lines_follows_it_too(point_env, kind):
     spec = probe(getattr(point_env, kind)(), "point")
     assert (spec.obs_dim, spec.goal_dim, spec.action_dim, spec.max_episode_steps) == (2, 2, 2, 20)
     assert spec.info_shapes == {}
-    assert spec.goal_scale == 1.0
     assert spec.fingerprint is None
 
 
@@ -81,12 +79,12 @@ def test_lists_are_as_good_as_arrays_and_come_out_as_float32(changing, point_env
 
 
 def test_all_else_is_the_environments(odd):
-    env = Guarded(odd(goal_scale=7.0, is_success=None), "mine:Odd")
-    assert (env.obs_dim, env.goal_scale) == (2, 7.0)
+    env = Guarded(odd(mass=7.0, is_success=None), "mine:Odd")
+    assert (env.obs_dim, env.mass) == (2, 7.0)
     assert not hasattr(env, "state_dict")
     assert not hasattr(env, "compute_terminated")
     assert env.is_success is None
-    assert copy.copy(env).goal_scale == 7.0
+    assert copy.copy(env).mass == 7.0
 
 
 # Found at once, by trying it

@@ -15,10 +15,8 @@ from training.recipes import parse, recipe
 @pytest.mark.parametrize(
     ("options", "names", "reason"),
     [
-        ("--her.strategy none --her.k 9 --her.late-from 5000", ["her.k", "her.late-from"], "--her.strategy none"),
+        ("--her.strategy none --her.k 9 --her.proposed-goals 0.5", ["her.k", "her.proposed-goals"], "--her.strategy none"),
         ("--her.strategy none --her.no-skip-met-at-start", ["her.skip-met-at-start"], "--her.strategy none"),
-        ("--env reach --her.late-from 5000", ["her.late-from"], "a share of hindsight that stays as it is"),
-        ("--env pick-place --her.k 0.5 --her.late-from 9", ["her.late-from"], "a share of hindsight that stays"),
         ("--env reach --task.scripted-astray 0", ["task.scripted-astray"], "no scripted starts"),
         ("--env push --task.scripted-starts 0 --task.scripted-until 9", ["task.scripted-until"], "no scripted starts"),
         ("--env reach --task.no-reach-per-finger", ["task.reach-per-finger"], "--env reach"),
@@ -40,7 +38,6 @@ def test_an_option_without_effect_is_named_with_what_makes_it_so(options, names,
     [
         "",
         "--env pick-place --task.goal mix --task.retry-missed 0 --task.scripted-astray 0 --task.potential 14 1 6",
-        "--env pick-place --her.late-from 9000 --her.k 2",
         "--env push --reward staged --her.strategy none",
         "--env point_env:PointEnv --her.k 2 --sac.no-clip-target",
     ],

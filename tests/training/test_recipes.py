@@ -25,8 +25,8 @@ def test_what_is_not_given_is_the_tasks_own_default(arguments):
 
 
 def test_without_a_task_it_is_reach_and_what_is_given_stands():
-    config = parse(["--steps", "70000", "--sac.lr-decay-after", "7", "--seed", "3", "--reward", "sparse"])
-    changed = replace(REACH, steps=70_000, sac=replace(REACH.sac, lr_decay_after=7), seed=3, reward="sparse")
+    config = parse(["--steps", "70000", "--sac.tau", "0.5", "--seed", "3", "--reward", "sparse"])
+    changed = replace(REACH, steps=70_000, sac=replace(REACH.sac, tau=0.5), seed=3, reward="sparse")
     assert config == replace(changed, run="runs/reach-sparse-3")
     assert parse(["--env", "fetch:Reach", "--run", "x{seed}"]) == replace(recipe("fetch:Reach"), run="x0")
     assert parse(["--env", "fetch:Reach"]).run == "runs/fetch-Reach-0"
@@ -71,9 +71,9 @@ def test_json_and_back():
 
 def test_what_older_code_did_not_know_is_the_tasks_default_and_named():
     content = PICK_PLACE.to_dict()
-    del content["gamma"], content["her"]["late_k"]
+    del content["gamma"], content["her"]["proposed_goals"]
     assert from_stored(content, SOURCE) == PICK_PLACE
-    assert newer_options(content, PICK_PLACE) == ["gamma", "her.late-k"]
+    assert newer_options(content, PICK_PLACE) == ["gamma", "her.proposed-goals"]
     assert newer_options(PICK_PLACE.to_dict(), PICK_PLACE) == []
 
 

@@ -141,7 +141,7 @@ def success_fell(successes: Sequence[float]) -> str | None:
         return None
     return (
         f"success has risen and fallen: it was {best:.0%}, and at most {recent:.0%} in the last three evaluations; the "
-        "best policy is kept as a checkpoint. Lower --sac.lr, or let it fall sooner (--sac.lr-decay-after)"
+        "best policy is kept as a checkpoint. Try a lower --sac.lr"
     )
 
 

@@ -81,12 +81,12 @@ def run(monkeypatch, capsys):
 def test_runs_that_differ_in_their_seed_alone_are_a_group(tmp_path):
     configs = {
         "a0": options(),
-        "b0": options(her__late_from=5),
+        "b0": options(her__k=9.0),
         "a1": options(seed=1, steps=30_000, eval__every=500, device="cpu", compile=False),
-        "b1": options(her__late_from=5, seed=1),
+        "b1": options(her__k=9.0, seed=1),
     }
     paths = [write_run(tmp_path / name, config, {1: 0.5}) for name, config in configs.items()]
-    assert names(paths) == {"--her.late-from 200000": ["a0", "a1"], "--her.late-from 5": ["b0", "b1"]}
+    assert names(paths) == {"--her.k 4.0": ["a0", "a1"], "--her.k 9.0": ["b0", "b1"]}
     assert names(paths[::2]) == {"reach-sparse-reach": ["a0", "a1"]}
 
 
@@ -132,9 +132,9 @@ def test_training_curves_do_not_care_how_runs_are_evaluated(tmp_path):
 
 def test_an_option_that_older_code_did_not_know_is_none(tmp_path):
     older = options(seed=1)
-    del older["her"]["late_from"]
+    del older["her"]["k"]
     paths = [write_run(tmp_path / str(i), config, {1: 0.5}) for i, config in enumerate((options(), older))]
-    assert names(paths) == {"--her.late-from 200000": ["0"], "--her.late-from None": ["1"]}
+    assert names(paths) == {"--her.k 4.0": ["0"], "--her.k None": ["1"]}
 
 
 def test_a_seed_counts_once(tmp_path):

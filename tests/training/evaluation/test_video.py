@@ -35,7 +35,7 @@ class Drawn:
 def test_an_episode_is_drawn_every_so_many_steps():
     frames = iter(range(1000))
     env = Drawn(lambda: np.full((8, 8, 3), 2 * next(frames), np.uint8))
-    gif = Film(env, 0, enabled=True).take(still, env.goal_scale)
+    gif = Film(env, 0, enabled=True).take(still)
     with Image.open(io.BytesIO(gif)) as image:
         assert image.n_frames == 1 + env.max_episode_steps // EVERY
 

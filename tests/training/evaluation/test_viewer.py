@@ -133,7 +133,7 @@ def test_a_trained_policy_follows_the_goal_that_is_dragged(open_window):
     path = checkpoints.PRETRAINED / "reach"
     training = trained_with(checkpoints.read_manifest(path), path)
     (task,), spec = evaluation_environments(training, 1, "own")
-    policy = load_policy(path, make_agent(training, task, spec, torch.device("cpu"), seed=0), "reach")
+    policy = load_policy(path, make_agent(training, spec, torch.device("cpu"), seed=0), "reach")
     places = np.array([[0.30, -0.10, 0.10], [0.30, 0.10, 0.15]])
     distances = {}
     """By frame, from both places, m: the arm must not be at one because it always would be."""
@@ -146,7 +146,7 @@ def test_a_trained_policy_follows_the_goal_that_is_dragged(open_window):
 
     gestures = {30: and_drag(places[0]), 35: release, 90: and_drag(places[1]), 95: release, 150: measure}
     open_window(150, gestures)
-    watch(task, policy, spec.goal_scale, seed=10_000)
+    watch(task, policy, seed=10_000)
     assert task.steps == 150  # one episode, three times as long as its time limit
     # It was trained on goals that stand still, from one start: it comes near, and not always to within 2 cm.
     near = 0.05

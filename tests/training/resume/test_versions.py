@@ -8,7 +8,7 @@ import torch
 from sac import SAC, SACConfig
 from training.resume.versions import code_hash, current_versions, version_notes
 
-AGENT = SAC(2, 1, SACConfig(hidden=(4,)), None, torch.device("cpu"), 0)
+AGENT = SAC(2, 1, SACConfig(hidden=(4,)), torch.device("cpu"), 0)
 
 
 def test_packages_code_and_processor_are_named():
