@@ -47,6 +47,8 @@ class GoalChooser:
     def put_into(self, obs: dict[str, np.ndarray], agent: SAC, replay: Replay) -> None:
         """Puts the goals that it chose in the place of desired goals, and chooses for the episodes that begin."""
         share = self.share * (1 - np.mean(self.successes)) if self.successes else self.share
+        if getattr(replay.judge, "compute_terminated", None) is not None:
+            share = 0.0  # the environment would end the episode by its own goal
         for env in np.flatnonzero(self.begins):
             goal = None
             if share and agent.updates and self.rng.random() < share:
@@ -97,9 +99,9 @@ class GoalChooser:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "goals": self.goals,
-            "chosen": self.chosen,
-            "begins": self.begins,
+            "goals": self.goals.copy(),
+            "chosen": self.chosen.copy(),
+            "begins": self.begins.copy(),
             "successes": list(self.successes),
             "rng": self.rng.bit_generator.state,
         }

@@ -73,7 +73,9 @@ class TrainingState:
             env_seeds = [int(seed) for seed in env_seed.generate_state(n)]
             envs.reset(env_seeds)
             agent = make_agent(config, spec, device, int(agent_seed.generate_state(1)[0]))
-            share = config.her.proposed_goals if can_choose_goals(config, relabel_env, spec) else 0.0
+            # What meets a goal must be told by the reward, or the run could not judge its own.
+            chooses = config.her.strategy != "none" and spec.reward_values is not None
+            share = config.her.proposed_goals if chooses else 0.0
             state = cls(
                 envs=envs,
                 relabel_env=relabel_env,
@@ -127,12 +129,6 @@ class TrainingState:
         for env in fresh:
             self.buffer.discard_staged(env)
         return len(fresh)
-
-
-def can_choose_goals(config: TrainConfig, env: GoalEnv, spec: EnvSpec) -> bool:
-    """Tells whether goals of the run's own can be judged: rewards take two values, and no goal ends an episode."""
-    ends = getattr(env, "compute_terminated", None) is not None
-    return config.her.strategy != "none" and spec.reward_values is not None and not ends
 
 
 def new_doctor(config: TrainConfig, spec: EnvSpec, target_entropy: float) -> Doctor:

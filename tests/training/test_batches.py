@@ -94,9 +94,7 @@ def test_batches_are_dealt_so_that_each_has_its_share_of_hindsight_and_rows_stay
 def test_a_hindsight_reward_that_is_not_finite_is_blamed_on_the_environment(stored, monkeypatch):
     replay = stored()
     drawn = replay.draw(16)
-    monkeypatch.setattr(
-        replay.judge, "compute_reward", lambda achieved, desired, info: np.full(len(achieved), np.nan)
-    )
+    monkeypatch.setattr(replay.judge, "compute_reward", lambda achieved, desired, info: np.full(len(achieved), np.nan))
     with pytest.raises(EnvError, match="compute_reward .*returned a number that is not finite"):
         replay.to_batches(drawn, 1, CPU)
 

@@ -15,7 +15,11 @@ from training.recipes import parse, recipe
 @pytest.mark.parametrize(
     ("options", "names", "reason"),
     [
-        ("--her.strategy none --her.k 9 --her.proposed-goals 0.5", ["her.k", "her.proposed-goals"], "--her.strategy none"),
+        (
+            "--her.strategy none --her.k 9 --her.proposed-goals 0.5",
+            ["her.k", "her.proposed-goals"],
+            "--her.strategy none",
+        ),
         ("--her.strategy none --her.no-skip-met-at-start", ["her.skip-met-at-start"], "--her.strategy none"),
         ("--env reach --task.scripted-astray 0", ["task.scripted-astray"], "no scripted starts"),
         ("--env push --task.scripted-starts 0 --task.scripted-until 9", ["task.scripted-until"], "no scripted starts"),

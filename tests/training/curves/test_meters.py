@@ -156,6 +156,22 @@ def test_success_at_goals_of_the_runs_own_choice_is_a_curve_of_its_own():
     assert values["goals/chosen_share"] == pytest.approx(1 / 3)
 
 
+def test_how_episodes_with_goals_of_the_runs_own_end_tells_nothing_of_the_environments():
+    meter = RolloutMeter(2)
+    for met in (False, True):
+        ended = step([0, 0], GOES_ON, success=(met, True))._replace(terminated=np.array([True, True]))
+        meter.add(ended, np.array([True, False]))
+    meter.add(step([0, 0], GOES_ON, success=(True, False)), np.array([True, False]))
+    assert meter.met_goals_end_episodes
+
+
+def test_a_step_without_success_is_counted_all_the_same():
+    meter = RolloutMeter(2)
+    meter.add(step([1, 2], ENDS)._replace(success=None), NONE)
+    assert meter.values()["rollout/ep_rew_mean"] == 1.5
+    assert not meter.met_goals_end_episodes
+
+
 def test_a_restored_meter_goes_on_as_the_old_one():
     meter, restored = RolloutMeter(2), RolloutMeter(2)
     meter.add(step([-1, -1], [False, True], height=(-2.0, 0.0)), NONE)
