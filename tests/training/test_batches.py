@@ -95,7 +95,7 @@ def test_a_hindsight_reward_that_is_not_finite_is_blamed_on_the_environment(stor
     replay = stored()
     drawn = replay.draw(16)
     monkeypatch.setattr(replay.judge, "compute_reward", lambda achieved, desired, info: np.full(len(achieved), np.nan))
-    with pytest.raises(EnvError, match="compute_reward .*returned a number that is not finite"):
+    with pytest.raises(EnvError, match="returned a number that is not finite"):
         replay.to_batches(drawn, 1, CPU)
 
 

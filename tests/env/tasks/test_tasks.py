@@ -623,10 +623,12 @@ def test_the_first_progress_starts_from_the_state_that_it_begins_in(make_task, s
 
 
 @EVERY_TASK
-def test_return_range_of_a_sparse_reward_is_that_of_its_penalties_and_a_staged_one_has_none(make_task, name):
-    assert make_task(name, "sparse").return_range(GAMMA) == pytest.approx((-1 / (1 - GAMMA), 0))
-    assert make_task(name, "staged").return_range(GAMMA) is None
-    assert make_task(name, "staged-reference").return_range(GAMMA) is None
+def test_return_bounds_of_a_sparse_reward_are_those_of_its_penalties_and_a_staged_one_has_none(make_task, name):
+    goals = np.zeros((2, 3), np.float32)
+    low, high = make_task(name, "sparse").return_bounds(GAMMA, goals, {})
+    assert (low.tolist(), high.tolist()) == ([pytest.approx(-1 / (1 - GAMMA))] * 2, [0.0] * 2)
+    assert make_task(name, "staged").return_bounds(GAMMA, goals, {}) is None
+    assert make_task(name, "staged-reference").return_bounds(GAMMA, goals, {}) is None
 
 
 def potential_of(task):
@@ -639,12 +641,12 @@ def potential_of(task):
 
 @EVERY_TASK
 @pytest.mark.parametrize("per_finger", [True, False])
-def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes, name, per_finger):
-    """What progress adds to a return is at most the way from there to 0, and at least the way back."""
+def test_return_bounds_reach_to_the_lowest_potential_there_is(make_task, scenes, name, per_finger):
+    """What progress takes from a return is at most the way from 0 to there."""
     task = make_task(name, "sparse-reach", reach_per_finger=per_finger)
     task.reset(seed=0)
-    low_return, high = task.return_range(GAMMA)
-    assert low_return == pytest.approx(-1 / (1 - GAMMA) - high)
+    low_return, _ = bounds_of(task, np.zeros(1))
+    deepest = low_return.item() + 1 / (1 - GAMMA)
     rng = np.random.default_rng(0)
     low, top = task.sim.model.control_range.T
     lowest = 0.0
@@ -656,7 +658,7 @@ def test_return_range_reaches_to_the_lowest_potential_there_is(make_task, scenes
             task.sim.data.qpos[:], task.goal = joints, place
             mujoco.mj_step1(task.sim.model.mj, task.sim.data)
         lowest = min(lowest, potential_of(task))
-    assert -high - 1e-5 <= lowest <= -0.96 * high  # the pads never meet, and joints are drawn at random
+    assert deepest - 1e-5 <= lowest <= 0.96 * deepest  # the pads never meet, and joints are drawn at random
 
 
 def rewards_of(task, potentials, met):
@@ -678,18 +680,25 @@ def rewards_of(task, potentials, met):
     return task.compute_reward(points_at(away), goals, info).astype(np.float64).reshape(met.shape)
 
 
+def bounds_of(task, potentials):
+    """Returns the bounds of the returns, (N,) both, from states of these potentials (N,) on."""
+    info = {"potentials": np.stack([potentials, potentials], -1)}
+    if not task.has_cube:
+        info = {"grasp_point_before": points_at(REACH_SCALE * np.expm1(-potentials / NEAR))}
+    return task.return_bounds(GAMMA, np.zeros((len(potentials), 3), np.float32), info)
+
+
 def points_at(distance):
     """Returns points (N, 3) at these distances from the origin."""
     return (distance.reshape(-1, 1) * [1.0, 0.0, 0.0]).astype(np.float32)
 
 
 @EVERY_TASK
-def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_ends(make_task, name):
+def test_return_bounds_hold_whatever_the_potentials_are_and_are_reached_at_both_ends(make_task, name):
     """The episodes are as good as endless: after 1000 steps a reward counts 2e-9 of itself."""
     task = make_task(name, "sparse-reach", potential=WEIGHTS)
     lowest = -NEAR * np.log1p(FAR / REACH_SCALE) - (PINCH + OPENING) * task.has_cube
     steps, rng = 1000, np.random.default_rng(0)
-    low, high = task.return_range(GAMMA)
 
     def returns(potentials, met):
         return rewards_of(task, potentials, met) @ GAMMA ** np.arange(steps)
@@ -699,12 +708,12 @@ def test_return_range_holds_whatever_the_potentials_are_and_is_reached_at_both_e
     held = np.where(np.arange(steps + 1) < rng.integers(0, steps, (100, 1)), *rng.choice([lowest, 0.0], (2, 100, 1)))
     for potentials in (anywhere, from_end_to_end, held):
         for met in (rng.random((100, steps)) < 0.5, np.ones((100, steps), bool), np.zeros((100, steps), bool)):
-            total = returns(potentials, met)
-            assert total.min() >= low - 1e-3
-            assert total.max() <= high + 1e-3
+            total, (low, high) = returns(potentials, met), bounds_of(task, potentials[:, 0])
+            assert (low - 1e-3 <= total).all()
+            assert (total <= high + 1e-3).all()
     rise, fall = (np.array([[first] + steps * [then]]) for first, then in ((lowest, 0.0), (0.0, lowest)))
-    assert returns(rise, np.ones((1, steps), bool)) == pytest.approx(high, abs=1e-3)
-    assert returns(fall, np.zeros((1, steps), bool)) == pytest.approx(low, abs=1e-3)
+    assert returns(rise, np.ones((1, steps), bool)) == pytest.approx(bounds_of(task, rise[:, 0])[1], abs=1e-3)
+    assert returns(fall, np.zeros((1, steps), bool)) == pytest.approx(bounds_of(task, fall[:, 0])[0], abs=1e-3)
 
 
 # Staged reward, state by state
