@@ -1,6 +1,6 @@
 """Trains other people's tasks with default options, nothing per task but --steps, and tells what each run holds.
 
-python benchmarks/foreign.py --only FetchReach FetchPush --seeds 100 101 --jobs 2    runs in runs/foreign; again, it goes on
+python benchmarks/foreign.py --only FetchReach FetchPush --seeds 0 1 --jobs 2    typed again, it goes on
 
 It needs an environment of its own: pip install -e '.[gym]' (gymnasium-robotics 1.4 wants mujoco==3.8.*).
 """
