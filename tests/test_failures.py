@@ -60,7 +60,7 @@ def test_rollouts_are_the_episodes_of_an_evaluation(name):
 
     tasks = make_envs(name, 2, TaskConfig(max_episode_steps=3), "sparse")
     rollouts = failures.roll_out(tasks, still, 5, seed=10)
-    assert [one.episode for one in rollouts] == list(run_episodes(tasks, still, 10.0, 5, 10))
+    assert [one.episode for one in rollouts] == list(run_episodes(tasks, still, 5, 10))
     for i, one in enumerate(rollouts):
         obs, _ = tasks[0].reset(10 + i)
         assert one.bins == failures.begin(tasks[1], 10 + i)

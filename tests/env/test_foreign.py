@@ -196,7 +196,7 @@ def test_goal_functions_are_tried_with_the_numbers_that_the_buffer_keeps(point_e
 
 
 def evaluate(env):
-    return list(run_episodes([env], lambda inputs: np.zeros((len(inputs), 2), np.float32), 1.0, 2, 0))
+    return list(run_episodes([env], lambda inputs: np.zeros((len(inputs), 2), np.float32), 2, 0))
 
 
 def without(mapping, key):
@@ -350,10 +350,10 @@ def test_an_evaluation_counts_a_diverged_episode_as_failed(point_env):
     def stay(inputs):
         return np.zeros((len(inputs), 2), np.float32)
 
-    episodes = list(run_episodes([Exploding(), point_env.PointEnv()], stay, 1.0, 2, seed=0))
+    episodes = list(run_episodes([Exploding(), point_env.PointEnv()], stay, 2, seed=0))
     assert [episode.length for episode in episodes] == [5, 20]
     assert not episodes[0].success
-    assert len(list(record_episodes(Exploding(), stay, 1.0, 1, seed=0))) == 5
+    assert len(list(record_episodes(Exploding(), stay, 1, seed=0))) == 5
 
 
 # Finding it

@@ -67,9 +67,11 @@ class RolloutMeter:
                 self._push(f"funnel/{len(step.stages) + 1}_held", step.success[env])
             self.episodes += 1
         self.diverged += int(step.diverged.sum())
-        self.ended_met += int((step.terminated & step.success).sum())
-        self.ended_unmet += int((step.terminated & ~step.success).sum())
-        self.met_and_went_on += int((step.success & ~step.terminated).sum())
+        if step.success is not None:
+            met, ended = step.success[~chosen], step.terminated[~chosen]
+            self.ended_met += int((ended & met).sum())
+            self.ended_unmet += int((ended & ~met).sum())
+            self.met_and_went_on += int((met & ~ended).sum())
         self.forget(step.terminated | step.truncated | step.diverged)
 
     def _add_metric(self, name: str, value: np.ndarray) -> None:

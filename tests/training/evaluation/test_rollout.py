@@ -96,7 +96,7 @@ def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed(monk
         return obs, reward, terminated, truncated, told | {"is_success": True, "stages": {"reached": True}}
 
     monkeypatch.setattr(env, "step", failing)
-    (episode,) = run_episodes([env], drift, 10.0, 1, seed=0)
+    (episode,) = run_episodes([env], drift, 1, seed=0)
     assert (episode.success, episode.success_once, episode.length, episode.stages) == (
         False,
         True,
@@ -107,15 +107,15 @@ def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed(monk
 
 def test_run_episodes_tells_the_stages_and_the_largest_of_each_episode():
     envs = make_envs("pick-place", 2, TaskConfig(max_episode_steps=5), "sparse")
-    for episode in run_episodes(envs, drift, 10.0, 3, seed=0):
+    for episode in run_episodes(envs, drift, 3, seed=0):
         assert tuple(episode.stages) == envs[0].stages
         assert episode.largest == {"penetration_mm": 0.0}
 
 
 def test_an_episode_depends_on_its_own_seed_alone():
     envs = make_envs("reach", 4, TaskConfig(max_episode_steps=12), "sparse-reach")
-    together = list(run_episodes(envs, drift, 10.0, 6, seed=100))
-    alone = [next(run_episodes(envs[:1], drift, 10.0, 1, seed=100 + i)) for i in range(6)]
+    together = list(run_episodes(envs, drift, 6, seed=100))
+    alone = [next(run_episodes(envs[:1], drift, 1, seed=100 + i)) for i in range(6)]
     assert together == alone
     assert len({episode.ret for episode in together}) == 6
 
@@ -124,8 +124,8 @@ def test_recorded_episodes_are_the_evaluated_ones(monkeypatch):
     (env,) = make_envs("reach", 1, TaskConfig(max_episode_steps=5), "sparse")
     points = []
     monkeypatch.setattr(env, "render", lambda: points.append(env.sim.grasp_point.copy()))
-    assert len(list(record_episodes(env, drift, 10.0, 2, seed=7))) == 12
-    list(run_episodes([env], drift, 10.0, 2, seed=7))
+    assert len(list(record_episodes(env, drift, 2, seed=7))) == 12
+    list(run_episodes([env], drift, 2, seed=7))
     np.testing.assert_array_equal(points[-1], env.sim.grasp_point)
 
 
@@ -134,6 +134,6 @@ def test_an_episode_that_cannot_begin_has_failed_and_is_no_picture():
         def reset(self, seed):
             raise SimulationDiverged("no start")
 
-    episodes = list(run_episodes([Broken()], lambda inputs: inputs, 1.0, 2, seed=0))
+    episodes = list(run_episodes([Broken()], lambda inputs: inputs, 2, seed=0))
     assert [(episode.success, episode.length) for episode in episodes] == [(False, 0)] * 2
-    assert list(record_episodes(Broken(), lambda inputs: inputs, 1.0, 2, seed=0)) == []
+    assert list(record_episodes(Broken(), lambda inputs: inputs, 2, seed=0)) == []

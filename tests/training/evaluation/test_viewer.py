@@ -106,7 +106,7 @@ def seeds(monkeypatch):
 
 def test_the_window_shows_the_whole_model_where_the_simulation_is(open_window, capsys):
     task, window = built_in("pick-place"), open_window(4)
-    watch(task, lambda inputs: np.ones((1, 6), np.float32), 1.0, seed=5)
+    watch(task, lambda inputs: np.ones((1, 6), np.float32), seed=5)
     assert task.steps == 4
     assert window.model.ngeom > task.sim.model.mj.ngeom  # what is only looked at is there
     np.testing.assert_array_equal(window.data.qpos, task.sim.data.qpos)
@@ -125,7 +125,7 @@ def test_the_next_episode_follows_when_a_simulation_diverges(open_window, seeds,
         raise SimulationDiverged("the simulation diverged")
 
     monkeypatch.setattr(task, "step", diverging)
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     assert remembered == [5, 6, 7]
 
 
@@ -163,7 +163,7 @@ def test_the_policy_sees_a_dragged_goal_at_its_next_step(open_window):
         return still(inputs)
 
     open_window(10, {5: drag(place)})
-    watch(task, watching, 1.0, seed=5)
+    watch(task, watching, seed=5)
     task.reset(seed=5)
     # With the arm still, what is left to go changes by what the goal is moved.
     np.testing.assert_allclose(seen[4], seen[0], atol=1e-3)
@@ -174,7 +174,7 @@ def test_an_episode_that_nobody_drags_keeps_its_time_limit(open_window, seeds):
     task = built_in("reach", max_episode_steps=10)
     remembered = seeds(task)
     open_window(25)
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     assert remembered == [5, 6, 7]
     assert task.steps == 5
 
@@ -187,7 +187,7 @@ def test_a_dragged_episode_ends_when_the_cube_is_lost(open_window, seeds):
         task.sim.cube_position[0] += LOST_RADIUS
 
     open_window(30, {5: drag(np.array([0.3, 0.1, 0.1])), 8: release, 20: take_cube_away})
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     assert remembered == [5, 6]
     assert task.steps == 30 - 21
 
@@ -196,7 +196,7 @@ def test_backspace_begins_a_new_episode_with_a_goal_of_its_own(open_window, seed
     task = built_in("reach")
     remembered = seeds(task)
     open_window(30, {5: drag(np.array([0.3, 0.1, 0.1])), 8: release, 20: press_backspace})
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     assert remembered == [5, 6]
     assert task.steps == 10
     watched = task.goal
@@ -206,7 +206,7 @@ def test_backspace_begins_a_new_episode_with_a_goal_of_its_own(open_window, seed
 
 def test_a_goal_that_is_dragged_below_the_table_stays_on_it_and_so_does_what_is_drawn(open_window):
     task, window = built_in("push"), open_window(20, {5: drag(np.array([0.30, 0.05, -0.20]))})
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     np.testing.assert_allclose(task.goal, [0.30, 0.05, 0.01])
     np.testing.assert_allclose(window.shown[5:], [task.goal] * 15)
 
@@ -220,7 +220,7 @@ def test_only_a_drag_moves_the_goal(open_window, kind):
         window.perturb.refquat = [0.0, 0.0, 0.0, 1.0]  # half a turn
 
     window = open_window(20, {5: rotate} if kind else {})
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     np.testing.assert_array_equal(window.shown, [task.goal] * 20)
     task.reset(seed=5)
     np.testing.assert_array_equal(window.shown[0], task.goal)
@@ -235,6 +235,6 @@ def test_a_click_on_something_else_does_not_let_go_of_the_goal(open_window):
 
     place = np.array([0.30, 0.05, 0.01])
     window = open_window(20, {3: select_cube, 5: drag(place)})
-    watch(task, still, 1.0, seed=5)
+    watch(task, still, seed=5)
     np.testing.assert_allclose(task.goal, place)
     np.testing.assert_array_equal(window.perturb.localpos, 0)  # MuJoCo draws the pull from there
