@@ -17,7 +17,7 @@ def main(path: str, servo: str = "0") -> None:
     if servo not in map(str, range(run.spec.action_dim)):
         raise UserError(f"servo {servo}: there are 0 to {run.spec.action_dim - 1}")
     number = int(servo)
-    state = run.to_batch(*run.sample(64)).obs[-1:]  # the rows from hindsight come first
+    state = run.agent.normalizer(run.to_batch(*run.sample(64)).obs[-1:])  # the rows from hindsight come first
     mean, log_std = run.agent.actor(state)
     actions = torch.tanh(mean).repeat(POINTS, 1)
     actions[:, number] = torch.linspace(-1, 1, POINTS)
