@@ -23,7 +23,7 @@ def main(path: str) -> None:
     met = achieved_goal_is_success(buffer, rows[1:], run.env.is_success)
     trivial = met_at_episode_start(buffer, rows[1:], places[1:], run.env.is_success)
     print(f"rows {first} to {last} of the buffer; the real goal is {show(goal)}")
-    print(f"the achieved goal moved by up to {her.goal_displacement(places):.3f}")
+    print(f"the achieved goal moved by up to {her.goal_displacement(places, buffer.rows['desired_goal'][rows])[0]:.3f}")
     print(f"{np.sum(met & ~trivial)} of its {len(met)} places are goals to learn from;")
     print(f"{np.sum(~met)} are not met where they were reached, {np.sum(met & trivial)} held from the start\n")
     print("step   achieved goal          to the real goal   as a goal of hindsight")
