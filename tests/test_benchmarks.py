@@ -19,6 +19,7 @@ IMPOSSIBLE = {
     "checkpoint_cost": ["--saves", "0"],
     "env_steps": ["--seconds", "0"],
     "failures": ["run", "--seed", "-1"],
+    "foreign": ["--seeds", "-1"],
     "grasp_noise": ["--slope", "1.5"],
     "inside_cost": ["--rounds", "two"],
     "peer_pick_place": ["--minutes", "inf"],

@@ -109,7 +109,7 @@ def test_the_best_is_the_largest_return():
 
 
 def test_without_success_the_doctor_says_nothing_of_it():
-    doctor = Doctor(None, -1.0, 100, hindsight=False, advice=Advice(), scripted_until=None)
+    doctor = Doctor(-1.0, 100, hindsight=False, advice=Advice(), scripted_until=None)
     for step in range(10):
         assert doctor.examine_evaluation({"success": None, "success_once": None}, step) == []
 
