@@ -233,7 +233,7 @@ def test_a_branch_needs_a_step_to_take_and_a_run_is_no_branch_of_itself(tmp_path
         (["--updates-per-step", "1e-9"], "ends before the first update"),
         (["--her.capacity", "104"], "give 105 or more"),
         (["--her.capacity", "1000000000000000"], "--her.capacity 1000000000000000: Unable to allocate"),
-        (["--sac.backup-entropy"], "--sac.backup-entropy --n-step 4: the entropy"),
+        (["--sac.backup-entropy", "--n-step", "4"], "--sac.backup-entropy --n-step 4: the entropy"),
     ],
 )
 def test_bad_options_get_one_sentence_and_leave_nothing_behind(options, sentence, tmp_path, run):
@@ -447,7 +447,7 @@ def test_an_environment_that_changes_the_working_directory_changes_nothing_else(
         ("", [], 0),
         ("", ["--her.capacity", 10], 2),
         ("max_episode_steps = 0", [], 2),
-        ("def reset(self, seed): return super().reset(seed) if Counted.open < 5 else open('')", [], 1),
+        ("def reset(self, seed=None): return super().reset(seed) if Counted.open < 5 else open('')", [], 1),
     ],
 )
 def test_every_environment_is_closed_however_a_run_ends(fails, options, status, module, run):
