@@ -36,6 +36,7 @@ def state(seed: int = 0, first: int = 0, last: int = 20) -> dict:
         "agent": {
             "actor": {"net.0.weight": rng.normal(size=(1, 4, 3)).astype(np.float32)},
             "actor_average": {"net.0.weight": rng.normal(size=(1, 4, 3)).astype(np.float32)},
+            "normalizer": {"count": 7, "mean": rng.normal(size=4), "squares": rng.random(4)},
             "log_alpha": np.array(-1.5, np.float32),
             "optimizer": {},
             "updates": 3 * 10**9,

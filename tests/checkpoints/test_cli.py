@@ -197,7 +197,7 @@ def test_export_writes_the_policy(run, tmp_path, command):
     result = command("export", checkpoint(run, 1000), tmp_path / "policy", "--made-by", "python train.py")
     assert result == (0, f"wrote {tmp_path / 'policy'}\n", "")
     state, manifest = load(tmp_path / "policy")
-    assert set(state["agent"]) == {"actor_average"}
+    assert set(state["agent"]) == {"actor_average", "normalizer"}
     assert manifest.config["command"] == "python train.py"
 
 

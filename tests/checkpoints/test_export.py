@@ -4,14 +4,14 @@ import shutil
 
 import pytest
 
-from checkpoints import PRETRAINED, CheckpointError, export_policy, load, save, verify
+from checkpoints import POLICY, PRETRAINED, CheckpointError, export_policy, load, save, verify
 
 
 def test_export_holds_the_policy_and_how_it_was_made_and_nothing_else(samples, tmp_path):
     source = samples.store(tmp_path / "run", success=0.75)
     export_policy(source, tmp_path / "pretrained" / "reach", "python train.py")
     restored, manifest = load(tmp_path / "pretrained" / "reach")
-    samples.assert_same({"agent": {"actor_average": samples.state()["agent"]["actor_average"]}}, restored)
+    samples.assert_same({"agent": {name: samples.state()["agent"][name] for name in POLICY}}, restored)
     assert (manifest.step, manifest.success, manifest.fingerprint) == (10, 0.75, "f1e2d3")
     assert manifest.config == samples.ABOUT.config | {"command": "python train.py"}
     assert [path.name for path in (tmp_path / "pretrained").iterdir()] == ["reach"]
@@ -43,11 +43,12 @@ def test_export_replaces_an_older_export(samples, tmp_path):
     samples.assert_same(samples.state(2)["agent"]["actor_average"], actor)
 
 
-def test_a_checkpoint_of_code_without_an_averaged_policy_is_named(samples, tmp_path):
+@pytest.mark.parametrize("part", POLICY)
+def test_a_checkpoint_of_code_without_such_a_policy_is_named(samples, tmp_path, part):
     state = samples.state()
-    del state["agent"]["actor_average"]
+    del state["agent"][part]
     source = save(tmp_path / "run", 10, state, samples.ABOUT)
-    with pytest.raises(CheckpointError, match="holds no averaged policy: older code wrote it; train it again"):
+    with pytest.raises(CheckpointError, match="holds no such policy: older code wrote it; train it again"):
         export_policy(source, tmp_path / "policy", "python train.py")
     assert not (tmp_path / "policy").exists()
 

@@ -82,7 +82,7 @@ def test_a_recipe_is_within_its_bounds_and_has_few_options(env):
             "--env juggle: no such task; there are reach, push, pick-place, gym:ID, or MODULE",
         ),
         ("reach", {"steps": 500}, "--steps 500: the first 1000 steps are random warm-up"),
-        ("reach", {"sac": SACConfig(backup_entropy=True)}, "--sac.backup-entropy --n-step 4: the entropy"),
+        ("reach", {"sac": SACConfig(backup_entropy=True), "n_step": 4}, "--sac.backup-entropy --n-step 4: the entropy"),
         ("reach", {"sac": SACConfig(hidden=())}, "--sac.hidden"),
         ("reach", {"reward": "own"}, "--reward own: is for environments of your own, and not for reach"),
         (

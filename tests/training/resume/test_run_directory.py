@@ -206,7 +206,7 @@ def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(t
     ],
 )
 def test_what_cannot_be_continued_is_named(path, told, tmp_path):
-    state = {"agent": {"actor_average": {}}, "buffer": {}}
+    state = {"agent": {"actor_average": {}, "normalizer": {}}, "buffer": {}}
     about = checkpoints.About(config(tmp_path).to_dict())
     checkpoints.export_policy(checkpoints.save(tmp_path, 100, state, about), tmp_path / "policy", "python train.py")
     assert told in refusal(config(tmp_path / "new", resume=str(tmp_path / path)))
@@ -254,7 +254,7 @@ def test_a_run_from_before_an_option_goes_on_with_its_default_and_is_refused_wit
     run = start(tmp_path / "r", 100, lacks="gamma")
     saved = run.checkpoints / "step_000000100"
     assert begin(config(run.path)) == Start(saved, notes=(f"{saved} is older than --gamma: as by default now",))
-    assert "(--gamma: 0.98, now 0.9)" in refusal(config(run.path, gamma=0.9))
+    assert "(--gamma: auto, now 0.9)" in refusal(config(run.path, gamma=0.9))
 
 
 def test_the_bounds_of_options_hold_for_what_is_stored_too(tmp_path):
