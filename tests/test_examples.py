@@ -26,9 +26,9 @@ SMALL = ["--no-video", "--no-compile", "--no-overlap", "--num-envs", "4", "--sac
 SCRIPTS = sorted(file.name for file in EXAMPLES.glob("*.py") if "run_example(" in file.read_text())
 OPTIONS = {
     REACH: ["--env", "reach", "--steps", "600", "--warmup", "200"],
-    STUCK: ["--env", "pick-place", "--seed", "1", "--reward", "sparse", "--task.goal", "fixed", "--task.scripted-starts", "0",
-            "--task.observation", "reference", "--task.action-slope", "1", "--her.no-skip-met-at-start",
-            "--warmup-hold", "1", "--n-step", "1", "--steps", "500", "--warmup", "400"],
+    STUCK: ["--env", "pick-place", "--seed", "1", "--reward", "sparse", "--task.goal", "fixed",
+            "--task.scripted-starts", "0", "--task.observation", "reference", "--task.action-slope", "1",
+            "--her.no-skip-met-at-start", "--warmup-hold", "1", "--n-step", "1", "--steps", "500", "--warmup", "400"],
 }  # fmt: skip
 """The commands of docs/internals.md, in small."""
 
