@@ -20,7 +20,7 @@ AGREE = {
     "compute_terminated": ("step's terminated was", f"both must tell whether the episode ends there; {ALONE}"),
     "is_success": ('info["is_success"] was', f"both must tell whether the goal is met now; {ALONE}"),
 }
-"""What each goal function must agree with, and why."""
+"""Says what each goal function must agree with, and why."""
 
 
 class Episode(NamedTuple):

@@ -222,12 +222,12 @@ def is_image(box: gymnasium.spaces.Box) -> bool:
 # ---- The state of environments that MuJoCo simulates ----
 
 PLAIN = (bool, int, float, str, type(None), np.generic, np.ndarray, np.random.Generator)
-"""What an attribute that is part of the state may be."""
+"""Lists what an attribute that is part of the state may be."""
 MOVED = ("body_", "geom_", "site_", "jnt_", "dof_", "eq_", "actuator_")
 """Arrays of a model that some environments write to: where a target is drawn, where a door stands."""
 LATE = ("xpos", "xquat", "xmat", "xipos", "ximat", "site_xpos", "site_xmat", "geom_xpos", "geom_xmat")
 LATE += ("subtree_com", "cdof", "cvel", "sensordata")
-"""What mj_step leaves as it was before its last integration: environments read it before they step again."""
+"""Names what mj_step leaves as it was before its last integration: environments read it before they step again."""
 INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
