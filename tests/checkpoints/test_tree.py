@@ -17,6 +17,7 @@ def test_arrays_and_logs_come_apart_and_go_back_to_their_places(samples):
     assert values["agent"] == {
         "actor": {},
         "actor_average": {},
+        "normalizer": {"count": 7},
         "optimizer": {},
         "updates": 3 * 10**9,
         "generator": {"device": "cpu"},
