@@ -9,20 +9,17 @@ after how many steps the run first held half of its evaluation episodes, which a
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from command_line import count, seed_number
+from many_runs import ROOT, do_all, train_and_evaluate
 
 from errors import UserError, reporting
 from training.analysis.compare import check_picture
 from training.analysis.read_runs import read_curve
 from training.recipes import parse
 
-ROOT = Path(__file__).parents[1]
 SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000"]
 """Everything that changes with time comes early enough to act in runs as short as these."""
 EPISODES, EVALUATION_SEED = 100, 130_000
@@ -58,30 +55,16 @@ def train_options(name: str, seed: int, options: list[str]) -> list[str]:
     return ["--env", "pick-place", "--seed", str(seed), "--no-video", *SCHEDULE, *options, *LEFT_OUT[name]]
 
 
-def train_and_evaluate(run: Path, options: list[str]) -> int:
-    """Runs or continues one run, and evaluates it where it went on since. Returns the first exit status above 0."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    status = program(run, ["train.py", "--run", str(run), *options])
-    for goal in GOALS:
-        path = report(run, goal)
-        if status or (path.exists() and path.stat().st_mtime > (run / "checkpoints").stat().st_mtime):
-            continue
-        evaluation = ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED), "--goal", goal, "--json", str(path)]
-        status = program(run, ["evaluate.py", str(run), "--device", "cpu", *evaluation])
-    return status
-
-
-def program(run: Path, command: list[str]) -> int:
-    # Runs side by side each have the cores that they can get: threads that wait for each other lose.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with open(f"{run}.log", "a") as log:
-        command = [sys.executable, *command]
-        return subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode
-
-
 def report(run: Path, goal: str) -> Path:
     """Returns the file that keeps a run's evaluation."""
     return Path(f"{run}-{goal}.json")
+
+
+def train_and_report(name: str, seed: int, run: Path, options: list[str]) -> int:
+    """Runs or continues one run, and evaluates it. Returns the exit status."""
+    episodes = ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED)]
+    evaluations = {report(run, goal): ["--goal", goal, *episodes] for goal in GOALS}
+    return train_and_evaluate(run, train_options(name, seed, options), evaluations)
 
 
 def row(name: str, seed: int, run: Path) -> tuple[str, ...]:
@@ -136,19 +119,8 @@ def main() -> None:
                 raise UserError("--out has a panel for each ingredient, and none is left out")
             check_picture(arguments.out)
     runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
-    table = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        jobs = [pool.submit(train_and_evaluate, run, train_options(*arm, options)) for arm, run in runs.items()]
-        try:
-            for (name, seed), run, job in zip(runs, runs.values(), jobs, strict=True):
-                status = job.result()
-                print(f"{run}: {f'exit status {status}, see {run}.log' if status else 'done'}", flush=True)
-                if not status:
-                    table.append(row(name, seed, run))
-        except KeyboardInterrupt:
-            # It has reached the runs, too, which save and leave; the others are not to begin.
-            pool.shutdown(cancel_futures=True)
-            sys.exit(130)
+    finished = do_all(runs, lambda arm, run: train_and_report(*arm, run, options), arguments.jobs)
+    table = [row(*arm, runs[arm]) for arm in finished]
     for name, *cells in [("left out", "seed", "half held", *GOALS), *sorted(table)]:
         print(f"{name:<24}" + "".join(f"{cell:>11}" for cell in cells))
     if len(table) < len(runs):

@@ -8,11 +8,10 @@ It needs an environment of its own: pip install -e '.[gym]' (gymnasium-robotics 
 import argparse
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ablation import ROOT, program
 from command_line import count, seed_number
+from many_runs import ROOT, do_all, train_and_evaluate
 
 from errors import reporting
 from training.analysis.read_runs import read_curve
@@ -35,12 +34,10 @@ def train_options(task: str, seed: int, options: list[str]) -> list[str]:
     return ["--env", env, "--seed", str(seed), "--steps", str(steps), "--no-video", *needed, *options]
 
 
-def train_and_evaluate(run: Path, options: list[str]) -> int:
-    """Runs or continues one run, and evaluates its last policy. Returns the first exit status above 0."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    status = program(run, ["train.py", "--run", str(run), *options])
-    evaluation = ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED), "--json", f"{run}.json"]
-    return status or program(run, ["evaluate.py", str(run), "--device", "cpu", *evaluation])
+def train_and_report(task: str, seed: int, run: Path, options: list[str]) -> int:
+    """Runs or continues one run, and evaluates its last policy. Returns the exit status."""
+    evaluation = {Path(f"{run}.json"): ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED)]}
+    return train_and_evaluate(run, train_options(task, seed, options), evaluation)
 
 
 def row(task: str, seed: int, run: Path) -> tuple[str, ...]:
@@ -71,19 +68,8 @@ def main() -> None:
     with reporting("foreign.py"):
         for task in arguments.only:
             parse(train_options(task, 0, options))
-    table = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        jobs = [pool.submit(train_and_evaluate, run, train_options(*which, options)) for which, run in runs.items()]
-        try:
-            for (task, seed), run, job in zip(runs, runs.values(), jobs, strict=True):
-                status = job.result()
-                print(f"{run}: {f'exit status {status}, see {run}.log' if status else 'done'}", flush=True)
-                if not status:
-                    table.append(row(task, seed, run))
-        except KeyboardInterrupt:
-            # It has reached the runs, too, which save and leave; the others are not to begin.
-            pool.shutdown(cancel_futures=True)
-            sys.exit(130)
+    finished = do_all(runs, lambda which, run: train_and_report(*which, run, options), arguments.jobs)
+    table = [row(*which, runs[which]) for which in finished]
     for cells in [("task", "seed", "steps", "updates", "held at the end", "95 % first"), *table]:
         print(f"{cells[0]:<20}" + "".join(f"{cell:>17}" for cell in cells[1:]))
     sys.exit(len(table) < len(runs))

@@ -16,17 +16,24 @@ class GymnasiumTask(gymnasium.Env):
 
     def __init__(self, config: TrainConfig):
         _, spec = evaluation_environments(config, 1, "own")
+        self.has_goals = spec.goal_dim > 0
         self.env: GoalEnv
         (self.env,) = training_environments(replace(config, num_envs=1, overlap=False), spec).envs
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)
-        self.observation_space = spaces.Dict({k: spaces.Box(-np.inf, np.inf, (n,), np.float32) for k, n in sizes})
+        boxes = {k: spaces.Box(-np.inf, np.inf, (n,), np.float32) for k, n in sizes}
+        self.observation_space = spaces.Dict(boxes) if self.has_goals else boxes["observation"]
         self.action_space = spaces.Box(-1, 1, (spec.action_dim,), np.float32)
 
     def reset(self, *, seed=None, options=None):
-        return self.env.reset(seed)
+        obs, info = self.env.reset(seed)
+        return self._seen(obs), info
 
     def step(self, action):
-        return self.env.step(action)
+        obs, *rest = self.env.step(action)
+        return self._seen(obs), *rest
+
+    def _seen(self, obs):
+        return obs if self.has_goals else obs["observation"]
 
     def compute_reward(self, achieved_goal, desired_goal, infos):
         """Takes the steps' infos as the list that Stable-Baselines3 hands over."""

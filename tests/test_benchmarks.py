@@ -22,7 +22,7 @@ IMPOSSIBLE = {
     "foreign": ["--seeds", "-1"],
     "grasp_noise": ["--slope", "1.5"],
     "inside_cost": ["--rounds", "two"],
-    "peer_pick_place": ["--minutes", "inf"],
+    "peer": ["--env", "reach", "--minutes", "inf"],
     "scaling": ["--rounds", "-3"],
     "throughput": ["--rounds", "0"],
 }
@@ -55,7 +55,7 @@ def test_a_number_that_cannot_be_is_refused_in_a_sentence(name, options):
     command = [sys.executable, BENCHMARKS / f"{name}.py", *options]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     sentence = ended.stderr.strip().splitlines()[-1]
-    if name == "peer_pick_place" and "pip install -e '.[peers]'" in sentence:
+    if name == "peer" and "pip install -e '.[peers]'" in sentence:
         pytest.skip(sentence)
     assert ended.returncode == 2, ended.stderr
     assert f"error: argument {options[-2]}: " in sentence
