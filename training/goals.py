@@ -91,7 +91,15 @@ class GoalChooser:
         told = step.next_obs["achieved_goal"][chosen], desired[chosen], {k: v[chosen] for k, v in step.info.items()}
         reward, success = step.reward.copy(), step.success.copy()
         reward[chosen], success[chosen] = replay.judge.compute_reward(*told), replay.judge.is_success(*told)
-        return step._replace(next_obs=step.next_obs | {"desired_goal": desired}, reward=reward, success=success)
+        # The environment ended it by its own goal, which says nothing of the chosen one: the episode was cut off.
+        cut = chosen & step.terminated & step.success
+        return step._replace(
+            next_obs=step.next_obs | {"desired_goal": desired},
+            reward=reward,
+            success=success,
+            terminated=step.terminated & ~cut,
+            truncated=step.truncated | cut,
+        )
 
     def forget(self, envs: list[int]) -> None:
         """Has these environments begin an episode."""

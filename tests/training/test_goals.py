@@ -107,6 +107,18 @@ def test_rewards_success_and_what_is_stored_are_told_by_the_chosen_goal(trained)
     assert chooser.begins.all()
 
 
+def test_an_end_by_the_environments_own_goal_is_none_of_the_chosen_goals(trained):
+    state, config = trained()
+    chooser = state.goals
+    chooser.chosen[:] = [True, True, False, False]
+    step = SimpleStep(np.zeros((4, 2), np.float32), np.array([[7, 7], [0, 0], [0, 0], [7, 7]], np.float32))
+    step.terminated[:], step.truncated[:] = True, False
+    judged = chooser.judged(step, state.replay(config))
+    assert judged.terminated.tolist() == [True, False, True, True]  # the first ended by something else
+    assert judged.truncated.tolist() == [False, True, False, False]
+    assert step.terminated.all()
+
+
 class SimpleStep(SimpleNamespace):
     """A last step of episodes: by the environments' own goals, the second and the third meet it."""
 
