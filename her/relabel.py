@@ -13,10 +13,8 @@ from annotated_types import Ge, Interval
 
 from her.buffer import ReplayBuffer
 
-REDRAWS = 40
+REDRAWS = 4
 """How often a hindsight goal that teaches nothing is drawn again."""
-UNMET = 0.5
-"""Share of hindsight's transitions that must leave a state which does not meet their goal yet."""
 
 Strategy = Literal["future", "final", "episode", "none"]
 GoalFunction = Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
@@ -82,18 +80,13 @@ def achieved_goal_is_success(buffer: ReplayBuffer, sources: np.ndarray, is_succe
     return np.asarray(is_success(goals, goals, stored_info(buffer, sources - 1)), bool)
 
 
-def met_before(buffer: ReplayBuffer, rows: np.ndarray, goals: np.ndarray, is_success: GoalFunction) -> np.ndarray:
-    """Tells whether the states that the transitions of `rows` (B,) leave meet `goals` (B, G), (B,) bool."""
-    # No transition leads to an episode's start: the one that leads out of it must tell what it was like.
-    leading = rows - (buffer.steps_before[rows] > 0)
-    return np.asarray(is_success(buffer.rows["achieved_goal"][rows], goals, stored_info(buffer, leading)), bool)
-
-
 def met_at_episode_start(
     buffer: ReplayBuffer, rows: np.ndarray, goals: np.ndarray, is_success: GoalFunction
 ) -> np.ndarray:
     """Tells whether `goals` (B, G) are met at the start of the episodes that `rows` (B,) belong to, (B,) bool."""
-    return met_before(buffer, rows - buffer.steps_before[rows], goals, is_success)
+    first = rows - buffer.steps_before[rows]
+    # No transition leads to the start: the one that leads out of it must do.
+    return np.asarray(is_success(buffer.rows["achieved_goal"][first], goals, stored_info(buffer, first)), bool)
 
 
 def draw_hindsight(
@@ -106,10 +99,6 @@ def draw_hindsight(
     was met at its episode's start already is none either: it teaches a policy to leave alone what it has not learnt to
     move. Such a transition is drawn again, REDRAWS times at most. So where few episodes move what should be moved,
     those few are seen more often (Zhao & Tresp 2018, "Energy-based hindsight experience prioritization", to this end).
-
-    What was moved lies still for most of its episode, and most goals of the future are met in the present already. Of
-    those transitions critics learn that a met goal stays met, and nothing about the way to it. So the first UNMET of
-    the transitions leave a state that does not meet their goal.
     """
     achieved, before, after = buffer.rows["achieved_goal"], buffer.steps_before, buffer.steps_after
     rows = np.zeros(size, np.int64)
@@ -126,13 +115,9 @@ def draw_hindsight(
         if is_success is None:
             useful[:] = True
             break
-        found = achieved_goal_is_success(buffer, sources, is_success)
+        useful[missing] = achieved_goal_is_success(buffer, sources, is_success)
         if config.skip_met_at_start:
-            found &= ~met_at_episode_start(buffer, drawn, goals[missing], is_success)
-            found &= (missing >= UNMET * size) | ~met_before(buffer, drawn, goals[missing], is_success)
-        useful[missing] = found
-        if not useful.any():  # where nothing moves, each round would be as vain as the first
-            break
+            useful[missing] &= ~met_at_episode_start(buffer, drawn, goals[missing], is_success)
     return rows, goals, useful
 
 
