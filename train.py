@@ -190,7 +190,7 @@ def collect_and_learn(state: TrainingState, config: TrainConfig) -> None:
     """Takes one step of every environment and, meanwhile, the updates that are due, from what was stored before it."""
     obs = {key: value.copy() for key, value in state.envs.obs.items()}
     replay = state.replay(config)
-    state.goals.put_into(obs, state.agent, replay)
+    state.goals.put_into(obs, replay)
     state.agent.see(her.policy_input(**obs))
     action = choose_actions(state, config, obs)
     state.envs.begin(action)

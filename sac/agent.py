@@ -130,12 +130,6 @@ class SAC:
         inputs = self.normalizer(torch.from_numpy(obs).to(self.device))
         return torch.tanh(self.actor_average(inputs)[0]).cpu().numpy()
 
-    @torch.no_grad()
-    def value(self, obs: np.ndarray) -> np.ndarray:
-        """Returns the critics' lower value of the actor's mean action, (N,) float32, for observations (N, O)."""
-        inputs = self.normalizer(torch.from_numpy(obs).to(self.device))
-        return self.critic(inputs, torch.tanh(self.actor(inputs)[0])).amin(0).cpu().numpy()
-
     def see(self, obs: np.ndarray) -> None:
         """Adds observations (N, O) to the statistics that they are normalised by."""
         self.normalizer.add(obs)

@@ -7,28 +7,26 @@ import numpy as np
 
 import her
 from env import VectorStep
-from sac import SAC
 from training.batches import Replay
 
 CANDIDATES = 50
-"""Goals among which one is chosen."""
+"""Stored ways that are looked at for one that leads to a goal."""
 WINDOW = 50
 """Episodes with the environment's own goals by which their success is told."""
 
 
 class GoalChooser:
-    """Gives some training episodes goals that the policy can neither surely meet nor never.
+    """Gives some training episodes goals that lie where stored episodes' ways would lead from their beginning.
 
     As long as the environment's goals are never met, all episodes fail alike. Hindsight teaches nearer goals from what
     happens by chance, and nothing ever tries them. So of the training episodes a `share`, less as many as meet the
-    environment's goals, pursue others: the achieved goal's way in a stored episode, from where this one begins. Of
-    CANDIDATES that are not met already, one is drawn with weight p (1 - p), where p tells how high its value lies
-    between the lowest and the highest possible return. The episode is stored with that goal, as if it had been given.
+    environment's goals, pursue others: the achieved goal's way in any stored episode, from where this one begins, if
+    that does not meet it already. The episode is stored with that goal, as if it had been given.
 
     Sources: Florensa et al. 2018, "Automatic goal generation for reinforcement learning agents" (arXiv:1705.06366),
-    for goals of intermediate difficulty; Zhang et al. 2020, "Automatic curriculum learning through value
-    disagreement" (arXiv:2006.09641), for choosing them by the critics. Their goals are placed anywhere; these are
-    moved to where the episode begins.
+    and Zhang et al. 2020, "Automatic curriculum learning through value disagreement" (arXiv:2006.09641), choose goals
+    by how hard they are, and place them anywhere. These are moved to where the episode begins, and choosing among them
+    by their value brought nothing (docs/experiments.md).
 
     Args:
         rng: what it draws from. It is part of the state.
@@ -44,37 +42,30 @@ class GoalChooser:
         """Who begins an episode with the next step."""
         self.successes: deque[float] = deque(maxlen=WINDOW)
 
-    def put_into(self, obs: dict[str, np.ndarray], agent: SAC, replay: Replay) -> None:
+    def put_into(self, obs: dict[str, np.ndarray], replay: Replay) -> None:
         """Puts the goals that it chose in the place of desired goals, and chooses for the episodes that begin."""
         share = self.share * (1 - np.mean(self.successes)) if self.successes else self.share
         if getattr(replay.judge, "compute_terminated", None) is not None:
             share = 0.0  # the environment would end the episode by its own goal
         for env in np.flatnonzero(self.begins):
             goal = None
-            if share and agent.updates and self.rng.random() < share:
-                goal = self._choose(obs["observation"][env], obs["achieved_goal"][env], agent, replay)
+            if share and len(replay.buffer) and self.rng.random() < share:
+                goal = self._choose(obs["achieved_goal"][env], replay)
             self.chosen[env] = goal is not None
             if goal is not None:
                 self.goals[env] = goal
         self.begins[:] = False
         obs["desired_goal"][self.chosen] = self.goals[self.chosen]
 
-    def _choose(self, observation: np.ndarray, achieved: np.ndarray, agent: SAC, replay: Replay) -> np.ndarray | None:
-        """Returns a goal (G,) for an episode from `observation` (O,) and `achieved` (G,) on, or None."""
+    def _choose(self, achieved: np.ndarray, replay: Replay) -> np.ndarray | None:
+        """Returns a goal (G,) for an episode from `achieved` (G,) on, or None where CANDIDATES ways led to none."""
         buffer = replay.buffer.drawn_by(self.rng)
         rows = buffer.sample_rows(CANDIDATES)
         places = buffer.rows["achieved_goal"]
         goals = achieved + places[rows + 1] - places[rows - buffer.steps_before[rows]]
         here = np.tile(achieved, (len(goals), 1))
-        goals = goals[~np.asarray(replay.judge.is_success(here, goals, her.stored_info(buffer, rows)), bool)]
-        if not len(goals):
-            return None
-        seen = (np.tile(each, (len(goals), 1)) for each in (observation, achieved))
-        value = agent.value(her.policy_input(*seen, goals))
-        low, high = replay.value_range
-        p = np.clip((value - low) / (high - low), 1e-3, 1 - 1e-3).astype(np.float64)
-        weights = p * (1 - p)
-        return goals[self.rng.choice(len(goals), p=weights / weights.sum())]
+        met = np.asarray(replay.judge.is_success(here, goals, her.stored_info(buffer, rows)), bool)
+        return None if met.all() else goals[np.argmin(met)]
 
     def judged(self, step: VectorStep, replay: Replay) -> VectorStep:
         """Returns the step as judged by the goals that it chose."""

@@ -42,14 +42,14 @@ def chosen_goals(state, config, times: int = 50):
         state.envs.reset(list(range(4 * seed, 4 * seed + 4)))
         obs = copy.deepcopy(state.envs.obs)
         state.goals.forget(range(4))
-        state.goals.put_into(obs, state.agent, state.replay(config))
+        state.goals.put_into(obs, state.replay(config))
         begins.append(obs["achieved_goal"])
         goals.append(obs["desired_goal"])
         chosen.append(state.goals.chosen.copy())
     return np.concatenate(begins), np.concatenate(goals), np.concatenate(chosen)
 
 
-def test_before_the_first_update_all_goals_are_the_environments(trained):
+def test_before_the_first_stored_episode_all_goals_are_the_environments(trained):
     state, config = trained(40)
     assert state.goals.share == 0.9
     assert not chosen_goals(state, config)[2].any()
@@ -83,7 +83,7 @@ def test_only_an_episode_that_begins_gets_another_goal(trained):
     rng = state.goals.rng.bit_generator.state
     state.goals.chosen[:] = True
     obs = copy.deepcopy(state.envs.obs)
-    state.goals.put_into(obs, state.agent, replay)
+    state.goals.put_into(obs, replay)
     np.testing.assert_array_equal(obs["desired_goal"][1:], before[1:])
     assert state.goals.rng.bit_generator.state != rng
     assert not state.goals.begins.any()
