@@ -95,7 +95,7 @@ import env.video
 
 def frames():
     for _ in range(60):
-        yield np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+        yield np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     if {name!r} == "v.mp4":
         os.kill(os.getpid(), 9)
 

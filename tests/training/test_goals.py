@@ -140,7 +140,7 @@ class SimpleStep(SimpleNamespace):
 
 
 def test_an_episode_is_stored_with_the_goal_that_it_pursued(trained):
-    state, _ = trained(2_000)
+    state, _ = trained(800)
     goals = state.buffer.rows["desired_goal"]
     starts = np.flatnonzero((state.buffer.steps_before == 0) & (state.buffer.steps_after > 0))
     for start in starts:
