@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"peer.py: there is no {error.name} here: pip install -e '.[peers]'")
 
 EPISODES, EVALUATION_SEED = 100, 500_000
-"""What the last policy is evaluated on."""
+"""The last policy is evaluated on so many episodes, the first of them drawn from that seed."""
 
 
 def make_model(algorithm: str, env: GymnasiumTask, seed: int) -> SAC:

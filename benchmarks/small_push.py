@@ -3,7 +3,7 @@
 python benchmarks/foreign.py --only SmallPush --seeds 0 1 2 3 4 5 6 7 8 9 --jobs 2
 
 What is hard about FetchPush is hard here: reward tells nothing but met or not, the disc is out of the point's reach at
-first, random actions move it in one episode of eight, and it lies still afterwards.
+first, random actions move it in few episodes, and it lies still afterwards.
 """
 
 import numpy as np
