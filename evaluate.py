@@ -20,12 +20,13 @@ from env.tasks.grasp_watch import GraspWatch
 from env.video import check_frame, check_video_path, write_video
 from errors import UserError, check_writable, reporting, write_json
 from sac import SAC, DeviceName, choose_products, describe_device, select_device
+from training.command_line import whole_numbers
 from training.config import out_of_bounds
 from training.evaluation.evaluator import ENVS
 from training.evaluation.rollout import Policy, record_episodes, run_episodes, summarise
 from training.evaluation.viewer import watch
 from training.ignored_options import has_effect
-from training.recipes import newer_options, whole_numbers
+from training.recipes import newer_options
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
 
 
@@ -67,7 +68,9 @@ def evaluate(config: EvaluateConfig) -> None:
     config = replace(config, **outputs)
     device = select_device(config.device)
     choose_products(device, reduced_precision=False)
-    found = find_checkpoint(config.path)
+    found, problems = checkpoints.find_policy(config.path)
+    for problem in problems:
+        print(f"passed over: {problem}")
     path = found.absolute()
     manifest = checkpoints.read_manifest(path)
     training = trained_with(manifest, path)
@@ -126,7 +129,7 @@ def load_policy(path: Path, agent: SAC, env: str) -> Policy:
         state, _ = checkpoints.load(path, only=["agent"], expected={"agent": policy})
     except checkpoints.CheckpointError as error:
         raise checkpoints.CheckpointError(f"{error} (needed for {env} as it is now)") from error
-    agent.load_policy(state["agent"])
+    agent.load_networks(state["agent"], only=checkpoints.POLICY)
     return agent.act_deterministic
 
 
@@ -141,24 +144,6 @@ def check_outputs(config: EvaluateConfig, env: GoalEnv, name: str) -> None:
     for option, path in (("--json", config.json), ("--video", config.video)):
         if path is not None:
             check_writable(option, path)
-
-
-def find_checkpoint(name: str) -> Path:
-    """Finds the checkpoint that a run directory, a checkpoint's own path, or a pretrained policy's name stands for."""
-    path = Path(name)
-    if path.is_dir():
-        found, problems = checkpoints.find(path, only=["agent"])
-        for problem in problems:
-            print(f"passed over: {problem}")
-        return found
-    shipped = checkpoints.PRETRAINED.iterdir() if checkpoints.PRETRAINED.is_dir() else ()
-    pretrained = sorted(entry.name for entry in shipped if entry.is_dir())
-    if name in pretrained:
-        return checkpoints.PRETRAINED / name
-    raise checkpoints.CheckpointError(
-        f"{name}: no such run directory or checkpoint, and no pretrained policy "
-        f"({', '.join(pretrained) or 'none came with the code'})"
-    )
 
 
 def print_summary(summary: dict) -> None:

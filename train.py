@@ -22,6 +22,7 @@ from env import VectorStep, empty_standard_input, is_custom
 from errors import UserError, reporting
 from sac import SAC, CompilerUnavailable, choose_products, describe_device
 from training.batches import UPDATES_AT_ONCE, reward_scale
+from training.command_line import parse
 from training.config import TrainConfig
 from training.curves.look_inside import draw_goals, look_inside
 from training.curves.pictures import as_png
@@ -31,9 +32,9 @@ from training.evaluation.evaluator import Evaluator
 from training.evaluation.video import record_video
 from training.ignored_options import ignored_options
 from training.progress import Progress, say
-from training.recipes import parse
 from training.resume.run_directory import RunDirectory, Start, choose_start
-from training.resume.saving import Saver, restore
+from training.resume.saving import Saver, initialise, restore
+from training.resume.versions import how_started
 from training.state import TrainingState, first_notes
 from training.stopping import StopRequest, Watchdog
 
@@ -79,8 +80,14 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
 
 
 def restore_or_begin(state: TrainingState, config: TrainConfig, start: Start) -> None:
-    """Puts the checkpoint that the run starts from into `state`, where there is one, and says what is to be known."""
-    notes = restore(state, start.checkpoint, config) if start.checkpoint else []
+    """Puts what the run starts from into `state`, and says what is to be known of it."""
+    notes = []
+    if start.checkpoint:
+        notes = restore(state, start.checkpoint, config)
+    elif config.init != "none":
+        notes = [initialise(state, config.init)]
+    if not start.own:
+        state.begin_branch(config, start.changed)
     for note in (*start.notes, *notes):
         say(note)
 
@@ -95,9 +102,10 @@ def continue_run(
     watchdog: Watchdog,
 ) -> None:
     """Trains from where `state` stands, and tells with every failure where the run could be continued."""
-    run.write_config(config)
+    started = how_started(state.agent, config, start, state.env_steps)
+    run.write_config(config, started)
     with (
-        closing(Curves(run.path, config, state.env_steps)) as curves,
+        closing(Curves(run.path, config, state.env_steps, started)) as curves,
         closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
         closing(Progress(config.steps, state.env_steps)) as progress,
     ):
@@ -201,7 +209,7 @@ def collect_and_learn(state: TrainingState, config: TrainConfig) -> None:
 
 def choose_actions(state: TrainingState, config: TrainConfig, obs: dict[str, np.ndarray]) -> np.ndarray:
     """Returns an action for every environment, (N, A): at random first, and the policy's after."""
-    if state.env_steps < config.warmup:
+    if state.env_steps < config.warmup and config.init == "none":
         return state.explorer()
     action = state.agent.act(her.policy_input(**obs))
     check_finite({"the policy's action": action.sum()}, state.env_steps)
@@ -227,7 +235,8 @@ def learn(state: TrainingState, config: TrainConfig) -> None:
             return
         # Where the first episode ends after the warm-up, what was missed by then is not made up for in one burst.
         state.learning_since = max(config.warmup, state.env_steps - config.num_envs)
-        state.reward_scale = reward_scale(state.buffer, state.envs.spec.reward_values)
+        if config.init == "none":  # else it is what those critics count in
+            state.reward_scale = reward_scale(state.buffer, state.envs.spec.reward_values)
     state.relabel_env.met_goals_end_episodes = state.rollouts.met_goals_end_episodes
     due = int((state.env_steps - state.learning_since) * config.updates_per_step)
     while len(state.buffer) and state.agent.updates < due:
@@ -317,6 +326,8 @@ def main() -> None:
         run = RunDirectory(Path(config.run).absolute())
         if config.resume not in ("auto", "never"):
             config = replace(config, resume=str(Path(config.resume).absolute()))
+        if Path(config.init).exists():
+            config = replace(config, init=str(Path(config.init).absolute()))
         if is_custom(config.env) and config.overlap:  # without, a debugger needs the terminal
             empty_standard_input()
         with StopRequest() as stop, Watchdog(config.watchdog) as watchdog, ending_by_itself():

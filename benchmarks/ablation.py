@@ -18,7 +18,7 @@ from many_runs import ROOT, do_all, train_and_evaluate
 from errors import UserError, reporting
 from training.analysis.compare import check_picture
 from training.analysis.read_runs import read_curve
-from training.recipes import parse
+from training.command_line import parse
 
 SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000"]
 """Everything that changes with time comes early enough to act in runs as short as these."""

@@ -19,7 +19,7 @@ import checkpoints
 import her
 from env.oracle import InverseKinematics, plan
 from errors import UserError, reporting
-from evaluate import find_checkpoint, load_policy
+from evaluate import load_policy
 from sac import SAC, choose_products
 from training.evaluation.rollout import Policy
 from training.setup import evaluation_environments, make_agent, trained_with
@@ -66,7 +66,7 @@ def restore_critic(agent: SAC, path: Path) -> None:
 
 
 def report(name: str, goal: str, episodes: int, seed: int) -> None:
-    path = find_checkpoint(name)
+    path, _ = checkpoints.find_policy(name)
     training = trained_with(checkpoints.read_manifest(path), path)
     if training.env != "pick-place":
         raise UserError(f"{path} is a policy for {training.env}: the script that is played here is pick-place's")

@@ -18,7 +18,7 @@ from env.so101.workspace import PAN_AXIS
 from env.tasks.base import ArmTask
 from env.tasks.rewards import goal_distance
 from errors import UserError, reporting
-from evaluate import ENVS, find_checkpoint, load_policy
+from evaluate import ENVS, load_policy
 from sac import choose_products
 from training.evaluation.rollout import Episode, Policy, run_episodes
 from training.evaluation.statistics import wilson_interval
@@ -89,7 +89,7 @@ def print_failures(rollouts: list[Rollout], stages: tuple[str, ...]) -> None:
 
 
 def report(name: str, asked: GoalKind, episodes: int, seed: int) -> None:
-    path = find_checkpoint(name)
+    path, _ = checkpoints.find_policy(name)
     training = trained_with(checkpoints.read_manifest(path), path)
     if training.env not in TASKS:
         raise UserError(f"{path} is a policy for {training.env}, and only built-in tasks tell where things are")

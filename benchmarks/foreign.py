@@ -15,7 +15,7 @@ from many_runs import ROOT, do_all, train_and_evaluate
 
 from errors import reporting
 from training.analysis.read_runs import read_curve
-from training.recipes import parse
+from training.command_line import parse
 
 EPISODES, EVALUATION_SEED = 100, 500_000
 TASKS = {

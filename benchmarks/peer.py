@@ -23,8 +23,8 @@ from command_line import count, positive, seed_number
 from env import EnvSpec
 from env.protocol import GOAL_KEYS
 from errors import reporting
+from training.command_line import parse
 from training.evaluation.rollout import Policy, run_episodes, summarise
-from training.recipes import parse
 from training.setup import evaluation_environments, evaluation_goal
 
 try:

@@ -21,9 +21,9 @@ import checkpoints
 from checkpoints.tree import split
 from errors import UserError, reporting
 from training.analysis.read_runs import read_curves
+from training.command_line import parse
 from training.config import TrainConfig
 from training.progress import say
-from training.recipes import parse
 from training.resume.versions import ROOT
 from training.setup import evaluation_environments
 

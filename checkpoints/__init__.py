@@ -1,10 +1,8 @@
 """Writes, verifies, lists and restores training states. pretrained/ holds the policies that come along."""
 
-from pathlib import Path
-
 from checkpoints.disk import CheckpointError, make_directory, sync_directory, write_file
-from checkpoints.export import POLICY, export_policy
-from checkpoints.manifest import FormatError, Manifest, read_manifest
+from checkpoints.export import NETWORKS, POLICY, PRETRAINED, export_policy, find_policy
+from checkpoints.manifest import FormatError, Manifest, has_manifest, read_manifest
 from checkpoints.retention import prune
 from checkpoints.store import (
     About,
@@ -20,9 +18,8 @@ from checkpoints.store import (
 from checkpoints.tree import check_savable, digest, not_finite
 from checkpoints.writer import CheckpointWriter
 
-PRETRAINED = Path(__file__).parent / "pretrained"
-
 __all__ = [
+    "NETWORKS",
     "POLICY",
     "PRETRAINED",
     "About",
@@ -34,6 +31,8 @@ __all__ = [
     "digest",
     "export_policy",
     "find",
+    "find_policy",
+    "has_manifest",
     "list_checkpoints",
     "list_unfinished",
     "load",

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import tyro
@@ -41,7 +42,8 @@ def _list(path: Positional[Path], /) -> bool:
                 success = f"{manifest.success:,.1f}"
             own = status.st_size + sum(file.size for file in manifest.files.values())
             shared = sum(segment.size for log in manifest.logs.values() for segment in log.segments)
-            age = _age(time.time() - status.st_mtime)
+            saved = datetime.fromisoformat(manifest.saved).timestamp() if manifest.saved else status.st_mtime
+            age = _age(time.time() - saved)
             columns = f"{manifest.step:>12,}{success:>9}{_mib(own)}{_mib(shared)}{age:>10}"
         print(f"{checkpoint.name:<16}{columns}  {f'BAD: {problem}' if problem else 'good'}")
     return all_good

@@ -1,4 +1,4 @@
-"""The policy of a checkpoint is written alone, as checkpoints/pretrained/ holds it."""
+"""The networks of a checkpoint are written alone, as checkpoints/pretrained/ holds them."""
 
 import os
 import shutil
@@ -7,24 +7,47 @@ from pathlib import Path
 
 from checkpoints.disk import CheckpointError
 from checkpoints.manifest import read_manifest
-from checkpoints.store import About, load, save
+from checkpoints.store import About, find, load, save
 
+PRETRAINED = Path(__file__).parent / "pretrained"
 POLICY = ("actor_average", "normalizer")
 """The parts of an agent that its deterministic policy needs."""
+NETWORKS = (*POLICY, "actor", "critic", "critic_target", "log_alpha")
+"""Those that a new run can begin with."""
+
+
+def find_policy(name: str) -> tuple[Path, list[str]]:
+    """Returns the checkpoint that a run directory, a checkpoint's path, or a shipped policy's name stands for.
+
+    And what is wrong with newer ones of that run. Raises CheckpointError.
+    """
+    if Path(name).is_dir():
+        return find(Path(name), only=["agent"])
+    shipped = PRETRAINED.iterdir() if PRETRAINED.is_dir() else ()
+    pretrained = sorted(entry.name for entry in shipped if entry.is_dir())
+    if name in pretrained:
+        return PRETRAINED / name, []
+    raise CheckpointError(
+        f"{name}: no such run directory or checkpoint, and no pretrained policy "
+        f"({', '.join(pretrained) or 'none came with the code'})"
+    )
 
 
 def export_policy(source: Path, target: Path, command: str) -> None:
-    """Writes the policy alone of checkpoint `source` into the directory `target`.
+    """Writes the networks alone of checkpoint `source` into the directory `target`.
 
-    Its configuration, its success and `command`, which made it, go with it. An older export is replaced. Raises
+    Its configuration, its success and `command`, which made it, go with them. An older export is replaced. Raises
     CheckpointError where `target` is anything else, and leaves it as it is.
     """
     if os.path.lexists(target) and not _is_export(target):
         raise CheckpointError(f"{target} is there already and is no exported policy; name another directory")
     state, manifest = load(source, only=["agent"])
-    if not set(POLICY) <= state["agent"].keys():
-        raise CheckpointError(f"{source} holds no such policy: older code wrote it; train it again")
-    policy = {"agent": {name: state["agent"][name] for name in POLICY}}
+    if not set(NETWORKS) <= state["agent"].keys():
+        raise CheckpointError(f"{source} holds no such networks: older code wrote it; train it again")
+    policy = {
+        "agent": {name: state["agent"][name] for name in NETWORKS},
+        "progress": {"reward_scale": manifest.values["progress"]["reward_scale"]},  # what critics count in
+    }
     about = About(manifest.config | {"command": command}, manifest.versions, manifest.fingerprint)
     target.parent.mkdir(parents=True, exist_ok=True)
     # In a directory of its own: beside the target could lie the very checkpoint that it comes from.

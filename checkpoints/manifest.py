@@ -15,7 +15,9 @@ from typing import Any
 
 from checkpoints.disk import TEMPORARY, CheckpointError, read_file
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, 3)
+"""Formats that this code reads. 2 did not say when a checkpoint was saved."""
 MANIFEST = "manifest.json"
 LIMIT = 2 * 2**20
 """Bytes that a manifest may have, enough for the segments of 60 million rows; one of 16 MB takes seconds to parse."""
@@ -64,7 +66,7 @@ class Manifest:
 
     success: the evaluation's rate at this very step, or None. Of a task that tells no success it is the mean return.
     fingerprint: of the simulated model, or None. files: of the parts that hold arrays, by part. logs: by joined key.
-    values: the parts' numbers and strings.
+    values: the parts' numbers and strings. saved: when, in UTC (ISO 8601), or "" where nobody knows.
     """
 
     step: int
@@ -76,6 +78,7 @@ class Manifest:
     logs: dict[str, LogEntry]
     values: dict[str, Any]
     format: int = FORMAT
+    saved: str = ""
 
     def encode(self) -> bytes:
         """Returns it as JSON, its own hash included. Raises ValueError, TypeError for what could not be read again."""
@@ -113,9 +116,9 @@ def read_manifest(path: Path) -> Manifest:
     data = read_file(file, LIMIT)
     try:
         content = _authentic(data)
-        if content["format"] != FORMAT:
+        if content["format"] not in READ:
             raise FormatError(
-                f"{file} has format {content['format']!r:.20}, and this code reads format {FORMAT}; "
+                f"{file} has format {content['format']!r:.20}, and this code reads up to {FORMAT}; "
                 "use the code that wrote it"
             )
         return _decoded(content, data)

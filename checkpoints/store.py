@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def write(root: Path, taken: Snapshot) -> Manifest:
             for name, log in taken.logs.items()
         },
         values=taken.values,
+        saved=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     encoded = manifest.encode()
     names = {part: part_file(part) for part in taken.values}

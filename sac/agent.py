@@ -3,7 +3,7 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass
@@ -24,6 +24,9 @@ INITIAL_ALPHA = 0.05
 """Temperature at the start. It is learnt from there."""
 AVERAGED = 0.1
 """Share of a run's updates over which the evaluated policy averages the actor, about."""
+
+NETWORKS = ("actor", "actor_average", "critic", "critic_target", "log_alpha")
+"""What training has made, in SAC.state_dict."""
 
 
 @dataclass(frozen=True)
@@ -278,9 +281,12 @@ class SAC:
         state = self.state_dict()
         return lambda: self.load_state_dict(state)
 
-    def load_policy(self, state: dict[str, Any]) -> None:
-        """Restores "actor_average" and "normalizer" of a state_dict: all that act_deterministic needs."""
-        _copy_into(self._actor_average, state["actor_average"])
+    def load_networks(self, state: dict[str, Any], only: Collection[str] = NETWORKS) -> None:
+        """Restores networks of a state_dict, and the normalizer that they saw their inputs through.
+
+        act_deterministic needs actor_average alone. What updates remember of one another stays as it is.
+        """
+        _copy_into({name: tree for name, tree in self._tensors().items() if name in only}, state)
         self.normalizer.load_state_dict(state["normalizer"])
 
 

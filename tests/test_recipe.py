@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from training.command_line import parse
 from training.config import TrainConfig
-from training.recipes import parse
 from training.resume.run_directory import differences
 
 ROOT = Path(__file__).parents[1]

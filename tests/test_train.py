@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import checkpoints
 import evaluate
+import her
 import train
 from env.tasks.cube import CubeTask
-from training.recipes import parse
+from training.analysis.open_run import open_run
+from training.command_line import parse
 from training.stopping import AGAIN
 
 ROOT = Path(train.__file__).parent
@@ -194,8 +199,6 @@ def test_a_checkpoint_named_by_path_starts_a_branch(tmp_path, run):
     middle = tmp_path / "r" / "checkpoints" / "step_000000400"
     said = run("--steps", 600, "--run", tmp_path / "r", "--resume", middle, status=2)
     assert "newer than step_000000400" in said
-    said = run("--run", tmp_path / "other", "--resume", middle, "--sac.lr", 0.1, status=2)
-    assert "or --run without --resume to start anew" in said
     run("--steps", 600, "--run", tmp_path / "branch", "--resume", middle)
     names = different(tmp_path / "branch", tmp_path / "r")
     assert [name for name in names if not name.startswith("curves")] == []
@@ -343,6 +346,150 @@ def module(tmp_path, monkeypatch):
             monkeypatch.delitem(sys.modules, stale, raising=False)
 
     return write
+
+
+def starts(path):
+    """What config.json says of each time that the run in the directory `path` was started."""
+    return json.loads((path / "config.json").read_text())["starts"]
+
+
+def test_resume_alone_takes_the_runs_own_options(tmp_path, run, monkeypatch):
+    run("--env", "pick-place", "--steps", 400, "--run", tmp_path / "r", "--sac.lr", 0.001, "--her.k", 2)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--resume", str(tmp_path / "r")])
+    assert replace(parse(sys.argv[1:]), resume="never") == replace(
+        parse(["--run", str(tmp_path / "r"), *SMALL, *SHORT, "--env", "pick-place", "--steps", "400", "--sac.lr",
+               "0.001", "--her.k", "2"]), resume="never"
+    )  # fmt: skip
+    assert "is complete: 400 of 400 steps" in run("--resume", tmp_path / "r")
+    assert "from step 400" in run("--resume", tmp_path / "r" / "checkpoints" / "step_000000400", "--steps", 600)
+    assert "no/such: no such run directory or checkpoint" in run("--resume", tmp_path / "no/such", status=2)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_branch_changes_options_and_says_so_wherever_somebody_looks(tmp_path, run):
+    run("--steps", 600, "--run", tmp_path / "r")
+    changes = ["--sac.lr", 0.1, "--updates-per-step", 2, "--seed", 5]
+    branch = ["--resume", tmp_path / "r", "--run", tmp_path / "b", *changes]
+    said = run(*branch, "--steps", 800)
+    newest = tmp_path / "r" / "checkpoints" / "step_000000600"
+    changed = "--sac.lr: 0.0005, now 0.1; --seed: 0, now 5; --updates-per-step: 1.0, now 2.0"
+    assert f"branched from {newest}, step 600; changed: {changed}" in said
+    (first,) = starts(tmp_path / "b")
+    assert (first["branched_from"], first["env_steps"]) == (str(newest), 600)
+    assert first["changed"] == {"sac.lr": [0.0005, 0.1], "seed": [0, 5], "updates-per-step": [1.0, 2.0]}
+    told = EventAccumulator(str(tmp_path / "b"), {"tensors": 0}).Reload().Tensors("started/text_summary")
+    assert '"branched_from"' in told[0].tensor_proto.string_val[0].decode()
+    updates = [checkpoints.load(path, only=["agent"])[0]["agent"]["updates"] for path in (
+        newest, tmp_path / "b" / "checkpoints" / "step_000000800")]  # fmt: skip
+    assert updates[1] - updates[0] == pytest.approx(2 * 200, abs=8)  # nothing is made up for
+    assert "from step 800" in run(*branch, "--steps", 900)
+    assert "from step 900" in run("--resume", tmp_path / "b", "--steps", 1000)
+    assert [start["env_steps"] for start in starts(tmp_path / "b")] == [600, 800, 900]
+
+
+def test_a_branch_of_another_seed_goes_its_own_way(tmp_path, run):
+    run("--steps", 400, "--run", tmp_path / "r")
+    rows = []
+    for seed in (0, 5):
+        branch = tmp_path / f"b{seed}"
+        run("--resume", tmp_path / "r", "--run", branch, "--steps", 600, "--seed", seed)
+        rows.append(open_run(branch).buffer.rows["action"][:800])
+    assert not np.array_equal(*rows)
+
+
+@pytest.mark.parametrize(
+    "options", [["--num-envs", 8], ["--sac.hidden", 16], ["--reward", "sparse"], ["--sac.no-layer-norm"]]
+)
+def test_a_branch_keeps_its_runs_task_and_sizes(options, tmp_path, run):
+    run("--steps", 400, "--run", tmp_path / "r")
+    said = run("--resume", tmp_path / "r", "--run", tmp_path / "b", *options, status=2)
+    assert "cannot be continued with another task or other sizes (" in said
+    assert f"--init {tmp_path / 'r'}/checkpoints/step_000000400" in said
+    told = "is a run of reach, and --env push another task; leave --env out"
+    assert told in run("--resume", tmp_path / "r", "--run", tmp_path / "b", "--env", "push", status=2)
+
+
+def test_what_a_refusal_offers_can_be_copied(tmp_path, run, monkeypatch):
+    run("--steps", 400, "--run", tmp_path / "a run")
+    monkeypatch.chdir(tmp_path)
+    said = run("--steps", 600, "--run", tmp_path / "a run", "--sac.lr", 0.01, "--her.no-skip-met-at-start", status=2)
+    ways = re.findall(r"with: python train.py (--resume [^;]+)", said)
+    assert ways == [
+        "--resume 'a run'",
+        "--resume 'a run' --run NEW --her.no-skip-met-at-start --sac.lr 0.01",
+    ]
+    assert "is complete" in run(*shlex.split(ways[0]))
+    assert "branched from " in run(*shlex.split(ways[1]), "--steps", 600)
+
+
+def test_a_run_begins_with_the_networks_of_another_and_its_own_experience(tmp_path, run):
+    run("--steps", 600, "--run", tmp_path / "r", "--reward", "staged", "--her.strategy", "none")
+    said = run("--steps", 404, "--run", tmp_path / "new", "--init", tmp_path / "r", "--seed", 1, "--reward", "staged")
+    assert f"begins with the networks of {tmp_path / 'r'}/checkpoints/step_000000600 (reach, step 600)" in said
+    old, new = (checkpoints.load(checkpoints.find(tmp_path / name)[0])[0] for name in ("r", "new"))
+    assert new["progress"]["reward_scale"] == old["progress"]["reward_scale"]
+    assert new["agent"]["normalizer"]["count"] == old["agent"]["normalizer"]["count"] + 404
+    assert "from step 404" in run("--steps", 804, "--run", tmp_path / "new", "--init", tmp_path / "r", "--seed", 1,
+                                  "--reward", "staged")  # fmt: skip
+    run("--steps", 804, "--run", tmp_path / "whole", "--init", tmp_path / "r", "--seed", 1, "--reward", "staged",
+        "--eval.every", 404)  # fmt: skip
+    names = different(tmp_path / "new", tmp_path / "whole")
+    assert [name for name in names if not name.startswith("curves")] == []
+
+
+def test_the_first_actions_of_a_run_that_begins_with_networks_are_theirs(tmp_path, run):
+    run("--steps", 400, "--run", tmp_path / "r")
+    run("--steps", 404, "--run", tmp_path / "new", "--init", tmp_path / "r", "--her.proposed-goals", 0)
+    opened = open_run(tmp_path / "new")
+    agent = open_run(tmp_path / "r").agent
+    agent.generator = torch.Generator().manual_seed(int(np.random.SeedSequence(0).spawn(5)[0].generate_state(1)[0]) + 1)
+    rows = np.flatnonzero(opened.buffer.steps_before[:84] == 0)[:4]  # the first of each of the four environments
+    inputs = her.policy_input(
+        *(opened.buffer.rows[key][rows] for key in ("observation", "achieved_goal", "desired_goal"))
+    )
+    agent.see(inputs)
+    np.testing.assert_allclose(agent.act(inputs), opened.buffer.rows["action"][rows], atol=1e-5)
+
+
+def test_networks_that_do_not_fit_or_are_not_there_are_one_sentence(tmp_path, run):
+    run("--steps", 400, "--run", tmp_path / "r")
+    said = run("--steps", 400, "--run", tmp_path / "n", "--init", tmp_path / "r", "--sac.hidden", 16, status=2)
+    assert f"--init {tmp_path / 'r'}: " in said
+    assert "agent.safetensors does not fit" in said
+    assert "no pretrained policy (" in run("--steps", 400, "--run", tmp_path / "n", "--init", "fetch", status=2)
+
+
+def test_a_run_knows_who_started_it_with_what(tmp_path, run):
+    for steps in (400, 600):
+        run("--steps", steps, "--run", tmp_path / "r")
+    first, second = starts(tmp_path / "r")
+    assert (first["env_steps"], second["env_steps"]) == (0, 400)
+    assert first["argv"][0] == "train.py"
+    assert str(tmp_path / "r") in first["argv"]
+    assert first["versions"]["torch"] == torch.__version__
+    assert first["device"].startswith("cpu · ")
+    assert {"time", "machine", "system", "python"} <= first.keys()
+    assert ("commit" in first) == (ROOT / ".git").exists()
+
+
+@pytest.mark.parametrize(("threshold", "told"), [(0.1, False), (0.4, True)])
+def test_a_run_whose_environment_pays_otherwise_now_says_so(threshold, told, tmp_path, module, run):
+    module("mine", "class Mine(SavablePointEnv): pass")
+    options = ["--env", "mine:Mine", "--no-overlap", "--run", tmp_path / "r"]
+    run(*options, "--steps", 400)
+    code = "return -(np.linalg.norm(achieved_goal - desired_goal, axis=-1) > THRESHOLD).astype(np.float32)"
+    code = code.replace("THRESHOLD", str(threshold))
+    module(
+        "mine",
+        f"""
+        class Mine(SavablePointEnv):
+            def compute_reward(self, achieved_goal, desired_goal, info):
+                {code}
+    """,
+    )
+    said = run(*options, "--steps", 600)
+    assert "saved with mine " in said  # the file's hash
+    assert ("of 1,000 stored transitions otherwise than when they were made" in said) == told
 
 
 @pytest.mark.parametrize("left_by", ["SystemExit(0)", "KeyboardInterrupt()"])

@@ -66,6 +66,19 @@ class Replay:
         dealt = (np.ascontiguousarray(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1)) for a in arrays)
         return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
 
+    def paid_otherwise(self, size: int) -> float:
+        """Returns the share of `size` stored transitions that the environment, as it is now, would pay otherwise."""
+        rows, columns = self.buffer.sample_rows(size), self.buffer.rows
+        goals = columns["desired_goal"]
+        rows = rows[(goals[rows] == goals[rows + 1]).all(-1)]  # where a goal moves, it is open which one was paid for
+        if not len(rows):
+            return 0.0
+        asked = np.ones(len(rows), bool)
+        now, _, _ = her.n_step_return(
+            self.buffer, rows, goals[rows], asked, self.judge.compute_reward, None, self.gamma, 1
+        )
+        return float(np.mean(~np.isclose(now, columns["reward"][rows], rtol=1e-4, atol=1e-5)))
+
     @property
     def value_range(self) -> tuple[float, float] | None:
         """Returns the lowest and the highest return of two-valued rewards, as critics tell it, None of others."""

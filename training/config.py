@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -70,8 +71,12 @@ class TrainConfig:
     run: str = "runs/{env}-{seed}"
     """Run directory."""
     resume: str = "auto"
-    """auto: continue the run directory where it holds a run, else start it.
-    never: refuse where it holds one. PATH: continue from that checkpoint."""
+    """auto: continue the run directory where it holds a run, else start it. never: refuse where it holds one.
+    PATH: continue that run or checkpoint, with its options; with another --run as a branch, which may change them."""
+    init: str = "none"
+    """Networks that a new run begins with, and an empty buffer: those of a run directory's newest checkpoint, of one
+    checkpoint, or of a policy in checkpoints/pretrained, by name. Its warm-up then follows that policy. none: untrained
+    ones."""
     device: DeviceName = "auto"
     """Where the networks live. ROCm's GPUs are called cuda, too. auto: where an update of this run is faster, found out
     by trying."""
@@ -122,6 +127,8 @@ MAY_CHANGE = (
     *("eval", "checkpoint", "log"),
 )
 """What a resumed run may be told anew. Everything else would make it another run."""
+BESIDE = ("command", "starts")
+"""What stands beside the options where they are stored: what made an exported policy, how a run was started."""
 EVALUATED = ("eval.goal", "eval.episodes")
 """What evaluations measure. It leaves the training as it is. But the best policy so far, and a success that falls, mean
 nothing across two measures, so a resumed run keeps it, too."""
@@ -138,13 +145,21 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def defining_options(tree: dict[str, Any]) -> dict[str, Any]:
     """Returns the options, by name, that make a run what it is: those that a resumed run may not be told anew."""
-    return flatten({key: value for key, value in tree.items() if key not in MAY_CHANGE})
+    return flatten({key: value for key, value in tree.items() if key not in (*MAY_CHANGE, *BESIDE)})
 
 
 def evaluated_options(tree: dict[str, Any]) -> dict[str, Any]:
     """Returns the options of EVALUATED, by name."""
     given = flatten({"eval": tree.get("eval", {})})
     return {name: given.get(name) for name in EVALUATED}
+
+
+def option_words(name: str, value: Any) -> str:
+    """Returns the words that give an option of flatten() on the command line: "--sac.hidden 64 64"."""
+    if isinstance(value, bool):
+        section, dot, last = name.rpartition(".")
+        return f"--{section}{dot}{'' if value else 'no-'}{last}"
+    return shlex.join([f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])])
 
 
 def check(config: TrainConfig) -> None:

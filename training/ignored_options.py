@@ -23,6 +23,8 @@ def has_effect(name: str, config: TrainConfig) -> bool:
 
 def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
     her, task = config.her, config.task
+    if config.init != "none":
+        yield "warmup-hold", "--init"
     if her.strategy == "none":
         yield from ((f"her.{name}", "--her.strategy none") for name in ("k", "skip-met-at-start", "proposed-goals"))
     if config.sac.backup_entropy:

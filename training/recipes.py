@@ -1,20 +1,17 @@
-"""Holds the defaults of each task, and changes them by the command line or by a stored configuration."""
+"""Holds the defaults of each task, and reads a stored configuration on top of them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import cattrs
-import tyro
 from cattrs.errors import ClassValidationError
 
 from env import TaskConfig
 from errors import UserError
 from her import HERConfig
 from sac import SACConfig
-from training.config import EvalConfig, TrainConfig, check, flatten
+from training.config import BESIDE, EvalConfig, TrainConfig, check, flatten
 
 REACH = TrainConfig(
     env="reach",
@@ -54,56 +51,12 @@ def recipe(env: str) -> TrainConfig:
     return RECIPES.get(env) or TrainConfig(env)
 
 
-def parse(arguments: Sequence[str]) -> TrainConfig:
-    """Reads the command line of train.py on top of its task's recipe. Raises UserError, and SystemExit as tyro does."""
-    env = REACH.env
-    for word, following in zip(arguments, [*arguments[1:], env], strict=False):
-        env = following if word == "--env" else word.removeprefix("--env=") if word.startswith("--env=") else env
-    with whole_numbers():
-        config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=recipe(env))
-    kind = config.env.replace(":", "-").replace("/", "-")
-    run = config.run.replace("{env}", kind).replace("{reward}", config.reward).replace("{seed}", str(config.seed))
-    config = replace(config, run=run, env_args=tuple(sorted(config.env_args)))  # the same in any order
-    check(config)
-    return config
-
-
-def whole_numbers() -> tyro.constructors.ConstructorRegistry:
-    """Returns a context in which options that are whole numbers may be written as 1e5."""
-    registry = tyro.constructors.ConstructorRegistry()
-
-    @registry.primitive_rule
-    def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type is not int:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="INT",
-            instance_from_str=lambda words: whole_number(words[0]),
-            is_instance=lambda value: isinstance(value, int),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    return registry
-
-
-def whole_number(text: str) -> int:
-    """Returns the whole number that "100000", "100_000" or "1e5" means. Raises ValueError."""
-    try:
-        number = Decimal(text)
-        whole = int(number)
-    except (InvalidOperation, OverflowError, ValueError):
-        raise ValueError(f"{text} is not a number") from None
-    if whole != number:
-        raise ValueError(f"{text} is not a whole number")
-    return whole
-
-
 def from_stored(content: dict[str, Any], source: Path) -> TrainConfig:
     """Returns the configuration that TrainConfig.to_dict gave. What older code did not know is the recipe's default.
 
     Raises UserError that names `source`.
     """
+    content = {key: value for key, value in content.items() if key not in BESIDE}
     if not isinstance(content.get("env"), str):
         raise UserError(f"{source} holds no configuration of a run: it names no env")
     defaults = recipe(content["env"]).to_dict()

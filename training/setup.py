@@ -35,7 +35,7 @@ LONGEST_HORIZON = 100
 
 def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
     """Returns the configuration of the run that made the checkpoint at `path`. Raises UserError."""
-    return from_stored({key: value for key, value in manifest.config.items() if key != "command"}, path)
+    return from_stored(manifest.config, path)
 
 
 def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:

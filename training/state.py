@@ -1,6 +1,6 @@
 """Holds everything that the next step of a run depends on."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from errors import UserError
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
 from training.batches import Replay
-from training.config import TrainConfig
+from training.config import EVALUATED, TrainConfig
 from training.curves.diagnosis import Advice, Doctor
 from training.curves.meters import RolloutMeter, UpdateMeter
 from training.goals import GoalChooser
@@ -98,6 +98,21 @@ class TrainingState:
         """Returns what draws batches."""
         values = self.envs.spec.reward_values
         return Replay(self.buffer, self.relabel_env, config.her, self.gamma, config.n_step, values, self.reward_scale)
+
+    def begin_branch(self, config: TrainConfig, changed: Collection[str]) -> None:
+        """Makes of a run that was restored a branch of it, which has other options, those `changed`, from here on."""
+        if "seed" in changed:
+            agent_seed, buffer_seed, explorer_seed, env_seed, goal_seed = np.random.SeedSequence(config.seed).spawn(5)
+            self.agent.generator.manual_seed(int(agent_seed.generate_state(1)[0]))
+            self.buffer.rng, self.explorer.rng, self.goals.rng = map(
+                np.random.default_rng, (buffer_seed, explorer_seed, goal_seed)
+            )
+            self.env_seeds = [int(seed) for seed in env_seed.generate_state(config.num_envs)]
+        if self.learning_since is not None and {"updates-per-step", "warmup"} & set(changed):
+            # As if it had always been so: what the other ratio made or left out is neither made up for nor waited for.
+            self.learning_since = self.env_steps - int(self.agent.updates / config.updates_per_step)
+        if not set(EVALUATED).isdisjoint(changed):
+            self.best_success, self.last_success = -1.0, None
 
     def close(self) -> None:
         """Ends the environments, and what they started."""

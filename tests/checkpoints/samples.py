@@ -37,6 +37,8 @@ def state(seed: int = 0, first: int = 0, last: int = 20) -> dict:
             "actor": {"net.0.weight": rng.normal(size=(1, 4, 3)).astype(np.float32)},
             "actor_average": {"net.0.weight": rng.normal(size=(1, 4, 3)).astype(np.float32)},
             "normalizer": {"count": 7, "mean": rng.normal(size=4), "squares": rng.random(4)},
+            "critic": {"net.0.weight": rng.normal(size=(2, 4, 3)).astype(np.float32)},
+            "critic_target": {"net.0.weight": rng.normal(size=(2, 4, 3)).astype(np.float32)},
             "log_alpha": np.array(-1.5, np.float32),
             "optimizer": {},
             "updates": 3 * 10**9,
@@ -51,6 +53,7 @@ def state(seed: int = 0, first: int = 0, last: int = 20) -> dict:
             "rng": rng.bit_generator.state,
         },
         "counters": {"env_steps": 7, "best": None, "done": False, "rate": 0.1 + 0.2, "nested": {"deeper": {}}},
+        "progress": {"env_steps": 10, "reward_scale": 0.5},
         "nothing": {},
     }
 

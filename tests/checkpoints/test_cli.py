@@ -4,14 +4,15 @@ import os
 import re
 import subprocess
 import sys
-import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from checkpoints import __main__ as cli
-from checkpoints import load, prune
+from checkpoints import NETWORKS, load, prune, read_manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,9 +96,10 @@ def test_an_age_is_told_in_the_unit_that_one_thinks_in(seconds, age):
     assert cli._age(seconds) == age
 
 
-def test_the_age_is_the_time_since_the_checkpoint_was_finished(run, command):
-    then = time.time() - 3 * 3600
-    os.utime(checkpoint(run, 1000) / "manifest.json", (then, then))
+def test_the_age_is_what_the_checkpoint_says_and_not_that_of_a_file_that_was_copied(run, command):
+    path = checkpoint(run, 1000)
+    saved = (datetime.now(UTC) - timedelta(hours=3)).isoformat(timespec="seconds")
+    (path / "manifest.json").write_bytes(replace(read_manifest(path), saved=saved).encode())
     first, second = command("list", run).out.splitlines()[1:]
     assert " 3 h  good" in first
     assert " s  good" in second
@@ -197,7 +199,7 @@ def test_export_writes_the_policy(run, tmp_path, command):
     result = command("export", checkpoint(run, 1000), tmp_path / "policy", "--made-by", "python train.py")
     assert result == (0, f"wrote {tmp_path / 'policy'}\n", "")
     state, manifest = load(tmp_path / "policy")
-    assert set(state["agent"]) == {"actor_average", "normalizer"}
+    assert set(state["agent"]) == set(NETWORKS)
     assert manifest.config["command"] == "python train.py"
 
 

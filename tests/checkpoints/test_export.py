@@ -1,17 +1,18 @@
-"""The policy alone, as it is shipped."""
+"""The networks alone, as they are shipped."""
 
 import shutil
 
 import pytest
 
-from checkpoints import POLICY, PRETRAINED, CheckpointError, export_policy, load, save, verify
+from checkpoints import NETWORKS, PRETRAINED, CheckpointError, export_policy, load, save, verify
 
 
-def test_export_holds_the_policy_and_how_it_was_made_and_nothing_else(samples, tmp_path):
+def test_export_holds_the_networks_and_how_they_were_made_and_nothing_else(samples, tmp_path):
     source = samples.store(tmp_path / "run", success=0.75)
     export_policy(source, tmp_path / "pretrained" / "reach", "python train.py")
     restored, manifest = load(tmp_path / "pretrained" / "reach")
-    samples.assert_same({"agent": {name: samples.state()["agent"][name] for name in POLICY}}, restored)
+    networks = {name: samples.state()["agent"][name] for name in NETWORKS}
+    samples.assert_same({"agent": networks, "progress": {"reward_scale": 0.5}}, restored)
     assert (manifest.step, manifest.success, manifest.fingerprint) == (10, 0.75, "f1e2d3")
     assert manifest.config == samples.ABOUT.config | {"command": "python train.py"}
     assert [path.name for path in (tmp_path / "pretrained").iterdir()] == ["reach"]
@@ -43,12 +44,12 @@ def test_export_replaces_an_older_export(samples, tmp_path):
     samples.assert_same(samples.state(2)["agent"]["actor_average"], actor)
 
 
-@pytest.mark.parametrize("part", POLICY)
-def test_a_checkpoint_of_code_without_such_a_policy_is_named(samples, tmp_path, part):
+@pytest.mark.parametrize("part", NETWORKS)
+def test_a_checkpoint_of_code_without_such_networks_is_named(samples, tmp_path, part):
     state = samples.state()
     del state["agent"][part]
     source = save(tmp_path / "run", 10, state, samples.ABOUT)
-    with pytest.raises(CheckpointError, match="holds no such policy: older code wrote it; train it again"):
+    with pytest.raises(CheckpointError, match="holds no such networks: older code wrote it; train it again"):
         export_policy(source, tmp_path / "policy", "python train.py")
     assert not (tmp_path / "policy").exists()
 

@@ -17,6 +17,8 @@ def test_arrays_and_logs_come_apart_and_go_back_to_their_places(samples):
     assert values["agent"] == {
         "actor": {},
         "actor_average": {},
+        "critic": {},
+        "critic_target": {},
         "normalizer": {"count": 7},
         "optimizer": {},
         "updates": 3 * 10**9,

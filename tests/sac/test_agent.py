@@ -185,7 +185,7 @@ def test_learning_rate_is_the_configurations_not_the_states(updated, random_batc
 def test_the_policy_alone_acts_as_the_whole_agent(updated):
     learner, policy = updated(agent(lr=1e-2), range(3)), agent(seed=5)
     learner.see(np.random.default_rng(0).normal(3, 2, (9, OBS)))
-    policy.load_policy({name: learner.state_dict()[name] for name in checkpoints.POLICY})
+    policy.load_networks(learner.state_dict(), only=checkpoints.POLICY)
     obs = np.ones((3, OBS), np.float32)
     np.testing.assert_array_equal(policy.act_deterministic(obs), learner.act_deterministic(obs))
 

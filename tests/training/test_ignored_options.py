@@ -8,8 +8,9 @@ import pytest
 
 import train
 from env import TASKS, make_envs
+from training.command_line import parse
 from training.ignored_options import has_effect, ignored_options
-from training.recipes import parse, recipe
+from training.recipes import recipe
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 from errors import UserError
 from sac import SACConfig
+from training.command_line import parse, whole_number
 from training.config import flatten
-from training.recipes import PICK_PLACE, PUSH, REACH, from_stored, newer_options, parse, recipe, whole_number
+from training.recipes import PICK_PLACE, PUSH, REACH, from_stored, newer_options, recipe
 from training.resume.run_directory import differences
 
 SOURCE = Path("runs/r/config.json")
@@ -105,10 +106,10 @@ def test_a_configuration_that_this_code_does_not_know_or_that_is_out_of_bounds_i
 
 def test_differences_name_what_would_make_it_another_run_and_nothing_else():
     allowed = replace(REACH, steps=99_999, device="cpu", video=False, eval=replace(REACH.eval, every=7))
-    assert differences(REACH.to_dict(), allowed.to_dict()) == []
+    assert differences(REACH.to_dict(), allowed.to_dict()) == {}
     other = replace(REACH, num_envs=8, sac=replace(REACH.sac, lr=0.1), eval=replace(REACH.eval, episodes=3))
-    assert differences(REACH.to_dict(), other.to_dict()) == [
-        "--eval.episodes: 40, now 3",
-        "--num-envs: 16, now 8",
-        "--sac.lr: 0.0005, now 0.1",
-    ]
+    assert differences(REACH.to_dict(), other.to_dict()) == {
+        "eval.episodes": (40, 3),
+        "num-envs": (16, 8),
+        "sac.lr": (0.0005, 0.1),
+    }

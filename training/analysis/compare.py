@@ -14,7 +14,7 @@ import tyro
 
 from errors import UserError, check_writable, reporting, write_json
 from training.analysis.read_runs import Run, group_runs, read_run
-from training.recipes import whole_numbers
+from training.command_line import whole_numbers
 
 THRESHOLD = 0.95
 """The rate whose first and last crossing the tables tell."""
@@ -60,6 +60,7 @@ def compare(config: CompareConfig) -> None:
     print_groups(summaries, rate)
     print()
     print_runs(summaries, rate)
+    print_branches(runs)
     if config.json is not None:
         write_json("--json", config.json, {"tag": config.tag, "step": at, "groups": summaries})
     if config.out is not None:
@@ -120,6 +121,16 @@ def print_runs(summaries: list[dict[str, Any]], rate: bool) -> None:
             value = number(run["value"], rate)
             rows.append([str(i), str(run["seed"]), value, *steps, *moments(run, rate), run["run"]])
     print_aligned(rows)
+
+
+def print_branches(runs: list[Run]) -> None:
+    """Says below the tables which runs branched off from others, and what they changed."""
+    for run in runs:
+        for start in run.config.get("starts", []):
+            if "branched_from" in start:
+                changed = "; ".join(f"--{name}: {old}, now {new}" for name, (old, new) in start["changed"].items())
+                told = f"; changed: {changed}" if changed else ""
+                print(f"{run.path} branched from {start['branched_from']}, step {start['env_steps']:,}{told}")
 
 
 def number(value: float, rate: bool) -> str:

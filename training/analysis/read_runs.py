@@ -10,7 +10,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from errors import UserError
-from training.config import defining_options, evaluated_options
+from training.config import defining_options, evaluated_options, option_words
 from training.resume.run_directory import RunDirectory
 
 
@@ -146,11 +146,4 @@ def _name(run: Run, tag: str, usual: dict[str, str | None]) -> str:
     unusual = [name for name in sorted(usual) if name != "seed" and json.dumps(options.get(name)) != usual[name]]
     if not unusual:
         return "-".join(word for word in (run.config["env"], run.config.get("reward")) if word)
-    return " ".join(_option(name, options.get(name)) for name in unusual)
-
-
-def _option(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        section, dot, last = name.rpartition(".")
-        return f"--{section}{dot}{'' if value else 'no-'}{last}"
-    return f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+    return " ".join(option_words(name, options.get(name)) for name in unusual)

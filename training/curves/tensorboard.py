@@ -37,6 +37,9 @@ LAYOUT = {
 """TensorBoard's custom scalars: twelve charts that tell what a run is doing. Tags are regular expressions there, and
 bands come after lines, the last first."""
 
+FIRST = ("env", "seed", "sac.lr", "gamma", "batch-size")
+"""Options that the HParams tab shows before all others."""
+
 
 class Curves(EventFile):
     """Writes a run's curves. Their x axis is the environment steps of the whole run, resumed parts included.
@@ -46,21 +49,24 @@ class Curves(EventFile):
         config: written down beside the curves, once for each run and each branch.
         env_steps: where the run goes on; 0 begins it. What the directory's curves hold beyond it is void: a resumed run
             takes these steps again.
+        started: how it was started this time, for the text tab.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, env_steps: int):
+    def __init__(self, path: Path, config: TrainConfig, env_steps: int, started: dict[str, Any] | None = None):
         first = not env_steps or not any(path.glob("events.out.tfevents.*"))
         super().__init__(path, purge_step=env_steps + 1 if env_steps else 0)
         if first:
             self._describe(config.to_dict(), env_steps)
+        if started is not None:
+            self.add(text("started", _as_code(started)), env_steps)
 
     def _describe(self, options: dict[str, Any], env_steps: int) -> None:
         """Writes the options as text and for the HParams tab, and the layout of the custom scalars."""
-        self.add(text("config", f"```json\n{json.dumps(options, indent=2)}\n```"), env_steps)
+        self.add(text("config", _as_code(options)), env_steps)
         self.add(custom_scalars(LAYOUT), env_steps)
         comparable = {
             name: value if isinstance(value, (str, int, float, bool)) else str(value)
-            for name, value in defining_options(options).items()
+            for name, value in sorted(defining_options(options).items(), key=lambda item: item[0] not in FIRST)
         }
         for summary in hparams(comparable, {"eval/success_rate": 0.0}):
             self.add(summary, env_steps)
@@ -93,3 +99,7 @@ class Curves(EventFile):
     def remark(self, sentence: str, env_steps: int) -> None:
         """Adds a sentence about the run to the text tab."""
         self.add(text("diagnosis", sentence), env_steps)
+
+
+def _as_code(content: dict[str, Any]) -> str:
+    return f"```json\n{json.dumps(content, indent=2)}\n```"

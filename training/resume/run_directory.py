@@ -4,17 +4,25 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 from errors import UserError
-from training.config import TrainConfig, defining_options, evaluated_options
+from training.config import TrainConfig, defining_options, evaluated_options, option_words
 from training.progress import say
 from training.recipes import from_stored, newer_options
+
+STARTS = 50
+FIXED = {
+    *("env", "env-args", "reward", "num-envs", "sac.hidden", "sac.layer-norm", "her.capacity"),
+    *("task.max-episode-steps", "task.potential", "task.reach-per-finger"),
+}
+"""Options, by name, that a branch may not change either: its task, what it pays, and the sizes of what is stored."""
 
 
 class RunDirectory:
@@ -77,12 +85,17 @@ class RunDirectory:
                 status=1,
             )
 
-    def write_config(self, config: TrainConfig) -> None:
+    def write_config(self, config: TrainConfig, started: dict[str, Any] | None = None) -> None:
         """Writes config.json, whole or not at all, where it says something else.
 
-        A branch remembers the checkpoint that it began from, until it has one of its own.
+        `started` tells how the run was started just now, and joins what it says of earlier times: all of the first
+        STARTS of them, and the last. A branch remembers the checkpoint that it began from, until it has one of its own.
         """
         content = config.to_dict()
+        with suppress(UserError):  # there is none yet, or it is damaged
+            content["starts"] = self.read_config().get("starts", [])
+        if started is not None:
+            content["starts"] = [*content.get("starts", [])[:STARTS], started]
         if config.resume == "auto" and (source := self.branched_from()):
             content["resume"] = source
         encoded = (json.dumps(content, indent=2) + "\n").encode()
@@ -143,12 +156,32 @@ def _locked(descriptor: int, path: Path) -> bool:
 class Start:
     """Says where a run begins: at a checkpoint, or at its first step where that is None.
 
-    own: it is one of the run's own, and not another's that it branches off from. notes: what to tell the user.
+    own: it is one of the run's own, and not another's that it branches off from. changed: the options, by name, in
+    which such a branch differs from it, each as before and as now. notes: what to tell the user.
     """
 
     checkpoint: Path | None = None
     own: bool = True
+    changed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def options_of(path: Path) -> TrainConfig | None:
+    """Returns the options of the run in the directory `path`, or of the checkpoint `path`. Raises UserError.
+
+    None where there is neither.
+    """
+    if checkpoints.has_manifest(path):
+        manifest = checkpoints.read_manifest(path)
+        _refuse_policy(manifest, path)
+        return from_stored(manifest.config, path)
+    recorded = _recorded(RunDirectory(path)) if path.is_dir() else None
+    return recorded and from_stored(*recorded)
+
+
+def run_of(path: Path) -> Path:
+    """Returns the run directory that the checkpoint `path` lies in, and `path` itself where that is one."""
+    return path.parent.parent if checkpoints.has_manifest(path) and path.parent.name == "checkpoints" else path
 
 
 def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None) -> Start:
@@ -161,7 +194,7 @@ def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None
     if begun and config.resume == "never":
         raise UserError(f"{run.path} already holds a run; give another --run, or --resume auto to continue it")
     if begun:
-        _refuse_other_run(*begun, config)
+        _refuse_other_run(*begun, config, run)
     branch = run.branched_from()
     source = {"auto": branch, "never": None}.get(config.resume, config.resume)
     if source is not None and Path(source).resolve() == run.path.resolve():
@@ -169,6 +202,11 @@ def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None
     # A branch that has come to a checkpoint of its own goes on from that, however it is started again.
     if source is not None and not (source == branch and run.own_checkpoints()):
         start = _named_checkpoint(Path(source), run)
+        if begun and not start.own and source != branch:
+            raise UserError(
+                f"{run.path} holds a run already, which did not begin from {source}; to continue it, leave --resume "
+                "out, or give another --run to branch off"
+            )
     elif begun:
         start = _newest_checkpoint(run)
     else:
@@ -176,7 +214,10 @@ def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None
     if start.checkpoint is None:
         return start
     manifest = checkpoints.read_manifest(start.checkpoint)
-    _refuse_other_run(manifest.config, start.checkpoint, config)
+    if start.own:
+        _refuse_other_run(manifest.config, start.checkpoint, config, run)
+    else:
+        start = _as_branch(start, manifest, config)
     if manifest.fingerprint != fingerprint:
         raise checkpoints.CheckpointError(
             f"{start.checkpoint} was trained on another model (fingerprint {manifest.fingerprint!s:.12}, now "
@@ -186,6 +227,19 @@ def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None
     missing = ", ".join(f"--{name}" for name in newer_options(manifest.config, config))
     notes = (f"{start.checkpoint} is older than {missing}: as by default now",) if missing else ()
     return replace(start, notes=start.notes + notes)
+
+
+def _as_branch(start: Start, manifest: checkpoints.Manifest, config: TrainConfig) -> Start:
+    """Returns the start of a branch with what it changes. Raises UserError where a branch cannot change that."""
+    changed = differences(from_stored(manifest.config, start.checkpoint).to_dict(), config.to_dict())
+    if fixed := {name: values for name, values in changed.items() if name in FIXED}:
+        raise UserError(
+            f"{start.checkpoint} cannot be continued with another task or other sizes ({_told(fixed)}); leave that "
+            f"out, or begin a new run with its networks: --init {shlex.quote(str(start.checkpoint))}"
+        )
+    told = f"; changed: {_told(changed)}" if changed else ""
+    note = f"branched from {start.checkpoint}, step {manifest.step:,}{told}"
+    return replace(start, changed=changed, notes=(*start.notes, note))
 
 
 def _recorded(run: RunDirectory) -> tuple[dict[str, Any], Path] | None:
@@ -221,10 +275,7 @@ def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
     """Finds the checkpoint of --resume PATH: that one, or the newest good one of that run directory."""
     path, problems = checkpoints.find(source)
     manifest = checkpoints.verify(path)
-    if "command" in manifest.config:  # written by export_policy
-        raise checkpoints.CheckpointError(
-            f"--resume {source}: is a policy without its training; it can be evaluated, not continued"
-        )
+    _refuse_policy(manifest, source)
     newest, _ = checkpoints.newest_valid(run.checkpoints)
     if newest and checkpoints.step_of(newest) > manifest.step:
         raise UserError(
@@ -235,21 +286,32 @@ def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
     return Start(path, own=is_own, notes=tuple(f"passed over: {problem}" for problem in problems))
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lists the options in which a resumed run would be another run: "--sac.lr: 0.001, now 0.0003"."""
-    before, after = (defining_options(tree) | evaluated_options(tree) for tree in (old, new))
-    return [
-        f"--{name}: {before.get(name)}, now {after.get(name)}"
-        for name in sorted(before | after)
-        if before.get(name) != after.get(name)
-    ]
-
-
-def _refuse_other_run(recorded: dict[str, Any], source: Path, config: TrainConfig) -> None:
-    changed = differences(from_stored(recorded, source).to_dict(), config.to_dict())
-    if changed:
-        anew = "another --run" if config.resume in ("auto", "never") else "--run without --resume"
-        raise UserError(
-            f"{source} was started with other options ({'; '.join(changed)}); give the same ones to continue it, or "
-            f"{anew} to start anew"
+def _refuse_policy(manifest: checkpoints.Manifest, source: Path) -> None:
+    if "command" in manifest.config:  # written by export_policy
+        raise checkpoints.CheckpointError(
+            f"--resume {source}: is a policy without its training, which cannot be continued; "
+            f"--init {shlex.quote(str(source))} begins a new run with its networks"
         )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the options, by name, in which a resumed run would be another run, each as it was and as it is now."""
+    before, after = (defining_options(tree) | evaluated_options(tree) for tree in (old, new))
+    names = sorted(before | after)
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def _told(changed: dict[str, tuple[Any, Any]]) -> str:
+    return "; ".join(f"--{name}: {before}, now {now}" for name, (before, now) in changed.items())
+
+
+def _refuse_other_run(recorded: dict[str, Any], source: Path, config: TrainConfig, run: RunDirectory) -> None:
+    changed = differences(from_stored(recorded, source).to_dict(), config.to_dict())
+    if not changed:
+        return
+    command = f"python train.py --resume {shlex.quote(os.path.relpath(run.path))}"
+    ways = f"as it was it goes on with: {command}"
+    if source != run.config_file and FIXED.isdisjoint(changed):
+        options = " ".join(option_words(name, now) for name, (_, now) in changed.items())
+        ways += f"; as a branch with: {command} --run NEW {options}"
+    raise UserError(f"{source} was started with other options ({_told(changed)}); {ways}; anew with another --run")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 import checkpoints
 from errors import UserError
 from training.config import TrainConfig
@@ -10,6 +12,9 @@ from training.progress import say
 from training.resume.run_directory import RunDirectory
 from training.resume.versions import current_versions, version_notes
 from training.state import TrainingState
+
+REPAID = 1_000
+"""Stored transitions whose rewards are asked for again when a run is continued."""
 
 
 class Saver:
@@ -71,6 +76,20 @@ class Saver:
         return "there is no checkpoint yet" if step is None else f"the last good checkpoint is of step {step:,}"
 
 
+def initialise(state: TrainingState, name: str) -> str:
+    """Puts the networks of --init `name` into a new state. Returns what to tell. Raises CheckpointError."""
+    path, problems = checkpoints.find_policy(name)
+    expected = {part: tree for part, tree in state.agent.state_dict().items() if part in checkpoints.NETWORKS}
+    try:
+        content, manifest = checkpoints.load(path, only=["agent"], expected={"agent": expected})
+    except checkpoints.CheckpointError as error:
+        raise checkpoints.CheckpointError(f"--init {name}: {error}") from error
+    state.agent.load_networks(content["agent"])
+    state.reward_scale = manifest.values["progress"]["reward_scale"]
+    told = f"begins with the networks of {path} ({manifest.config['env']}, step {manifest.step:,})"
+    return "; ".join([told, *(f"passed over: {problem}" for problem in problems)])
+
+
 def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list[str]:
     """Puts a checkpoint into a new state. Returns why the run may be another. Raises CheckpointError."""
     content, manifest = checkpoints.load(checkpoint, expected=state.sizes(checkpoints.read_manifest(checkpoint)))
@@ -84,6 +103,13 @@ def restore(state: TrainingState, checkpoint: Path, config: TrainConfig) -> list
             f"{checkpoint} does not fit {config.env} as it is now: {reason}; continue it with the code that wrote it, "
             "or give a new --run"
         ) from error
+    if len(state.buffer) and config.her.strategy != "none":
+        replay = state.replay(config).drawn_by(np.random.default_rng(0))
+        if share := replay.paid_otherwise(REPAID):
+            notes.append(
+                f"{config.env} pays {share:.0%} of {REPAID:,} stored transitions otherwise than when they were made: "
+                "its reward or threshold has changed; the run goes on, and learns from both"
+            )
     if fresh and "state_dict" not in state.envs.spec.lacks:
         notes.append(f"{fresh} environments begin a fresh episode: their state was not saved; the run is not bit-exact")
     return notes

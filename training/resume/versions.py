@@ -3,13 +3,18 @@
 import hashlib
 import importlib.metadata
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from sac import SAC
+from sac import SAC, describe_device
+from training.config import TrainConfig
+from training.resume.run_directory import Start
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("sac", "her", "env", "training")
@@ -48,6 +53,38 @@ def environment_hash(env: str) -> dict[str, str]:
     for path in sorted(path for path in files if path.parent == Path(file).parent and path.is_file()):
         sha256.update(path.name.encode() + path.read_bytes())
     return {module: sha256.hexdigest()[:12]}
+
+
+def how_started(agent: SAC, config: TrainConfig, start: Start, env_steps: int) -> dict[str, Any]:
+    """Returns, as JSON holds it, who starts or goes on with a run here and now, with what, and where it comes from."""
+    started = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "env_steps": env_steps,
+        "argv": sys.argv,
+        **git_state(ROOT),
+        "machine": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "device": describe_device(agent.device),
+        "versions": current_versions(agent, config.env),
+    }
+    if not start.own:
+        started |= {"branched_from": str(start.checkpoint), "changed": start.changed}
+    return started
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Returns the commit of the checkout `root`, and whether anything in it is otherwise. {} where it is none."""
+    if not (root / ".git").exists():  # an installed copy may lie in somebody else's repository
+        return {}
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", root, *command], capture_output=True, text=True, timeout=10, check=True).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit.strip(), "dirty": bool(changes)}
 
 
 def version_notes(saved: Mapping[str, str], running: Mapping[str, str]) -> list[str]:

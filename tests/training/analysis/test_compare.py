@@ -266,6 +266,17 @@ def test_the_table_says_what_the_file_says(three_seeds, tmp_path, run, capsys):
     assert [entry["kept"] and entry["kept"]["step"] for entry in group["runs"]] == [3000, 4000, None]
 
 
+def test_a_branch_is_told_with_what_it_changed(tmp_path, run, capsys):
+    started = {"env_steps": 0}
+    branched = {"env_steps": 10, "branched_from": "runs/r/step_000000010", "changed": {"sac.lr": [0.1, 0.2]}}
+    write_run(tmp_path / "r", options() | {"starts": [started]}, {10: 0.5})
+    write_run(tmp_path / "b", options(sac__lr=0.2) | {"starts": [branched, started]}, {10: 0.5})
+    run(tmp_path / "r", tmp_path / "b")
+    *_, last = capsys.readouterr().out.splitlines()
+    told = "branched from runs/r/step_000000010, step 10; changed: --sac.lr: 0.1, now 0.2"
+    assert last == f"{tmp_path / 'b'} {told}"
+
+
 def test_a_group_of_which_half_never_came_there_never_did(three_seeds, run, capsys):
     assert run(*three_seeds[1:], "--at", 2000) is None
     out = capsys.readouterr().out

@@ -156,7 +156,8 @@ def test_a_path_starts_a_branch_in_a_new_directory(by, tmp_path):
     run = start(tmp_path / "r", 100)
     saved = run.checkpoints / "step_000000100"
     source = {"run": run.path, "checkpoint": saved}[by]
-    assert begin(config(tmp_path / "branch", resume=str(source))) == Start(saved, own=False)
+    note = f"branched from {saved}, step 100"
+    assert begin(config(tmp_path / "branch", resume=str(source))) == Start(saved, own=False, notes=(note,))
     assert [path.name for path in (tmp_path / "branch").iterdir()] == [".lock"]
 
 
@@ -177,7 +178,9 @@ def test_another_runs_directory_is_refused_as_the_place_of_a_branch(tmp_path):
     before = contents(tmp_path)
     told = refusal(config(other.path, resume=str(source)))
     assert "other/config.json was started with other options (--seed: 1, now 0)" in told
-    assert "--run without --resume" in told
+    assert f"other holds a run already, which did not begin from {source};" in refusal(
+        config(other.path, seed=1, resume=str(source))
+    )
     assert contents(tmp_path) == before
 
 
@@ -201,12 +204,13 @@ def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(t
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("policy", "is a policy without its training; it can be evaluated, not continued"),
+        ("policy", "is a policy without its training, which cannot be continued; --init "),
         ("no/such", "no/such: no such run directory or checkpoint"),
     ],
 )
 def test_what_cannot_be_continued_is_named(path, told, tmp_path):
-    state = {"agent": {"actor_average": {}, "normalizer": {}}, "buffer": {}}
+    networks = {name: {} for name in checkpoints.NETWORKS}
+    state = {"agent": networks, "buffer": {}, "progress": {"reward_scale": 1.0}}
     about = checkpoints.About(config(tmp_path).to_dict())
     checkpoints.export_policy(checkpoints.save(tmp_path, 100, state, about), tmp_path / "policy", "python train.py")
     assert told in refusal(config(tmp_path / "new", resume=str(tmp_path / path)))
@@ -230,7 +234,7 @@ def test_a_newer_format_is_refused_and_no_older_checkpoint_taken_for_it(tmp_path
     content |= {"format": newer}
     del content["sha256"]
     manifest.write_text(json.dumps(content | {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}))
-    assert f"has format {newer}, and this code reads format {newer - 1}; use" in refusal(config(run.path))
+    assert f"has format {newer}, and this code reads up to {newer - 1}; use" in refusal(config(run.path))
 
 
 def test_checkpoints_of_another_run_in_the_directory_are_refused(tmp_path):
