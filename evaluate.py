@@ -29,6 +29,8 @@ from training.ignored_options import has_effect
 from training.recipes import newer_options
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
 
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
@@ -47,9 +49,9 @@ class EvaluateConfig:
     """Kind of goals. own: the task's own (pick-place: fixed)."""
     device: DeviceName = "auto"
     """Where the policy lives."""
-    video: Path | None = None
+    video: File = None
     """Record the first episodes to this .mp4 or .gif."""
-    json: Path | None = None
+    json: File = None
     """Write the summary to this file."""
     viewer: bool = False
     """Watch the policy in MuJoCo's window, and drag its goal, instead of measuring it; needs a screen."""

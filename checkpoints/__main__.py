@@ -6,15 +6,18 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
 
 from checkpoints.disk import CheckpointError
-from checkpoints.export import export_policy
+from checkpoints.export import export_policy, find_policy
 from checkpoints.manifest import MANIFEST, Manifest, has_manifest, read_manifest
 from checkpoints.store import list_checkpoints, verify
 from errors import reporting
+
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 
 
 def main() -> None:
@@ -62,16 +65,37 @@ def _verify(path: Positional[Path], /) -> bool:
     return all_good
 
 
-def _export(path: Positional[Path], target: Positional[Path], /, made_by: str) -> bool:
-    """Writes the policy of a checkpoint alone, to ship it.
+def _export(
+    path: Positional[str],
+    /,
+    onnx: File = None,
+    torchscript: File = None,
+    npz: File = None,
+    directory: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    made_by: str = "",
+) -> bool:
+    """Writes the policy of a run for other programs, with a card that says what goes in and comes out.
 
     Args:
-        path: a checkpoint.
-        target: the directory to write, e.g. checkpoints/pretrained/reach.
-        made_by: the command that trained it, which is stored with it.
+        path: a run directory, a checkpoint, or the name of a policy that came with the code.
+        onnx: write it as ONNX.
+        torchscript: write it as TorchScript.
+        npz: write it as NumPy arrays.
+        directory: write its networks as a checkpoint of their own, as checkpoints/pretrained holds them.
+        made_by: the command that trained them, which --directory keeps.
     """
-    export_policy(path, target, made_by)
-    print(f"wrote {target}")
+    asked = {"onnx": onnx, "torchscript": torchscript, "npz": npz}
+    files = {form: file for form, file in asked.items() if file is not None}
+    if not files and directory is None:
+        raise CheckpointError("export to what? give --onnx FILE, --torchscript FILE, --npz FILE or --directory DIR")
+    if files:
+        from training.analysis.export import export  # knows the network, which files are compared with
+
+        worst = export(path, files)
+        print(f"wrote {', '.join(map(str, files.values()))}: actions differ from the network's by {worst:.0e} at most")
+    if directory is not None:
+        export_policy(find_policy(path)[0], directory, made_by)
+        print(f"wrote {directory}")
     return True
 
 

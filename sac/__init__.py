@@ -1,9 +1,10 @@
-"""Holds Soft Actor-Critic: networks, losses, the agent, what goes on inside it, its device, exploration before it."""
+"""Holds Soft Actor-Critic: networks, losses, the agent, its policy alone, a look inside, its device, exploration."""
 
 from sac.agent import SAC, CompilerUnavailable, SACConfig
 from sac.device import DeviceName, choose_products, describe_device, select_device
 from sac.exploration import HeldRandomActions
 from sac.inspection import Inspection, inspect
+from sac.policy import Policy
 from sac.update import Batch
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DeviceName",
     "HeldRandomActions",
     "Inspection",
+    "Policy",
     "SACConfig",
     "choose_products",
     "describe_device",

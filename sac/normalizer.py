@@ -36,11 +36,9 @@ class Normalizer:
         self._refresh()
 
     def _refresh(self) -> None:
-        variance = self.squares / max(1, self.count)
-        size = np.sqrt(variance + np.square(self.mean))
-        deviation = np.maximum(np.sqrt(variance), np.maximum(RELATIVE_FLOOR * size, FLOOR))
-        self._shift.copy_(torch.from_numpy(self.mean))
-        self._scale.copy_(torch.from_numpy(1 / deviation) if self.count else torch.ones(()))
+        shift, scale = shift_and_scale(self.count, self.mean, self.squares)
+        self._shift.copy_(torch.from_numpy(shift))
+        self._scale.copy_(torch.from_numpy(scale))
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Maps inputs (…, D) to (…, D). Before anything was added, they are only clipped."""
@@ -53,3 +51,14 @@ class Normalizer:
         self.count = state["count"]
         self.mean[:], self.squares[:] = state["mean"], state["squares"]
         self._refresh()
+
+
+def shift_and_scale(count: int, mean: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `count` inputs with that mean (D,) and sum of squared deviations (D,) are brought to size with.
+
+    That is what is subtracted (D,), and what the rest is multiplied by (D,).
+    """
+    variance = squares / max(1, count)
+    size = np.sqrt(variance + np.square(mean))
+    deviation = np.maximum(np.sqrt(variance), np.maximum(RELATIVE_FLOOR * size, FLOOR))
+    return mean, 1 / deviation if count else np.ones_like(mean)

@@ -1,6 +1,7 @@
 """The documentation names what exists: its links lead somewhere, its code is in the files, its options are taken."""
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints import __main__ as checkpoints_cli
 from env.oracle.__main__ import OracleConfig
 from evaluate import EvaluateConfig
 from training.analysis.compare import CompareConfig
@@ -90,11 +92,11 @@ def known_options() -> frozenset[str]:
         names |= {field.name.replace("_", "-") for field in fields(config)}
     parsers = [
         *(ROOT / "benchmarks").glob("*.py"),
-        ROOT / "checkpoints" / "__main__.py",
         ROOT / "tests" / "conftest.py",
     ]
     for file in parsers:
         names |= set(re.findall(r"add_?(?:argument|option)\(\s*\"--([\w-]+)\"", file.read_text()))
+    names |= {name.replace("_", "-") for name in inspect.signature(checkpoints_cli._export).parameters}
     return frozenset(names | FOREIGN | {"help"})
 
 

@@ -1,6 +1,5 @@
 """python -m checkpoints: what it prints, and the exit code that a script can rely on."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from checkpoints import __main__ as cli
 from checkpoints import NETWORKS, load, prune, read_manifest
+from checkpoints import __main__ as cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,18 +195,25 @@ def test_a_file_is_neither_checkpoint_nor_run(tmp_path, command):
 
 
 def test_export_writes_the_policy(run, tmp_path, command):
-    result = command("export", checkpoint(run, 1000), tmp_path / "policy", "--made-by", "python train.py")
+    result = command(
+        "export", checkpoint(run, 1000), "--directory", tmp_path / "policy", "--made-by", "python train.py"
+    )
     assert result == (0, f"wrote {tmp_path / 'policy'}\n", "")
     state, manifest = load(tmp_path / "policy")
     assert set(state["agent"]) == set(NETWORKS)
-    assert manifest.config["command"] == "python train.py"
+    assert manifest.config["command"] == "train.py"
 
 
 def test_export_of_what_is_no_checkpoint_exits_with_2(tmp_path, command):
-    result = command("export", tmp_path, tmp_path / "policy", "--made-by", "x")
+    result = command("export", tmp_path, "--directory", tmp_path / "policy", "--made-by", "x")
     assert result.code == 2
     assert "is no checkpoint" in result.err
     assert not (tmp_path / "policy").exists()
+
+
+def test_export_to_nothing_says_what_there_is(run, command):
+    told = "checkpoints: export to what? give --onnx FILE, --torchscript FILE, --npz FILE or --directory DIR\n"
+    assert command("export", checkpoint(run, 1000)) == (2, "", told)
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
@@ -216,7 +222,7 @@ def test_export_does_not_write_over_what_is_no_policy(run, tmp_path, command, ki
     thesis = target if kind == "file" else target / "thesis.tex"
     thesis.parent.mkdir(exist_ok=True)
     thesis.write_text("years of work")
-    result = command("export", checkpoint(run, 1000), target, "--made-by", "x")
+    result = command("export", checkpoint(run, 1000), "--directory", target, "--made-by", "x")
     complaint = f"checkpoints: {target} is there already and is no exported policy; name another directory\n"
     assert result == (2, "", complaint)
     assert thesis.read_text() == "years of work"
@@ -224,7 +230,7 @@ def test_export_does_not_write_over_what_is_no_policy(run, tmp_path, command, ki
 
 def test_what_the_disk_refuses_is_one_sentence(run, tmp_path, command):
     (tmp_path / "file").touch()
-    result = command("export", checkpoint(run, 1000), tmp_path / "file" / "policy", "--made-by", "x")
+    result = command("export", checkpoint(run, 1000), "--directory", tmp_path / "file" / "policy", "--made-by", "x")
     assert result == (1, "", f"checkpoints: {tmp_path / 'file'}: File exists; what was saved before is intact\n")
 
 

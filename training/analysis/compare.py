@@ -21,6 +21,8 @@ THRESHOLD = 0.95
 FEW = 5
 """Seeds below which the interval is their range."""
 
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+
 
 @dataclass(frozen=True)
 class CompareConfig:
@@ -36,11 +38,11 @@ class CompareConfig:
     """Run directories."""
     tag: str = "eval/success_rate"
     """The curve."""
-    at: int | None = None
+    at: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Environment step to compare at. Default: the last that all of the runs have."""
-    out: Path | None = None
+    out: File = None
     """Draw the curves to this .png."""
-    json: Path | None = None
+    json: File = None
     """Write the table to this file."""
 
 
