@@ -8,7 +8,7 @@ python evaluate.py reach --video reach.mp4            a policy that came with th
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from annotated_types import Ge
@@ -49,6 +49,8 @@ class EvaluateConfig:
     """Kind of goals. own: the task's own (pick-place: fixed)."""
     device: DeviceName = "auto"
     """Where the policy lives."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which checkpoint of a run directory. best: by the success of training's own evaluations."""
     video: File = None
     """Record the first episodes to this .mp4 or .gif."""
     json: File = None
@@ -70,7 +72,7 @@ def evaluate(config: EvaluateConfig) -> None:
     config = replace(config, **outputs)
     device = select_device(config.device)
     choose_products(device, reduced_precision=False)
-    found, problems = checkpoints.find_policy(config.path)
+    found, problems = checkpoints.find_policy(config.path, best_one=config.checkpoint == "best")
     for problem in problems:
         print(f"passed over: {problem}")
     path = found.absolute()

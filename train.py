@@ -60,6 +60,7 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
             )
         if is_complete(state, config):
             say(f"{config.run} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
+            checkpoints.prune(run.checkpoints, config.checkpoint.keep, newest=state.env_steps)
         else:
             say(f"{describe_device(device)} (--device {config.device}: {why})")
             where = f"from step {state.env_steps:,}" if start.checkpoint else "new run"

@@ -3,7 +3,7 @@
 from checkpoints.disk import CheckpointError, make_directory, sync_directory, write_file
 from checkpoints.export import NETWORKS, POLICY, PRETRAINED, export_policy, find_policy
 from checkpoints.manifest import FormatError, Manifest, has_manifest, read_manifest
-from checkpoints.retention import prune
+from checkpoints.retention import best, prune, remove
 from checkpoints.store import (
     About,
     find,
@@ -27,6 +27,7 @@ __all__ = [
     "CheckpointWriter",
     "FormatError",
     "Manifest",
+    "best",
     "check_savable",
     "digest",
     "export_policy",
@@ -41,6 +42,7 @@ __all__ = [
     "not_finite",
     "prune",
     "read_manifest",
+    "remove",
     "save",
     "step_of",
     "sync_directory",

@@ -1,9 +1,10 @@
-"""python -m checkpoints list|verify|export looks after the checkpoints of a run."""
+"""python -m checkpoints list|verify|export|prune|rm looks after the checkpoints of a run."""
 
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,15 @@ from tyro.conf import Positional
 from checkpoints.disk import CheckpointError
 from checkpoints.export import export_policy, find_policy
 from checkpoints.manifest import MANIFEST, Manifest, has_manifest, read_manifest
-from checkpoints.store import list_checkpoints, verify
+from checkpoints.retention import prune, remove
+from checkpoints.store import list_checkpoints, step_of, verify
 from errors import reporting
 
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 
 
 def main() -> None:
-    commands = {"list": _list, "verify": _verify, "export": _export}
+    commands = {"list": _list, "verify": _verify, "export": _export, "prune": _prune, "rm": _remove}
     with reporting("checkpoints"):
         description = "Looks after the checkpoints of a run."
         if not tyro.extras.subcommand_cli_from_dict(commands, prog="python -m checkpoints", description=description):
@@ -97,6 +99,47 @@ def _export(
         export_policy(find_policy(path)[0], directory, made_by)
         print(f"wrote {directory}")
     return True
+
+
+def _prune(path: Positional[Path], /, keep: int = 1) -> bool:
+    """Removes a run's checkpoints but the newest, the best by success, and the first after each 100,000 steps.
+
+    Args:
+        path: a run directory.
+        keep: how many of the newest stay.
+    """
+    if keep < 1:
+        raise CheckpointError(f"--keep {keep}: must be at least 1")
+    with _held(path) as root:
+        before, newest = list_checkpoints(root), step_of(list_checkpoints(root)[-1])
+        prune(root, keep, newest)
+        print(f"removed {len(before) - len(list_checkpoints(root))} of {len(before)} checkpoints of {path}")
+    return True
+
+
+def _remove(path: Positional[Path], step: Positional[int], /) -> bool:
+    """Removes one checkpoint of a run.
+
+    Args:
+        path: a run directory.
+        step: whose checkpoint to remove.
+    """
+    with _held(path) as root:
+        remove(root, step)
+        print(f"removed the checkpoint of step {step:,} of {path}")
+    return True
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[Path]:
+    """Keeps a run from being trained meanwhile. Yields the directory of its checkpoints, which holds one or more."""
+    from training.resume.run_directory import RunDirectory  # knows the lock
+
+    root = path / "checkpoints"
+    if not path.is_dir() or not list_checkpoints(root):
+        raise CheckpointError(f"{path} is no run directory that holds a checkpoint")
+    with RunDirectory(path).lock():
+        yield root
 
 
 def _checkpoints(path: Path) -> list[Path]:

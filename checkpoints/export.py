@@ -7,7 +7,8 @@ from pathlib import Path
 
 from checkpoints.disk import CheckpointError
 from checkpoints.manifest import read_manifest
-from checkpoints.store import About, find, load, save
+from checkpoints.retention import best
+from checkpoints.store import About, find, list_checkpoints, load, save
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 POLICY = ("actor_average", "normalizer")
@@ -16,11 +17,17 @@ NETWORKS = (*POLICY, "actor", "critic", "critic_target", "log_alpha")
 """Those that a new run can begin with."""
 
 
-def find_policy(name: str) -> tuple[Path, list[str]]:
+def find_policy(name: str, best_one: bool = False) -> tuple[Path, list[str]]:
     """Returns the checkpoint that a run directory, a checkpoint's path, or a shipped policy's name stands for.
 
-    And what is wrong with newer ones of that run. Raises CheckpointError.
+    And what is wrong with newer ones of that run. Of a run it is the newest good one, or the best by success. Raises
+    CheckpointError.
     """
+    if best_one and (Path(name) / "checkpoints").is_dir():
+        found = best({path: read_manifest(path) for path in list_checkpoints(Path(name) / "checkpoints")})
+        if found is None:
+            raise CheckpointError(f"{name}: none of its checkpoints was evaluated; leave --checkpoint best out")
+        return found, []
     if Path(name).is_dir():
         return find(Path(name), only=["agent"])
     shipped = PRETRAINED.iterdir() if PRETRAINED.is_dir() else ()

@@ -19,13 +19,18 @@ def kept(manifests: dict[Path, Manifest], keep: int) -> set[Path]:
     ARCHIVE_EVERY steps.
     """
     paths = list(manifests)
-    rated = [(m.success, path) for path, m in reversed(manifests.items()) if m.success is not None]
-    best = [max(rated, key=itemgetter(0))[1]] if rated else []
+    rated = best(manifests)
     archived: dict[int, Path] = {}
     for path, manifest in manifests.items():
         if manifest.step >= ARCHIVE_EVERY:
             archived.setdefault(manifest.step // ARCHIVE_EVERY, path)
-    return {*paths[-keep:], *best, *archived.values()}
+    return {*paths[-keep:], *([rated] if rated else []), *archived.values()}
+
+
+def best(manifests: dict[Path, Manifest]) -> Path | None:
+    """Returns the best of `manifests` by success, the latest of equals; None where none was evaluated."""
+    rated = [(m.success, path) for path, m in reversed(manifests.items()) if m.success is not None]
+    return max(rated, key=itemgetter(0))[1] if rated else None
 
 
 def prune(root: Path, keep: int, newest: int) -> None:
@@ -61,6 +66,23 @@ def prune(root: Path, keep: int, newest: int) -> None:
         remove_directory(path, MANIFEST)
     if gone or unfinished:
         sync_directory(root)
+
+
+def remove(root: Path, step: int) -> None:
+    """Removes the checkpoint of `step` for good, and the segments that only it needed.
+
+    Only the one process that writes into `root` may call this. Raises CheckpointError where it is not there, is the
+    last one, or where another cannot be read, which may need any segment. Raises OSError.
+    """
+    manifests = {path: read_manifest(path) for path in list_checkpoints(root) if step_of(path) != step}
+    gone = [path for path in list_checkpoints(root) if step_of(path) == step]
+    if not gone:
+        raise CheckpointError(f"{root} holds no checkpoint of step {step:,}")
+    if not manifests:
+        raise CheckpointError(f"{gone[0]} is the last one; remove the run's directory instead")
+    remove_directory(gone[0], MANIFEST)
+    _remove_segments(root / SEGMENTS, list(manifests.values()))
+    sync_directory(root)
 
 
 def _remove_segments(directory: Path, manifests: list[Manifest]) -> None:

@@ -202,6 +202,20 @@ def test_an_exported_policy_is_the_same_policy_and_small(saved, tmp_path, run):
     assert sum(file.stat().st_size for file in (tmp_path / "mine").iterdir()) < 100_000
 
 
+def test_the_best_checkpoint_is_the_one_that_did_best_in_training(saved, tmp_path, run):
+    state, manifest = checkpoints.load(saved)
+    about = checkpoints.About(manifest.config, manifest.versions, manifest.fingerprint)
+    steps = {100: 0.5, 200: 1.0, 300: 0.75}
+    for step, success in steps.items():
+        checkpoints.save(tmp_path / "r" / "checkpoints", step, state, about, success)
+    for asked, step in (("best", 200), ("last", 300)):
+        said = run(tmp_path / "r", "--episodes", 1, "--checkpoint", asked)
+        assert f"step_{step:09d} · pick-place, goal fixed · trained for {step} steps" in said
+    checkpoints.save(tmp_path / "n" / "checkpoints", 100, state, about)
+    told = "n: none of its checkpoints was evaluated; leave --checkpoint best out"
+    assert told in run(tmp_path / "n", "--checkpoint", "best", status=2)
+
+
 def test_an_environment_that_tells_no_stages_gets_no_funnel(runs, tmp_path, run):
     file = tmp_path / "result.json"
     assert "episodes that" not in run(runs / "point", "--episodes", 2, "--json", file)
@@ -239,7 +253,7 @@ def test_a_policy_of_another_model_is_evaluated_and_said_to_be(changed, runs, mo
 
 
 def test_without_the_policies_that_come_along_a_wrong_name_is_still_one_sentence(tmp_path, monkeypatch, run):
-    monkeypatch.setattr(checkpoints, "PRETRAINED", tmp_path / "nowhere")
+    monkeypatch.setattr(checkpoints.export, "PRETRAINED", tmp_path / "nowhere")
     assert "no pretrained policy (none came with the code)" in run("reach-for-the-stars", status=2)
 
 

@@ -22,6 +22,7 @@ import checkpoints
 import evaluate
 import her
 import train
+import training.state
 from env.tasks.cube import CubeTask
 from training.analysis.open_run import open_run
 from training.command_line import parse
@@ -142,6 +143,12 @@ def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path, run):
     assert list(success)[-2:] == ["step_000001400", "step_000001600"]
     assert len(success) <= 3
     assert any(value is not None for value in success.values())
+
+
+def test_how_many_to_keep_holds_for_a_complete_run_too(tmp_path, run):
+    run("--steps", 800, "--run", tmp_path / "r", "--checkpoint.every", 200, "--checkpoint.keep", 4)
+    assert "is complete" in run("--steps", 800, "--run", tmp_path / "r", "--checkpoint.keep", 1)
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path / "r" / "checkpoints")] == ["step_000000800"]
 
 
 @pytest.mark.parametrize("env", ["reach", "push", "pick-place"])
@@ -693,6 +700,15 @@ def test_a_run_whose_episodes_may_outlast_it_says_so_at_its_start_and_at_its_end
         config = parse(["--env", env, "--steps", str(steps), "--num-envs", "4", "--warmup", "200", "--no-overlap"])
         state = train.TrainingState.new(config, train.torch.device("cpu"))
         assert not any("the first may end" in note for note in train.first_notes(config, state))
+
+
+def test_a_large_buffer_is_told(monkeypatch):
+    config = parse(["--env", "reach", "--steps", "20000", "--num-envs", "4", "--no-overlap"])
+    state = train.TrainingState.new(config, train.torch.device("cpu"))
+    assert not any("GiB" in note for note in train.first_notes(config, state))
+    monkeypatch.setattr(training.state, "LARGE", 2**20)
+    (told,) = (note for note in train.first_notes(config, state) if "GiB" in note)
+    assert re.match(r"the buffer takes 0\.\d GiB of memory, and its checkpoints up to 0\.0 GiB of the disk;", told)
 
 
 @pytest.mark.parametrize(("episodes", "told"), [(9, True), (7, False)])

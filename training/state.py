@@ -29,6 +29,8 @@ from training.setup import (
 
 PARTS = ("envs", "agent", "buffer", "explorer", "goals", "rollouts", "update_metrics", "doctor")
 """What has a state_dict of its own."""
+LARGE = 2**30
+"""Bytes of a buffer beyond which a run says what it takes."""
 PROGRESS = ("env_steps", "learning_since", "reward_scale", "best_success", "last_success")
 
 
@@ -183,6 +185,13 @@ def first_notes(config: TrainConfig, state: TrainingState) -> Iterator[str]:
             f"episodes of up to {longest:,} steps in {n} environments: the first may end after {n * longest:,} steps "
             f"only, and this run has {config.steps:,}; where none ends before, nothing is learnt: give more --steps, "
             "or fewer --num-envs"
+        )
+    memory = sum(column.nbytes for column in state.buffer.rows.values())
+    if memory > LARGE:
+        used = memory * min(1.0, config.steps / config.her.capacity)
+        yield (
+            f"the buffer takes {memory / 2**30:.1f} GiB of memory, and its checkpoints up to {used / 2**30:.1f} GiB of "
+            "the disk; a smaller --her.capacity takes less"
         )
     evaluated = config.eval.episodes * longest
     if evaluated > 4 * config.eval.every:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from checkpoints import NETWORKS, load, prune, read_manifest
+from checkpoints import NETWORKS, list_checkpoints, load, prune, read_manifest
 from checkpoints import __main__ as cli
 
 ROOT = Path(__file__).parents[2]
@@ -232,6 +232,47 @@ def test_what_the_disk_refuses_is_one_sentence(run, tmp_path, command):
     (tmp_path / "file").touch()
     result = command("export", checkpoint(run, 1000), "--directory", tmp_path / "file" / "policy", "--made-by", "x")
     assert result == (1, "", f"checkpoints: {tmp_path / 'file'}: File exists; what was saved before is intact\n")
+
+
+# prune, rm
+
+
+def test_prune_leaves_the_newest_and_the_best(samples, run, command):
+    samples.store(run / "checkpoints", 3000, 0.1, last=22)
+    (run / "config.json").touch()
+    assert command("prune", run) == (0, f"removed 1 of 3 checkpoints of {run}\n", "")
+    assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["step_000001000", "step_000003000"]
+    assert command("verify", run).code == 0
+    assert command("prune", run, "--keep", 0) == (2, "", "checkpoints: --keep 0: must be at least 1\n")
+
+
+def test_rm_removes_one_and_what_only_it_needed_and_never_the_last(run, command):
+    segments = len(list((run / "checkpoints" / "segments").iterdir()))
+    assert command("rm", run, 2000) == (0, f"removed the checkpoint of step 2,000 of {run}\n", "")
+    assert len(list((run / "checkpoints" / "segments").iterdir())) < segments
+    assert command("verify", run) == (0, f"good  {checkpoint(run, 1000)}\n", "")
+    assert "holds no checkpoint of step 2,000" in command("rm", run, 2000).err
+    assert "step_000001000 is the last one; remove the run's directory instead" in command("rm", run, 1000).err
+    assert command("verify", run).code == 0
+
+
+@pytest.mark.parametrize("verb", [["prune"], ["rm", "1000"]])
+def test_nothing_is_removed_beside_a_run_that_trains_nor_where_there_is_none(verb, run, tmp_path, command):
+    hold = "import sys; from pathlib import Path; from training.resume.run_directory import RunDirectory as R\n"
+    hold += "with R(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+    line = [sys.executable, "-c", hold, run]
+    with subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        refused = command(verb[0], run, *verb[1:])
+        holder.kill()
+    assert (refused.code, refused.err.count("is being trained already by another process")) == (1, 1)
+    assert len(list_checkpoints(run / "checkpoints")) == 2
+    (tmp_path / "none").mkdir()
+    refused = command(verb[0], tmp_path / "none", *verb[1:])
+    assert (refused.code, refused.err) == (
+        2,
+        f"checkpoints: {tmp_path / 'none'} is no run directory that holds a checkpoint\n",
+    )
 
 
 # As a command
