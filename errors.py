@@ -4,10 +4,13 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
+
+LINGER = 5.0
 
 
 class UserError(Exception):
@@ -34,10 +37,10 @@ def reporting(program: str) -> Iterator[None]:
     if hasattr(sys.stdout, "reconfigure"):  # not where somebody has put an object of their own in its place
         sys.stdout.reconfigure(errors="replace")
     output = sys.stdout
-    sys.stdout = _Named(output)
+    sys.stdout = named = _Named(output)  # an environment may put something else there, or close it
     try:
         yield
-        sys.stdout.flush()
+        named.flush()
     except UserError as error:
         _leave(program, str(error), error.status)
     except KeyboardInterrupt:
@@ -52,6 +55,25 @@ def reporting(program: str) -> Iterator[None]:
         _leave(program, f"{what}; what was saved before is intact", 1)
     finally:
         sys.stdout = output
+
+
+def ending_for_sure(main: Callable[[], None]) -> NoReturn:
+    """Calls `main`, and ends the process with its status whatever an environment has left behind in it.
+
+    Threads of its own, and what it does at the interpreter's exit, have LINGER seconds.
+    """
+    status: Any = 1  # what a traceback ends with
+    try:
+        main()
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code
+        raise
+    finally:
+        end = threading.Timer(LINGER, os._exit, [status if isinstance(status, int) else 1])
+        end.daemon = True
+        end.start()
+    sys.exit(0)
 
 
 class _Named:
@@ -78,6 +100,9 @@ class _Named:
         except OSError as error:
             error.filename = "standard output"
             raise
+        except ValueError:  # an environment has closed it
+            if not self._stream.closed:
+                raise
 
 
 def _let_go(output: Any) -> None:
@@ -100,8 +125,8 @@ def _reason(error: OSError | RuntimeError) -> str:
 
 
 def _leave(program: str, sentence: str, status: int) -> NoReturn:
-    with suppress(OSError):
-        print(f"{program}: {sentence}", file=sys.stderr)
+    with suppress(OSError, ValueError):
+        print(f"{program}: {sentence}", file=sys.stderr or sys.__stderr__)
     sys.exit(status)
 
 

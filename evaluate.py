@@ -18,7 +18,7 @@ from env import GoalEnv, GoalKind, SimulationDiverged, close_envs, empty_standar
 from env.tasks.cube import CubeTask
 from env.tasks.grasp_watch import GraspWatch
 from env.video import check_frame, check_video_path, write_video
-from errors import UserError, check_writable, reporting, write_json
+from errors import UserError, check_writable, ending_for_sure, reporting, write_json
 from sac import SAC, DeviceName, choose_products, describe_device, select_device
 from training.command_line import whole_numbers
 from training.config import out_of_bounds
@@ -172,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ending_for_sure(main)

@@ -19,7 +19,7 @@ import torch
 import checkpoints
 import her
 from env import VectorStep, empty_standard_input, is_custom
-from errors import UserError, reporting
+from errors import UserError, ending_for_sure, reporting
 from sac import SAC, CompilerUnavailable, choose_products, describe_device
 from training.batches import UPDATES_AT_ONCE, reward_scale
 from training.command_line import parse
@@ -44,11 +44,13 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
 
     Returns False where a signal had it save and leave before that.
     """
+    stop.at_once = True  # until there is something to save
     device, why = choose_device(config)
     choose_products(device, config.reduced_precision)
     with (
         closing(Evaluator(config, watchdog)) as evaluate,
         closing(TrainingState.new(config, device)) as state,
+        stop.ending_in_time(),
         run.lock(),
     ):
         start = choose_start(run, config, state.envs.spec.fingerprint)
@@ -166,8 +168,10 @@ def train_loop(
     should_log = Every(config.log.every, config.num_envs)
     should_evaluate = Every(config.eval.every, config.num_envs)
     should_save = Every(config.checkpoint.every, config.num_envs)
+    stop.at_once = False
     while not is_complete(state, config) and stop.signal is None:
         watchdog.pat()
+        stop.keep_listening()
         collect_and_learn(state, config)
         outputs.progress.advance(config.num_envs)
         score, is_best = None, False
@@ -338,4 +342,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ending_for_sure(main)

@@ -15,7 +15,7 @@ from checkpoints.store import (
     step_of,
     verify,
 )
-from checkpoints.tree import check_savable, digest, not_finite
+from checkpoints.tree import digest, not_finite
 from checkpoints.writer import CheckpointWriter
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "FormatError",
     "Manifest",
     "best",
-    "check_savable",
     "digest",
     "export_policy",
     "find",

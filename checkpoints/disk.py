@@ -34,7 +34,12 @@ def write_file(path: Path, data: bytes) -> None:
             while view:
                 view = view[file.write(view) :]
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            # A network file system may have done it, lost its answer, and been asked again.
+            if temporary.exists() or path.read_bytes() != data:
+                raise
     except OSError as error:
         error.filename = error.filename or str(path)  # a failing write does not tell which
         temporary.unlink(missing_ok=True)

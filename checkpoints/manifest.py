@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ READ = (2, 3)
 MANIFEST = "manifest.json"
 LIMIT = 2 * 2**20
 """Bytes that a manifest may have, enough for the segments of 60 million rows; one of 16 MB takes seconds to parse."""
+_NAME = re.compile(r"step_([0-9]{9,})")  # nine digits or more: what :09d writes
 _PART = re.compile(r"[a-z][a-z0-9_]{0,63}")
 SEGMENT_FILE = re.compile(rf"[a-z0-9_-]+-[0-9]{{12}}-[0-9]{{12}}-[0-9a-f]{{16}}\.safetensors({re.escape(TEMPORARY)})?")
 """Names of segments' files, those begun included."""
@@ -90,6 +91,9 @@ class Manifest:
         return encoded
 
 
+_KNOWN = {field.name for field in fields(Manifest)} | {"sha256"}
+
+
 def part_file(part: str) -> str:
     """Returns the name of the file that holds the arrays of one part of a state. Raises ValueError."""
     if not _PART.fullmatch(part):
@@ -116,14 +120,26 @@ def read_manifest(path: Path) -> Manifest:
     data = read_file(file, LIMIT)
     try:
         content = _authentic(data)
-        if content["format"] not in READ:
+        if content.get("format") not in READ:
             raise FormatError(
-                f"{file} has format {content['format']!r:.20}, and this code reads up to {FORMAT}; "
+                f"{file} has format {content.get('format')!r:.20}, and this code reads up to {FORMAT}; "
                 "use the code that wrote it"
             )
-        return _decoded(content, data)
+        if unknown := sorted(content.keys() - _KNOWN):
+            raise FormatError(f"{file} says what this code does not know ({', '.join(unknown):.80}); use a newer one")
+        manifest = _decoded(content, data)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged ({error!s:.200}); use an older checkpoint") from error
+    named = step_of(path)
+    if named is not None and named != manifest.step:
+        raise CheckpointError(f"{path} holds step {manifest.step:,}: it was renamed; give it back the name of its step")
+    return manifest
+
+
+def step_of(path: Path) -> int | None:
+    """Returns the step of a checkpoint's name, or None for every other name, `step_000000300.bak` among them."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def _spelt(content: dict[str, Any]) -> bytes:

@@ -11,7 +11,6 @@ The manifest is renamed into place last, and nothing else makes a directory a ch
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -39,13 +38,13 @@ from checkpoints.manifest import (
     has_manifest,
     part_file,
     read_manifest,
+    step_of,
 )
 from checkpoints.segments import SEGMENTS, LogSnapshot, StoredLog, snapshot
 from checkpoints.tensors import check_like, encode, read_arrays
 from checkpoints.tree import SEPARATOR, join, split
 
 State = Mapping[str, Mapping[str, Any]]
-_NAME = re.compile(r"step_([0-9]{9,})")  # nine digits or more: what :09d writes
 _SLACK = 256 * 2**20
 """Bytes that a part's file may have beyond 16 times the arrays that are expected in it."""
 
@@ -262,12 +261,6 @@ def find(path: Path, only: Iterable[str] | None = None) -> tuple[Path, list[str]
     if newest is None:
         raise CheckpointError("; ".join([f"{path} holds no checkpoint that can be used", *problems]))
     return newest, problems
-
-
-def step_of(path: Path) -> int | None:
-    """Returns the step of a checkpoint's name, or None for every other name, `step_000000300.bak` among them."""
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else None
 
 
 def _directories(root: Path) -> list[Path]:

@@ -63,17 +63,6 @@ def join(leaves: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
     return tree
 
 
-def check_savable(tree: Mapping[str, Any]) -> None:
-    """Raises ValueError, TypeError where `tree` cannot come back from a checkpoint as it is. Tuples may: as lists."""
-    arrays, _, values = split(tree)
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name} is an array of {array.dtype}, which no checkpoint can hold")
-    if bad := not_finite(tree):
-        raise ValueError(f"{', '.join(bad)} not finite")
-    json.dumps(values, allow_nan=False)
-
-
 def not_finite(state: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Returns the joined keys of every array and number that holds a NaN or an infinity. Logs are not looked into."""
     bad = []

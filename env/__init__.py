@@ -7,6 +7,7 @@ choose_backend()  # MuJoCo reads MUJOCO_GL when it is imported, which the next l
 from env.check import probe  # noqa: E402
 from env.foreign import empty_standard_input  # noqa: E402
 from env.make import is_custom, keyword_arguments, make_envs  # noqa: E402
+from env.packing import packed  # noqa: E402
 from env.process import VectorEnvProcess, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402
 from env.tasks import TASKS  # noqa: E402
@@ -31,5 +32,6 @@ __all__ = [
     "keyword_arguments",
     "make_envs",
     "make_vector",
+    "packed",
     "probe",
 ]

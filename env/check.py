@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from env.foreign import Guarded, blaming
+from env.foreign import SIZES, Guarded, blaming
 from env.protocol import EnvSpec, GoalEnv, SimulationDiverged, info_arrays
 from env.vector import DIVERGED_IN_A_ROW
 
-SIZES = ("obs_dim", "goal_dim", "action_dim", "max_episode_steps")
 STEPS, OF_ONE_EPISODE, EPISODES = 60, 30, 10
 """Random steps that an environment is tried with, how many of one episode at most, and of how many episodes."""
 ALONE = "it may depend on its arguments alone; what else it needs (the action, say) belongs into info, as an array"

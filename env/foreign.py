@@ -15,6 +15,7 @@ import numpy as np
 from env.protocol import GOAL_KEYS, EnvError, GoalEnv, SimulationDiverged, info_arrays
 
 GOAL_FUNCTIONS = ("compute_reward", "compute_terminated", "is_success")
+SIZES = ("obs_dim", "goal_dim", "action_dim", "max_episode_steps")
 CALLS = ("state_dict", "load_state_dict", "close")
 
 
@@ -66,8 +67,18 @@ def blaming(name: str, what: str, kind: type[Exception] = Exception) -> Iterator
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             raise
         lasting = isinstance(error, Exception) and not isinstance(error, OSError)  # what is not plugged in may be later
-        how = f"{what} failed: {type(error).__name__}: {error}"
+        how = f"{what} failed: {in_a_line(error)}"
         raise EnvError(f"--env {name}: {how}", status=2 if lasting else 1) from error
+
+
+def in_a_line(error: BaseException) -> str:
+    """Returns an exception's kind and text as one line that no terminal obeys, and the kind alone of one without."""
+    try:
+        text = str(error)
+    except Exception:  # somebody's own __str__
+        text = "without a text"
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return f"{type(error).__name__}: {' '.join(printable.split()):.500}"
 
 
 class Guarded:
@@ -92,10 +103,14 @@ class Guarded:
         self.unguarded = env
         self.name = name
         self._steps = 0
+        self._process = os.getpid()
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute == "unguarded":  # asked for before __init__, by copy and pickle
             raise AttributeError(attribute)
+        if attribute in SIZES:  # as they were when they were first asked for: all else was made to fit
+            setattr(self, attribute, getattr(self.unguarded, attribute))
+            return getattr(self, attribute)
         unknown = attribute == "compute_terminated" and getattr(self.unguarded, attribute, None) is None
         if unknown and self.met_goals_end_episodes:
             return self.is_success
@@ -118,7 +133,7 @@ class Guarded:
         obs = self._observed("step", obs)
         self._finite("step", "reward", reward, ())
         terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        told = isinstance(info, Mapping) and ("is_success" in info or not self.unguarded.goal_dim)
+        told = isinstance(info, Mapping) and ("is_success" in info or not self.goal_dim)
         self.require(told, 'step must give an info with "is_success"')
         if "is_success" in info:
             self._flag('info["is_success"]', info["is_success"])
@@ -126,7 +141,7 @@ class Guarded:
             self._finite("step", f"info's array {key}", array, array.shape)
         for_curves = {key: self._for_curves(key, info[key]) for key in ("metrics", "stages") if key in info}
         self._steps += 1
-        in_time = terminated or truncated or self._steps <= self.unguarded.max_episode_steps
+        in_time = terminated or truncated or self._steps <= self.max_episode_steps
         self.require(in_time, "step goes on after max_episode_steps; it must say truncated then")
         return obs, float(reward), terminated, truncated, {**info, **for_curves}
 
@@ -143,12 +158,15 @@ class Guarded:
 
     def _call(self, method: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with blaming(self.name, method, OSError):
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        if os.getpid() != self._process:
+            os._exit(0)  # a process that it forked and that came back here: there is one run, and that is another's
+        return result
 
     def _observed(self, method: str, obs: Any) -> dict[str, np.ndarray]:
         whole = isinstance(obs, Mapping) and set(GOAL_KEYS) <= set(obs)
         self.require(whole, f"{method} must give an observation with {', '.join(GOAL_KEYS)}")
-        sizes = (self.unguarded.obs_dim, self.unguarded.goal_dim, self.unguarded.goal_dim)
+        sizes = (self.obs_dim, self.goal_dim, self.goal_dim)
         return {key: self._finite(method, key, obs[key], (n,)) for key, n in zip(GOAL_KEYS, sizes, strict=True)}
 
     def _finite(self, method: str, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -166,7 +184,7 @@ class Guarded:
     def _numbers(self, method: str, name: str, value: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Returns `value` as an array, a copy: some environments go on writing into what they gave."""
         try:
-            array = np.array(value, dtype)
+            array = None if np.iscomplexobj(value) else np.array(value, dtype)
         except (OverflowError, TypeError, ValueError):
             array = None
         meant = f"numbers of shape {shape}" if shape else "one number"

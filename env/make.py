@@ -1,6 +1,7 @@
 """Environments by name."""
 
 import ast
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,11 +45,13 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, env_args:
     """
     if is_custom(name):
         factory, arguments = _factory(name), keyword_arguments(env_args)
-        envs = []
+        envs, process = [], os.getpid()
         for i in range(count):
             calling = f"calling it with {', '.join(env_args)}" if env_args else "calling it"
             with blaming(name, f"making instance {i + 1} ({SEVERAL})" if i else calling):
                 envs.append(factory(**arguments))
+            if os.getpid() != process:
+                os._exit(0)  # what it forked came back here
         if len(set(map(id, envs))) < count:
             told = "it returned the same object twice; each call must make an environment"
             raise EnvError(f"--env {name}: {told} ({SEVERAL})")

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from env.foreign import in_a_line
+from env.packing import Unsavable, packed, unpacked
 from env.protocol import GOAL_KEYS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, info_arrays
 
 DIVERGED_IN_A_ROW = 10
@@ -50,6 +52,7 @@ class VectorEnv:
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)
         self.obs = {key: np.zeros((len(envs), size), np.float32) for key, size in sizes}
         self._diverged_in_a_row = np.zeros(len(envs), np.int64)
+        self._told_unsavable = False
 
     def __len__(self) -> int:
         return len(self.envs)
@@ -134,7 +137,18 @@ class VectorEnv:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the observations, and the state of every environment that can tell it."""
-        states = {str(i): env.state_dict() for i, env in enumerate(self.envs) if hasattr(env, "state_dict")}
+        states = {}
+        for i, env in enumerate(self.envs):
+            if not hasattr(env, "state_dict"):
+                continue
+            try:
+                states[str(i)] = packed(env.state_dict())
+            except Unsavable as error:
+                # A night's training is worth more than the rest of an episode.
+                if not self._told_unsavable:
+                    told = f"state_dict() of an environment returned what cannot be saved ({error})"
+                    print(f"{told}; a resumed run begins a fresh episode there", file=sys.stderr)
+                self._told_unsavable = True
         return {"obs": self.obs, "envs": states, "diverged_in_a_row": self._diverged_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
@@ -146,7 +160,7 @@ class VectorEnv:
         fresh = []
         for i, env in enumerate(self.envs):
             if str(i) in state["envs"] and hasattr(env, "load_state_dict"):
-                env.load_state_dict(state["envs"][str(i)])
+                env.load_state_dict(unpacked(state["envs"][str(i)]))
             else:
                 self._start(i, fresh_seeds[i])
                 fresh.append(i)
@@ -165,4 +179,4 @@ def close_envs(envs: Iterable[GoalEnv]) -> None:
             if hasattr(env, "close"):
                 env.close()
         except Exception as error:  # other people's code fails in its own ways, and the run's end must not depend on it
-            print(f"close() of an environment failed: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"close() of an environment failed: {in_a_line(error)}", file=sys.stderr)

@@ -159,19 +159,20 @@ def _not_in(result: Any, obs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _picklable(error: BaseException) -> Exception:
+    from env.foreign import in_a_line
     from env.protocol import EnvError
     from errors import UserError
 
     if isinstance(error, UserError):  # a sentence for the user, who needs no traceback
         return error
-    error.add_note("In the environments' process:\n" + "".join(traceback.format_exception(error)))
     try:
+        error.add_note("In the environments' process:\n" + "".join(traceback.format_exception(error)))
         pickle.loads(pickle.dumps(error))
         fits = isinstance(error, Exception)  # a SystemExit must not end the process that trains
     # An exception of somebody's own class can fail in any way on its way through pickle, and must not end the answers.
     except Exception:
         fits = False
-    return error if fits else EnvError(f"an environment failed: {type(error).__name__}: {error}", status=1)
+    return error if fits else EnvError(f"an environment failed: {in_a_line(error)}", status=1)
 
 
 if __name__ == "__main__":

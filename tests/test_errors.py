@@ -83,3 +83,40 @@ def test_a_reader_that_has_left_is_no_mishap(tmp_path):
     with pytest.raises(BrokenPipeError):
         write_json("--json", Path(f"/dev/fd/{writing}"), {})
     os.close(writing)
+
+
+LEFT = {
+    "a thread": "import threading; threading.Thread(target=time.sleep, args=(60,)).start()",
+    "an atexit": "import atexit; atexit.register(time.sleep, 60)",
+    "nothing": "pass",
+}
+
+
+@pytest.mark.parametrize(
+    ("leave", "status"), [("pass", 0), ("sys.exit(143)", 143), ("raise UserError('x')", 2), ("1/0", 1)]
+)
+@pytest.mark.parametrize("left", LEFT)
+def test_a_program_ends_with_its_status_whatever_was_left_in_it(left, leave, status):
+    code = f"""
+import sys, time
+import errors
+from errors import UserError, ending_for_sure, reporting
+errors.LINGER = 0.3
+def main():
+    with reporting("mine"):
+        {LEFT[left]}
+        print("done")
+        {leave}
+ending_for_sure(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (status, "done\n")
+
+
+@pytest.mark.parametrize(
+    "done", ["sys.stdout = sys.stderr = None", "sys.stdout.close()", "sys.stdout = open(os.devnull)"]
+)
+def test_what_an_environment_does_to_the_output_is_no_failure_of_the_run(done):
+    code = f"import os, sys\nfrom errors import reporting\nwith reporting('mine'):\n print('x')\n {done}"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -479,6 +479,39 @@ def test_a_run_knows_who_started_it_with_what(tmp_path, run):
     assert ("commit" in first) == (ROOT / ".git").exists()
 
 
+KEEPS = {
+    "the best of nothing so far": "float('-inf') if self.steps % 2 == 0 else 0.5",
+    "a long list": "list(range(200_000))",
+    "what cannot be saved, later": "object() if self.taken > 100 else 0",
+}
+
+
+@pytest.mark.parametrize("what", KEEPS)
+def test_whatever_an_environment_keeps_costs_no_checkpoint(what, tmp_path, module, run):
+    module(
+        "keeps",
+        f"""
+        class Keeps(SavablePointEnv):
+            taken = 0
+
+            def step(self, action):
+                self.taken += 1
+                return super().step(action)
+
+            def state_dict(self):
+                return super().state_dict() | {{"kept": {KEEPS[what]}}}
+
+            def load_state_dict(self, state):
+                super().load_state_dict(state)
+    """,
+    )
+    options = ["--env", "keeps:Keeps", "--no-overlap", "--run", tmp_path / "r", "--checkpoint.every", 100]
+    said = run(*options, "--steps", 504)
+    assert "NOT saved" not in said
+    assert ("kept: Object of type object is not JSON serializable" in said) == (what == "what cannot be saved, later")
+    assert "from step 504" in run(*options, "--steps", 600)
+
+
 @pytest.mark.parametrize(("threshold", "told"), [(0.1, False), (0.4, True)])
 def test_a_run_whose_environment_pays_otherwise_now_says_so(threshold, told, tmp_path, module, run):
     module("mine", "class Mine(SavablePointEnv): pass")

@@ -1,15 +1,15 @@
 """Holds everything that the next step of a run depends on."""
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from checkpoints import Manifest, check_savable
-from env import TASKS, EnvError, EnvSpec, GoalEnv, VectorEnv, VectorEnvProcess, close_envs
+from checkpoints import Manifest
+from env import TASKS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, VectorEnv, VectorEnvProcess, close_envs, packed
 from errors import UserError
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
@@ -165,14 +165,20 @@ def new_doctor(config: TrainConfig, spec: EnvSpec, target_entropy: float) -> Doc
 
 
 def _refuse_unsavable(env: GoalEnv, name: str) -> None:
-    """Finds out now what no checkpoint could hold, and not after the first ten thousand steps. Raises EnvError."""
-    try:
-        check_savable(env.state_dict() if hasattr(env, "state_dict") else {})
-    except Exception as error:  # other people's code fails in its own ways
-        raise EnvError(
-            f"--env {name}: what its state_dict() returns cannot be saved ({type(error).__name__}: {error}); it may "
-            "hold NumPy arrays, and whatever JSON does, in dicts whose keys are strings"
-        ) from error
+    """Finds out now what no checkpoint could hold, and not after the first ten thousand steps. Raises EnvError.
+
+    `env` is in the middle of an episode. It begins another here.
+    """
+    for _ in range(2):
+        try:
+            packed(env.state_dict() if hasattr(env, "state_dict") else {})
+        except Exception as error:  # other people's code fails in its own ways
+            raise EnvError(
+                f"--env {name}: what its state_dict() returns cannot be saved ({type(error).__name__}: {error}); it "
+                "may hold NumPy arrays, and whatever JSON does, in dicts whose keys are strings"
+            ) from error
+        with suppress(SimulationDiverged):
+            env.reset()
 
 
 def first_notes(config: TrainConfig, state: TrainingState) -> Iterator[str]:

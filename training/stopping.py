@@ -7,20 +7,25 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import numpy as np
 
+from errors import UserError
+
 AGAIN = 1.0
 """Seconds from which on a signal is somebody's impatience: a terminal that closes may send its own twice."""
+CLOSING = 10.0
+"""Seconds that environments have for their close()."""
 
 
 class StopRequest:
     """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
 
-    As a context manager it listens, and says on stderr that it has heard. A further signal, at least AGAIN seconds
+    As a context manager it listens, and says on stderr that it has heard. Where there is nothing to save it ends the
+    program at once. A further signal, at least AGAIN seconds
     later, ends the program at once: what the last checkpoint holds is kept. A thread waits for that one, since Python
     runs no handler while its main thread is in C code, where a GPU that hangs keeps it for ever. A signal that the
     process was started to ignore, as SIGHUP under nohup, stays ignored.
@@ -30,6 +35,9 @@ class StopRequest:
 
     def __init__(self):
         self.signal: int | None = None
+        self.at_once = False
+        """Whether the first signal ends the program: there is nothing to save yet, or it is saved."""
+        self._end: threading.Timer | None = None
 
     def __enter__(self) -> "StopRequest":
         heeded = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -42,7 +50,44 @@ class StopRequest:
         _listening.add(self)
         return self
 
+    def keep_listening(self) -> None:
+        """Takes the signals back where an environment has put handlers of its own in the place of these."""
+        for number in self._before:
+            if signal.getsignal(number) != self._handle:
+                signal.signal(number, self._handle)
+                signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    @contextmanager
+    def ending_in_time(self) -> Iterator[None]:
+        """Has the program come to its end, once what is inside of it is done or has failed, whatever is closed then."""
+        status = 1
+        try:
+            yield
+            status = 0 if self.signal is None else 128 + self.signal
+        except UserError as error:
+            status = error.status
+            raise
+        finally:
+            self.end_soon(status)
+
+    def end_soon(self, status: int) -> None:
+        """Ends the program with `status` in CLOSING seconds, should it not have come to its end by itself.
+
+        What a run has learnt is on the disk: only an environment's close() can keep it.
+        """
+        self.at_once = True
+
+        def leave() -> None:
+            _write(f"\nclose() of an environment has not returned in {CLOSING:.0f} s: left without it\n")
+            os._exit(status)
+
+        self._end = threading.Timer(CLOSING, leave)
+        self._end.daemon = True
+        self._end.start()
+
     def __exit__(self, *_) -> None:
+        if self._end is not None:
+            self._end.cancel()
         self._listen_no_more()
         self._writer.close()  # which ends the thread
         self._thread.join()
@@ -58,6 +103,8 @@ class StopRequest:
         if self.signal is None:
             self.signal = number
             name = signal.Signals(number).name
+            if self.at_once:
+                return
             _write(f"\n{name} has come: leaving as soon as this step is done and saved; once more leaves at once\n")
 
     def _watch(self, heeded: frozenset[int]) -> None:
@@ -66,6 +113,9 @@ class StopRequest:
         while number := self._reader.recv(1):
             if number[0] not in heeded:
                 continue
+            if self.at_once:
+                _write(f"\n{signal.Signals(number[0]).name} has come: leaving at once, as there is nothing to save\n")
+                os._exit(128 + number[0])
             if first is None:
                 first = time.monotonic()
             elif time.monotonic() - first >= AGAIN:

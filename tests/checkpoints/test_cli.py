@@ -201,7 +201,7 @@ def test_export_writes_the_policy(run, tmp_path, command):
     assert result == (0, f"wrote {tmp_path / 'policy'}\n", "")
     state, manifest = load(tmp_path / "policy")
     assert set(state["agent"]) == set(NETWORKS)
-    assert manifest.config["command"] == "train.py"
+    assert manifest.config["command"] == "python train.py"
 
 
 def test_export_of_what_is_no_checkpoint_exits_with_2(tmp_path, command):

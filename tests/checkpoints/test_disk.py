@@ -1,5 +1,6 @@
 """What is done to the disk: whole files or none, and only regular ones are read."""
 
+import errno
 import hashlib
 import os
 import socket
@@ -41,6 +42,24 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_all_of_them(tmp_path, monk
     monkeypatch.setattr(disk, "open", Slow, raising=False)
     write_file(tmp_path / "file", DATA)
     assert (tmp_path / "file").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EEXIST])
+def test_a_rename_that_was_done_and_is_denied_counts(code, tmp_path, monkeypatch):
+    """As NFS may have it: done, the answer lost, asked again."""
+    replace = os.replace
+
+    def done_and_denied(source, target):
+        replace(source, target)
+        raise OSError(code, os.strerror(code), str(source))
+
+    monkeypatch.setattr(os, "replace", done_and_denied)
+    write_file(tmp_path / "file", DATA)
+    assert (tmp_path / "file").read_bytes() == DATA
+    monkeypatch.setattr(os, "replace", lambda source, target: (Path(source).unlink(), done_and_denied("", "")))
+    with pytest.raises(FileNotFoundError):
+        write_file(tmp_path / "other", DATA)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

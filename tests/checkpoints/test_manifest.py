@@ -101,6 +101,25 @@ def test_another_format_is_no_damage(samples, tmp_path, number):
         read_manifest(put(tmp_path, data))
 
 
+def test_what_a_newer_code_says_besides_is_no_damage(samples, tmp_path):
+    content = json.loads(WHOLE.encode()) | {"colour": "red"}
+    del content["sha256"]
+    with pytest.raises(FormatError, match=r"says what this code does not know \(colour\); use a newer one"):
+        read_manifest(put(tmp_path, samples.foreign_manifest(content)))
+    del content["format"], content["colour"]
+    with pytest.raises(FormatError, match="has format None, and this code reads up to 3"):
+        read_manifest(put(tmp_path, samples.foreign_manifest(content)))
+
+
+def test_a_checkpoint_that_was_renamed_to_another_step_is_none(samples, tmp_path):
+    path = samples.store(tmp_path, 10)
+    path.rename(tmp_path / "step_000000500")
+    with pytest.raises(CheckpointError, match="step_000000500 holds step 10: it was renamed; give it back the name"):
+        read_manifest(tmp_path / "step_000000500")
+    (tmp_path / "step_000000500").rename(tmp_path / "policy")
+    assert read_manifest(tmp_path / "policy").step == 10
+
+
 def test_a_flipped_bit_in_the_format_is_damage_and_no_other_format(tmp_path):
     data = WHOLE.encode()
     assert data.count(b'"format": 3') == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from checkpoints import digest, load, not_finite
-from checkpoints.tree import check_savable, join, split
+from checkpoints.tree import join, split
 
 
 def test_arrays_and_logs_come_apart_and_go_back_to_their_places(samples):
@@ -112,30 +112,3 @@ def test_looking_for_what_is_not_finite_changes_nothing(samples):
     before = copy.deepcopy(state)
     assert not_finite(state) == []
     samples.assert_same(before, state)
-
-
-# What can be saved
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {1: 2},
-        {"a|b": 1},
-        {"a": {3}},
-        {"a": b"x"},
-        {"a": [np.int64(1)]},
-        {"a": np.zeros(2, complex)},
-        {"a": np.array(["x"])},
-        {"a": np.array([object()])},
-        {"a": np.inf},
-        {"a": {"b": np.array([0.0, np.nan])}},
-    ],
-)
-def test_what_would_not_come_back_is_not_savable(bad):
-    with pytest.raises((ValueError, TypeError)):
-        check_savable(bad)
-
-
-def test_arrays_and_what_json_holds_are_savable():
-    check_savable({"a": np.zeros((2, 3), np.float32), "b": np.float32(1), "c": [1, None, "x", (2.5, True)], "d": {}})

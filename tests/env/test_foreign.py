@@ -1,18 +1,22 @@
 """An environment of somebody else's is taken as it is, or refused with a sentence that says what is wrong with it."""
 
 import copy
+import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from env import TASKS, EnvError, SimulationDiverged, TaskConfig, is_custom, make_envs, probe
-from env.foreign import Guarded, load_factory
+from env.foreign import Guarded, in_a_line, load_factory
 from env.video import check_frame
 from training.evaluation.rollout import record_episodes, run_episodes
 
+ROOT = Path(__file__).parents[2]
 STILL = np.zeros(2, np.float32)
 NAN = np.array([0.0, np.nan], np.float32)
 
@@ -458,3 +462,63 @@ def test_a_goal_kind_that_a_task_has_not_is_named_with_those_that_it_has():
 def test_a_colon_makes_a_name_custom():
     assert is_custom("module:Env")
     assert not is_custom("pick-place")
+
+
+# What forks, and what changes
+
+
+def test_a_process_that_an_environment_forks_and_that_comes_back_goes_no_further(tmp_path):
+    code = """
+import os, sys
+from point_env import PointEnv
+from env.foreign import Guarded
+
+class Forks(PointEnv):
+    def step(self, action):
+        os.fork()
+        return super().step(action)
+
+env = Guarded(Forks(), "mine:Forks")
+env.reset(seed=0)
+env.step([0.0, 0.0])
+os.write(1, b"went on\\n")
+"""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "went on\n")
+
+
+def test_sizes_stay_what_they_were(odd, point_env):
+    env = Guarded(odd(), "mine:Odd")
+    assert env.max_episode_steps == 20
+    env.unguarded.max_episode_steps = 1000
+    assert env.max_episode_steps == 20
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step(STILL)
+    with pytest.raises(EnvError, match="step goes on after max_episode_steps; it must say truncated then"):
+        env.step(STILL)
+
+
+def test_complex_numbers_are_no_observation(changing):
+    env = Guarded(changing("observe", lambda obs: obs | {"observation": STILL + 1j}), "mine:Odd")
+    with pytest.raises(EnvError, match="for observation; it must be numbers of shape"):
+        env.reset(seed=0)
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two\nlines,\ttabs"), "ValueError: two lines, tabs"),
+        (ValueError("\x1b[2J\x00gone"), "ValueError: [2J gone"),
+        (Silent(), "Silent: without a text"),
+        (ValueError("x" * 10_000), f"ValueError: {'x' * 500}"),
+    ],
+)
+def test_whatever_an_error_says_is_told_in_a_line(error, line):
+    assert in_a_line(error) == line

@@ -13,8 +13,8 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("gymnasium_robotics")
 
 import checkpoints  # noqa: E402
-from checkpoints.tree import check_savable  # noqa: E402
 from env import gymnasium_env  # noqa: E402
+from env.packing import packed  # noqa: E402
 from training.analysis.open_run import open_run  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_a_state_of_mid_episode_goes_on_in_another_instance_to_the_same_bits(nam
     play(env, actions[:22])
     play(other, actions[30:35])
     state = env.state_dict()
-    check_savable(state)
+    packed(state)
     assert sum(value.nbytes for part in state.values() for value in part.values() if hasattr(value, "nbytes")) < 30_000
     expected = play(env, actions[22:])
     other.load_state_dict(state)

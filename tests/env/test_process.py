@@ -103,7 +103,7 @@ def test_a_diverged_environment_begins_anew_on_both_sides(start):
     for envs in (apart, here):
         envs.reset([1, 2, 3])
     state = here.state_dict()
-    state["envs"]["1"]["simulation"][1] = 1e12  # the time apart, the first number is a joint's angle
+    state["envs"]["1"]["arrays"]["simulation"][1] = 1e12  # the time apart, the first number is a joint's angle
     for envs in (apart, here):
         envs.load_state_dict(state, [0, 0, 0])
     apart.begin(actions(1)[0])
@@ -173,7 +173,8 @@ def test_a_state_that_does_not_fit_is_a_value_error_as_it_is_here(start):
     envs = start(*arguments())
     envs.reset([1, 2, 3])
     state = envs.state_dict()
-    state["envs"]["0"]["simulation"] = state["envs"]["0"]["simulation"][:-1]
+    arrays = state["envs"]["0"]["arrays"]
+    arrays["simulation"] = arrays["simulation"][:-1]
     with pytest.raises(ValueError, match="does not fit this model"):
         envs.load_state_dict(state, [0, 0, 0])
 

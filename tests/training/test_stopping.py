@@ -185,3 +185,58 @@ def test_without_a_limit_nothing_is_watched(monkeypatch):
     with Watchdog(0) as watchdog:
         watchdog.pat()
         np.testing.assert_array_equal(watchdog.watching(lambda inputs: inputs + 1)(np.zeros(3)), np.ones(3))
+
+
+def test_where_there_is_nothing_to_save_the_first_signal_leaves_at_once():
+    ended = run(
+        """
+        with StopRequest() as stop:
+            stop.at_once = True
+            try:
+                os.kill(os.getpid(), signal.SIGHUP)
+                time.sleep(30)
+            finally:
+                print("it was not at once")
+        """
+    )
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGHUP, "")
+    assert ended.stderr == "\nSIGHUP has come: leaving at once, as there is nothing to save\n"
+
+
+def test_handlers_that_somebody_else_has_set_are_taken_back(capfd):
+    with StopRequest() as stop:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        stop.keep_listening()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        assert signal.set_wakeup_fd(-1) == stop._writer.fileno()
+    assert capfd.readouterr().err.startswith("\nSIGTERM has come: leaving as soon as")
+
+
+@pytest.mark.parametrize(
+    ("inside", "status"),
+    [("pass", 0), ("os.kill(os.getpid(), signal.SIGTERM)", 143), ("raise UserError('x', 2)", 2), ("1 / 0", 1)],
+)
+def test_a_close_that_hangs_does_not_keep_a_run_from_its_end(inside, status):
+    ended = run(
+        f"""
+        from errors import UserError
+        from training import stopping
+        stopping.CLOSING = 0.2
+        with StopRequest() as stop:
+            try:
+                with stop.ending_in_time():
+                    {inside}
+            finally:
+                time.sleep(30)
+        """
+    )
+    assert ended.returncode == status
+    assert "close() of an environment has not returned in 0 s: left without it" in ended.stderr
+
+
+def test_an_end_in_time_is_none_too_soon():
+    with StopRequest() as stop, stop.ending_in_time():
+        pass
+    assert stop._end.finished.is_set()  # called off

@@ -46,7 +46,8 @@ class Saver:
         """
         state = self._state
         content = state.state_dict()
-        if bad := checkpoints.not_finite(content):
+        # What environments keep is theirs: a best of nothing so far is minus infinity.
+        if bad := checkpoints.not_finite({part: tree for part, tree in content.items() if part != "envs"}):
             names = ", ".join(bad[:3]) + (" and more" if len(bad) > 3 else "")
             raise UserError(f"training diverged by step {state.env_steps:,}: {names} not finite")
         self._writer.wait()  # for what is in flight, which may take a while
