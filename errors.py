@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-LINGER = 5.0
+LINGER = 3.0
 
 
 class UserError(Exception):
@@ -24,6 +24,14 @@ class UserError(Exception):
     def __init__(self, sentence: str, status: int = 2):
         super().__init__(sentence)
         self.status = status
+
+
+class Signalled(BaseException):
+    """Ends a command because a signal has come, through whatever it is doing."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
@@ -45,6 +53,8 @@ def reporting(program: str) -> Iterator[None]:
         _leave(program, str(error), error.status)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Signalled as leaving:
+        sys.exit(128 + leaving.number)
     except BrokenPipeError:
         _let_go(output)  # whoever read it has left (| head): no reason to complain
         sys.exit(141)  # what a program gets that SIGPIPE ends

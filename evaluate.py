@@ -5,10 +5,12 @@ python evaluate.py runs/…/checkpoints/step_000010000  one checkpoint
 python evaluate.py reach --video reach.mp4            a policy that came with the code
 """
 
+import signal
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from types import FrameType
+from typing import Annotated, Literal, NoReturn
 
 import tyro
 from annotated_types import Ge
@@ -18,7 +20,7 @@ from env import GoalEnv, GoalKind, SimulationDiverged, close_envs, empty_standar
 from env.tasks.cube import CubeTask
 from env.tasks.grasp_watch import GraspWatch
 from env.video import check_frame, check_video_path, write_video
-from errors import UserError, check_writable, ending_for_sure, reporting, write_json
+from errors import Signalled, UserError, check_writable, ending_for_sure, reporting, write_json
 from sac import SAC, DeviceName, choose_products, describe_device, select_device
 from training.command_line import whole_numbers
 from training.config import out_of_bounds
@@ -164,10 +166,23 @@ def print_summary(summary: dict) -> None:
         print(f"  largest {name}: {value:.2f}")
 
 
+def leave_on_signals() -> None:
+    """Lets SIGTERM and SIGHUP end the program as Ctrl-C does, with its environments closed."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise Signalled(number)
+
+
 def main() -> None:
     with reporting("evaluate.py"):
         with whole_numbers():
             config = tyro.cli(EvaluateConfig, prog="evaluate.py")
+        leave_on_signals()
         evaluate(config)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -174,6 +175,31 @@ def test_the_environments_are_closed_however_it_ends(options, status, runs, run)
     before = sys.modules["drawing_env"].Drawn.closed
     run(runs / "drawn", "--episodes", 3, *[option.format(root=runs) for option in options], status=status)
     assert sys.modules["drawing_env"].Drawn.closed - before == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_the_environments_closed(number, runs, tmp_path):
+    (tmp_path / "closing.py").write_text(
+        "import os, sys\nfrom point_env import PointEnv\n"
+        "class Closing(PointEnv):\n"
+        "    def step(self, action):\n"
+        "        print('steps', flush=True)\n"
+        "        return super().step(action)\n"
+        "    def close(self): print('closed', flush=True)\n"
+    )
+    state, manifest = checkpoints.load(checkpoints.find(runs / "point")[0])
+    about = checkpoints.About(manifest.config | {"env": "closing:Closing"}, manifest.versions)
+    checkpoints.save(tmp_path, 200, state, about)
+    line = [sys.executable, ROOT / "evaluate.py", tmp_path / "step_000000200", "--episodes", "100000"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{runs}", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for told in process.stdout:
+            if told.startswith("episode"):
+                process.send_signal(number)
+                break
+        rest = process.stdout.read()
+        assert (process.wait(), process.stderr.read()) == (128 + number, "")
+    assert "closed" in rest
 
 
 def test_a_cut_short_checkpoint_is_refused_by_name(runs, tmp_path, run):
