@@ -3,11 +3,11 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
@@ -23,7 +23,13 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 
 
 def main() -> None:
-    commands = {"list": _list, "verify": _verify, "export": _export, "prune": _prune, "rm": _remove}
+    commands: dict[str, Callable[..., Any]] = {
+        "list": _list,
+        "verify": _verify,
+        "export": _export,
+        "prune": _prune,
+        "rm": _remove,
+    }
     with reporting("checkpoints"):
         description = "Looks after the checkpoints of a run."
         if not tyro.extras.subcommand_cli_from_dict(commands, prog="python -m checkpoints", description=description):
@@ -41,7 +47,7 @@ def _list(path: Positional[Path], /) -> bool:
     for checkpoint, manifest, status, problem in _read(paths):
         all_good &= not problem
         columns = f"{'':>53}"
-        if manifest:
+        if manifest and status:
             success = "–" if manifest.success is None else f"{manifest.success:.0%}"
             if manifest.success is not None and not 0 <= manifest.success <= 1:  # a return
                 success = f"{manifest.success:,.1f}"
@@ -111,8 +117,8 @@ def _prune(path: Positional[Path], /, keep: int = 1) -> bool:
     if keep < 1:
         raise CheckpointError(f"--keep {keep}: must be at least 1")
     with _held(path) as root:
-        before, newest = list_checkpoints(root), step_of(list_checkpoints(root)[-1])
-        prune(root, keep, newest)
+        before = list_checkpoints(root)
+        prune(root, keep, newest=step_of(before[-1]) or 0)
         print(f"removed {len(before) - len(list_checkpoints(root))} of {len(before)} checkpoints of {path}")
     return True
 

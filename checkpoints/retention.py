@@ -44,18 +44,20 @@ def prune(root: Path, keep: int, newest: int) -> None:
 
     Raises OSError, CheckpointError.
     """
-    manifests, later, unreadable = {}, {}, []
+    manifests: dict[Path, Manifest] = {}
+    later: dict[Path, Manifest] = {}
+    unreadable = []
     for path in list_checkpoints(root):
         try:
             manifest = read_manifest(path)
         except CheckpointError:
             unreadable.append(path)
         else:
-            (manifests if step_of(path) <= newest else later)[path] = manifest
+            (manifests if manifest.step <= newest else later)[path] = manifest
     stay = kept(manifests, keep)
-    oldest = min((step_of(path) for path in list(manifests)[-keep:]), default=0)
+    oldest = min((manifest.step for manifest in list(manifests.values())[-keep:]), default=0)
     gone = [path for path in manifests if path not in stay]
-    gone += [path for path in unreadable if step_of(path) < oldest]
+    gone += [path for path in unreadable if (step_of(path) or 0) < oldest]
     for path in gone:
         remove_directory(path, MANIFEST)
     if not set(unreadable) - set(gone):  # one that cannot be read just now may name any segment

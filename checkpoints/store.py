@@ -166,16 +166,16 @@ def load(path: Path, only: Iterable[str] | None = None, expected: State | None =
     """
     manifest = read_manifest(path)
     parts = set(manifest.values) if only is None else set(only)
-    expected = {part: split(tree)[:2] for part, tree in (expected or {}).items() if only is None or part in parts}
-    if missing := (parts | expected.keys()) - manifest.values.keys():
+    like = {part: split(tree)[:2] for part, tree in (expected or {}).items() if only is None or part in parts}
+    if missing := (parts | like.keys()) - manifest.values.keys():
         raise CheckpointError(f"{path} holds no {', '.join(sorted(missing))}; it may be a policy without its training")
     state = {}
     for part in sorted(parts):
-        arrays, logs = expected.get(part, ({}, {}))
+        arrays, logs = like.get(part, ({}, {}))
         leaves: dict[str, Any] = {}
         file = path / part_file(part)
         if entry := manifest.files.get(part):
-            leaves |= read_arrays(file, entry.size, entry.sha256, _limit(arrays) if part in expected else None)
+            leaves |= read_arrays(file, entry.size, entry.sha256, _limit(arrays) if part in like else None)
         check_like(file, leaves, arrays)
         for name, logged in manifest.logs.items():
             owner, _, key = name.partition(SEPARATOR)
@@ -268,12 +268,13 @@ def _directories(root: Path) -> list[Path]:
     # Not Path.glob, which takes a directory that it may not read for an empty one.
     try:
         with os.scandir(root) as entries:
-            steps = {root / entry.name: step_of(root / entry.name) for entry in entries if entry.is_dir()}
+            paths = [root / entry.name for entry in entries if entry.is_dir()]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise CheckpointError(f"{root} cannot be read ({error.strerror}); make it readable and try again") from error
-    return sorted((path for path, step in steps.items() if step is not None), key=steps.__getitem__)
+    steps = {path: step for path in paths if (step := step_of(path)) is not None}
+    return sorted(steps, key=steps.__getitem__)
 
 
 def _limit(arrays: Mapping[str, np.ndarray]) -> int:

@@ -33,7 +33,9 @@ def split(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarr
     A NumPy number is an array without axes, and comes back as one: as a number of Python's it would lose its type.
     Raises ValueError where a key is no string, or could not be told apart again.
     """
-    arrays, logs, values = {}, {}, {}
+    arrays: dict[str, np.ndarray] = {}
+    logs: dict[str, Log] = {}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
         if not isinstance(key, str) or SEPARATOR in key:
             raise ValueError(f"the state's key {key!r} is no string without {SEPARATOR!r}")

@@ -97,7 +97,9 @@ class ReplayBuffer:
             "terminated": ((), np.bool_),
         } | {f"info/{key}": (shape, np.float32) for key, shape in info_shapes.items()}
         # np.zeros asks for memory only when a row is first written, so a large capacity costs nothing by itself.
-        self.rows = {key: np.zeros((capacity, *shape), dtype) for key, (shape, dtype) in shapes.items()}
+        self.rows: dict[str, np.ndarray] = {
+            key: np.zeros((capacity, *shape), dtype) for key, (shape, dtype) in shapes.items()
+        }
         self.steps_before = np.zeros(capacity, np.int32)
         """Transitions of the same episode that lie before this row."""
         self.steps_after = np.zeros(capacity, np.int32)
@@ -106,7 +108,7 @@ class ReplayBuffer:
         """Journal rows ever written, padding included."""
         self.num_transitions = 0
 
-        self.staging = {
+        self.staging: dict[str, np.ndarray] = {
             key: np.zeros((num_envs, max_episode_steps + 1, *shape), dtype) for key, (shape, dtype) in shapes.items()
         }
         self.staged = np.zeros(num_envs, np.int64)
@@ -157,10 +159,10 @@ class ReplayBuffer:
         for key, value in step.info.items():
             self.staging[f"info/{key}"][at] = value
         self.staged += 1
-        for env in np.flatnonzero(step.diverged):
+        for env in np.flatnonzero(step.diverged).tolist():
             self.discard_staged(env)
         ended = (step.terminated | step.truncated) & ~step.diverged
-        return [self._store(env) for env in np.flatnonzero(ended)]
+        return [self._store(env) for env in np.flatnonzero(ended).tolist()]
 
     def discard_staged(self, env: int) -> None:
         """Forgets the episode in progress of one environment, because its simulation starts anew."""

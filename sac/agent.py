@@ -104,7 +104,8 @@ class SAC:
             clip_target=self.clips_target,
             tau=config.tau,
         )
-        self._step_critic, self._step_actor = update.step_critic, update.step_actor_and_alpha
+        self._step_critic: Callable[..., Any] = update.step_critic
+        self._step_actor: Callable[..., Any] = update.step_actor_and_alpha
         self._take_steps = Captured(self._steps, self._snapshot) if device.type == "cuda" else self._steps
         self.compiled = False
         self._helper: ThreadPoolExecutor | None = None
@@ -146,7 +147,7 @@ class SAC:
         (On a GPU, PyTorch 2.11's compiler fails on it, and a graph, which needs no compiling, is captured instead.)
         """
         eager = self._step_critic, self._step_actor
-        options = {
+        options: dict[str, Any] = {
             "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,  # no module changes hereafter
             "cpp_wrapper": True,  # which also lets other threads run meanwhile
         }
@@ -181,7 +182,8 @@ class SAC:
         return metrics
 
     def _steps(self, rates: Tensor, noise: Tensor, *batches: Tensor) -> Metrics:
-        history = [self._step(*step[:2], Batch(*step[2:])) for step in zip(rates, noise, *batches, strict=True)]
+        steps = zip(rates, noise, map(Batch._make, zip(*batches, strict=True)), strict=True)
+        history = [self._step(*step) for step in steps]
         return {name: torch.stack([metrics[name] for metrics in history]).mean() for name in history[0]}
 
     def _step(self, rates: Tensor, noise: Tensor, batch: Batch) -> Metrics:

@@ -35,7 +35,8 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
         return torch.randn(batch.action.shape, generator=generator, device=agent.device)
 
     with torch.no_grad():
-        next_action, next_log_prob = losses.squash(*agent.actor(batch.next_obs), noise())
+        mean, log_std = agent.actor(batch.next_obs)
+        next_action, next_log_prob = losses.squash(mean, log_std, noise())
         target_q = losses.td_target(
             batch.reward,
             batch.terminated,

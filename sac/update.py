@@ -63,8 +63,14 @@ def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, l
     after = {name: value.clone() for name, value in parameters.items()}
     # The compiler fuses the step with the gradients if it is spelled out; eager PyTorch has it as one kernel.
     compiling = torch.compiler.is_compiling()
+    values, grads, exp_avg, exp_avg_sq = (
+        list(tree.values()) for tree in (after, gradients, moments.exp_avg, moments.exp_avg_sq)
+    )
     adam(
-        *(list(tree.values()) for tree in (after, gradients, moments.exp_avg, moments.exp_avg_sq)),
+        values,
+        grads,
+        exp_avg,
+        exp_avg_sq,
         max_exp_avg_sqs=[],
         state_steps=list(moments.step.values()),
         foreach=compiling,
@@ -143,7 +149,8 @@ class Update:
         critics' new parameters, and metrics as 0-d tensors.
         """
         actor_network, critic_network = self._networks_of_critic
-        next_action, next_log_prob = losses.squash(*functional_call(actor_network, actor, (batch.next_obs,)), noise)
+        mean, log_std = functional_call(actor_network, actor, (batch.next_obs,))
+        next_action, next_log_prob = losses.squash(mean, log_std, noise)
         next_q = functional_call(critic_network, critic_target, (batch.next_obs, next_action))
         alpha = log_alpha.exp() if self.backup_entropy else 0.0
         target_q = losses.td_target(
@@ -195,7 +202,8 @@ class Update:
         alpha = log_alpha.exp()
 
         def loss_and_log_prob(actor: Parameters) -> tuple[Tensor, Tensor]:
-            action, log_prob = losses.squash(*functional_call(actor_network, actor, (batch.obs,)), noise)
+            mean, log_std = functional_call(actor_network, actor, (batch.obs,))
+            action, log_prob = losses.squash(mean, log_std, noise)
             q = functional_call(critic_network, critic, (batch.obs, action))
             return losses.actor_loss(alpha, log_prob, q), log_prob
 

@@ -21,12 +21,12 @@ from training.config import TrainConfig, flatten
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 NOTEBOOK = ROOT / "docs" / "experiments.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE_LINK = re.compile(r"\[`([^`]+)`\]\(([^)\s#]+\.py)\)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z_-]*(?:\.[a-z][a-z-]*)?)")
 FOREIGN = {
-    *("logdir", "load_fast", "index-url", "user", "now", "init", "gpureset"),
+    *("logdir", "load_fast", "index-url", "user", "now", "init", "gpureset", "check"),
     *("standalone", "nproc-per-node", "max-restarts", "shutdown-timeout"),
 }
 """Options of other people's programs: TensorBoard, pip, systemctl, docker, rocm-smi, torchrun."""
@@ -96,7 +96,8 @@ def known_options() -> frozenset[str]:
     ]
     for file in parsers:
         names |= set(re.findall(r"add_?(?:argument|option)\(\s*\"--([\w-]+)\"", file.read_text()))
-    names |= {name.replace("_", "-") for name in inspect.signature(checkpoints_cli._export).parameters}
+    for command in (checkpoints_cli._export, checkpoints_cli._prune):
+        names |= {name.replace("_", "-") for name in inspect.signature(command).parameters}
     return frozenset(names | FOREIGN | {"help"})
 
 
