@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from errors import UserError
 FPS = 25
 """Frames a second in the file. The arm's 50 control steps a second are thinned to it."""
 STRIDE = 2
+LONGEST = 255
+"""Bytes of a file's name that file systems take."""
 
 
 def check_video_path(path: Path) -> None:
     """Raises UserError for a file name that no writer knows."""
     if path.suffix not in (".mp4", ".gif"):
         raise UserError(f"--video {path}: the name must end in .mp4 or .gif")
+    if len(os.fsencode(_partial(path).name)) > LONGEST:
+        raise UserError(f"--video {path}: the name is too long; give a shorter one")
 
 
 def check_frame(frame: np.ndarray) -> np.ndarray:
@@ -37,7 +42,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
     """
     check_video_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # writers go by the ending
+    partial = _partial(path)
     try:
         _write(partial, itertools.islice(map(check_frame, frames), 0, None, STRIDE))
         _check_readable(partial)
@@ -47,6 +52,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
         raise UserError(f"{path} could not be written ({reason}); is there room on the disk?", status=1) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """Returns the name that a video has until it is complete. Writers go by the ending."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 def _check_readable(path: Path) -> None:

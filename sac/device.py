@@ -63,8 +63,9 @@ def use_fastest_exact_products() -> str:
 def describe_device(device: torch.device) -> str:
     """Describes in one line the device, its name and architecture, and the versions that decide the numbers."""
     if device.type == "cpu":
+        threads = torch.get_num_threads()
         return (
-            f"cpu · {platform.machine()}, {torch.get_num_threads()} threads, "
+            f"cpu · {platform.machine()}, {threads} thread{'s' * (threads > 1)}, "
             f"{torch.backends.cpu.get_cpu_capability()} · torch {torch.__version__}"
         )
     properties = torch.cuda.get_device_properties(device)

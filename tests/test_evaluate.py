@@ -150,6 +150,7 @@ def test_a_video_shows_the_episodes(name, runs, tmp_path, run):
         (["{root}/r", "--episodes", "0"], "--episodes 0: must be at least 1"),
         (["{root}/r", "--seed", "-1"], "--seed -1: must be at least 0"),
         (["{root}/r", "--video", "film.avi"], "must end in .mp4 or .gif"),
+        (["{root}/r", "--video", f"{'x' * 245}.mp4"], "the name is too long; give a shorter one"),
         (["{root}"], "is no checkpoint: it has no manifest.json"),
         (["{root}/r", "--viewer", "--json", "r.json"], "--viewer: is for watching, without --video and --json"),
         (["{root}/r", "--json", "{root}"], "cannot be written ({root}: Is a directory); name another file"),

@@ -1,6 +1,6 @@
 """Reads the command line of train.py, on top of the task's recipe or of the options of the run that it goes on from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -27,6 +27,7 @@ def parse(arguments: Sequence[str]) -> TrainConfig:
             raise UserError(
                 f"--resume {resume}: is a run of {defaults.env}, and --env {asked} another task; leave --env out"
             )
+    arguments = [word for given in _pairs(arguments) for word in given]
     with whole_numbers():
         config = tyro.cli(TrainConfig, prog="train.py", args=arguments, default=defaults)
     kind = config.env.replace(":", "-").replace("/", "-")
@@ -36,6 +37,12 @@ def parse(arguments: Sequence[str]) -> TrainConfig:
         config = replace(config, resume="auto")  # the run itself
     check(config)
     return config
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Yields the words of the command line, those of --sac.hidden 256,256 one by one."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        yield word.split(",") if before == "--sac.hidden" else [word]
 
 
 def _defaults_of(source: Path, run: Path | None) -> TrainConfig:

@@ -52,7 +52,16 @@ class TrainConfig:
     """Train a policy with Soft Actor-Critic and Hindsight Experience Replay.
 
     The same command typed again continues the run where it stopped. Defaults are those of the --env that is given.
-    Watch it with: tensorboard --logdir runs
+
+    python train.py --env reach                                         a task that comes along
+
+    python train.py --env gym:FetchReach-v4 --steps 20000               one of Gymnasium's
+
+    python train.py --env my_module:MyEnv --seed 1                      your own
+
+    python train.py --resume runs/NAME --run runs/NEW --sac.lr 1e-4     a branch of a run
+
+    tensorboard --logdir runs                                           watch them
     """
 
     env: str

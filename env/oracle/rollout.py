@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from env.oracle.kinematics import InverseKinematics
 from env.oracle.planning import CARRY_PHASE, Unreachable, place, plan
@@ -116,7 +117,8 @@ def attempts_from(env: str, goal: GoalKind, seeds: range) -> list[Attempt]:
     """Makes one attempt for each of `seeds`."""
     task = make_task(env, goal)
     ik = InverseKinematics(task.sim.model)
-    return [try_episode(task, ik, seed) for seed in seeds]
+    # disable=None: no bar where nobody looks at a terminal.
+    return [try_episode(task, ik, seed) for seed in tqdm(seeds, desc=goal, unit="episode", leave=False, disable=None)]
 
 
 def record(task: ArmTask, episodes: int, seed: int) -> Iterator[np.ndarray]:

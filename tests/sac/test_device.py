@@ -35,6 +35,7 @@ def test_description_names_device_and_version():
     description = describe_device(torch.device("cpu"))
     assert description.startswith("cpu · ")
     assert f"torch {torch.__version__}" in description
+    assert (", 1 thread, " in description) == (torch.get_num_threads() == 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

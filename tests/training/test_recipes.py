@@ -46,6 +46,10 @@ def test_help_shows_the_true_defaults_of_the_task(env, capsys):
         assert re.search(rf"--{re.escape(name)}[ ,](?:(?!\(default).)*\(default: {re.escape(words)}\)", shown), name
 
 
+def test_widths_may_be_written_with_commas():
+    assert parse(["--sac.hidden", "256,128"]) == parse(["--sac.hidden", "256", "128"])
+
+
 @pytest.mark.parametrize(("text", "number"), [("100000", 10**5), ("100_000", 10**5), ("1e5", 10**5), ("2.5e4", 25_000)])
 def test_whole_numbers_may_be_written_with_an_exponent(text, number):
     assert whole_number(text) == parse(["--steps", text]).steps == number

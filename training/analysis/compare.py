@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from tqdm import tqdm
 
 from errors import UserError, check_writable, reporting, write_json
 from training.analysis.read_runs import Run, group_runs, read_run
@@ -51,7 +52,8 @@ def compare(config: CompareConfig) -> None:
     check_options(config)
     from training.analysis.seed_statistics import summarise
 
-    runs = [read_run(path, config.tag) for path in config.runs]
+    paths = tqdm(config.runs, desc="reading", unit="run", leave=False, disable=None)
+    runs = [read_run(path, config.tag) for path in paths]
     groups = group_runs(runs, config.tag)
     at = min(int(run.curve.steps[-1]) for run in runs) if config.at is None else config.at
     check_range(runs, config.tag, at)

@@ -95,9 +95,10 @@ class RolloutMeter:
             total[..., envs] = 0.0
 
     @property
-    def goal_moved_rate(self) -> float:
-        """Returns the share of the recent episodes in which the achieved goal moved."""
-        return float(np.mean(self.windows.get("her/goal_moved_rate", [0.0])))
+    def goal_moved_rate(self) -> float | None:
+        """Returns the share of the recent episodes in which the achieved goal moved. None before one has ended."""
+        recent = self.windows.get("her/goal_moved_rate")
+        return float(np.mean(recent)) if recent else None
 
     @property
     def met_goals_end_episodes(self) -> bool:

@@ -139,6 +139,7 @@ def test_a_task_without_stages_has_no_funnel():
 
 def test_moved_goals_are_counted():
     meter = RolloutMeter(1)
+    assert meter.goal_moved_rate is None
     for distance, moved in ((0.0, False), (0.009, False), (0.011, True), (0.2, True)):
         meter.add_displacement(distance, moved)
     assert meter.episodes_moved == 2
