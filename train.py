@@ -178,7 +178,7 @@ def train_loop(
         if should_log(state.env_steps):
             log(state, config, outputs)
         if should_evaluate(state.env_steps) or is_complete(state, config):
-            score, is_best = report(evaluate(state.agent), state, config, outputs)
+            score, is_best = report(evaluate(state.agent, is_complete(state, config)), state, config, outputs)
         if should_save(state.env_steps) or is_best or is_complete(state, config):
             outputs.saver.save(score)
     outputs.saver.finish()

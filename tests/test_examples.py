@@ -317,7 +317,7 @@ def test_a_path_that_holds_no_run_gets_one_sentence(example, refused):
 
 def test_a_policy_without_its_buffer_gets_one_sentence(refused):
     sentence = refused("batch.py", checkpoints.PRETRAINED / "reach")
-    assert sentence.endswith("reach holds no buffer, progress; it may be a policy without its training\n")
+    assert sentence == "batch.py: a policy without its training holds no transitions; open a run instead\n"
     assert sentence.count("\n") == 1
 
 

@@ -39,7 +39,10 @@ class OpenedRun:
         """Draws transitions as the next update would, the relabelled ones first.
 
         Returns rows (B,) of the buffer, the goals that they are taught (B, G), and which of these are hindsight's (B,).
+        Raises CheckpointError where there is none.
         """
+        if not len(self.buffer):
+            raise checkpoints.CheckpointError("a policy without its training holds no transitions; open a run instead")
         return self.replay.draw(size)
 
     def to_batch(self, rows: np.ndarray, goals: np.ndarray, relabelled: np.ndarray) -> Batch:
@@ -49,24 +52,30 @@ class OpenedRun:
 
 
 def open_run(path: str | Path, seed: int = 0) -> OpenedRun:
-    """Opens the newest checkpoint of the run directory `path`, or the checkpoint at `path`, on the CPU.
+    """Opens the newest checkpoint of a run directory, one checkpoint, or the shipped policy of that name.
 
-    `seed` is for what is drawn from it. Raises UserError.
+    On the CPU. `seed` is for what is drawn from it. A policy without its training has networks, and an empty buffer.
+    Raises UserError.
     """
-    path, _ = checkpoints.find(Path(path))
+    path, _ = checkpoints.find_policy(str(path))
     manifest = checkpoints.read_manifest(path)
     config = replace(trained_with(manifest, path), overlap=False)
     (env,), spec = evaluation_environments(config, 1, config.task.goal)
     agent = make_agent(config, spec, CPU, seed=seed)
     buffer = make_buffer(config, spec, np.random.default_rng(seed))
     expected = expected_sizes(agent, buffer, manifest)
-    state, _ = checkpoints.load(path, only=(*expected, "progress"), expected=expected)
-    agent.load_state_dict(state["agent"])
-    buffer.load_state_dict(state["buffer"])
-    if not len(buffer):
-        raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
+    if "buffer" in manifest.values:
+        state, _ = checkpoints.load(path, only=expected, expected=expected)
+        agent.load_state_dict(state["agent"])
+        buffer.load_state_dict(state["buffer"])
+        if not len(buffer):
+            raise checkpoints.CheckpointError(f"{path} was saved before the first episode had ended; let the run go on")
+    else:
+        networks = {name: tree for name, tree in expected["agent"].items() if name in checkpoints.NETWORKS}
+        state, _ = checkpoints.load(path, only=["agent"], expected={"agent": networks})
+        agent.load_networks(state["agent"])
     buffer.rng = np.random.default_rng(seed)
-    gamma, scale = discount(config, spec), state["progress"]["reward_scale"]
+    gamma, scale = discount(config, spec), manifest.values["progress"]["reward_scale"]
     replay = Replay(buffer, env, config.her, gamma, config.n_step, spec.reward_values, scale)
     return OpenedRun(config, manifest.step, agent, buffer, env, spec, replay)
 

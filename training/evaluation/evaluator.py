@@ -38,8 +38,11 @@ class Evaluator:
         """Returns the agent's deterministic policy, each of whose actions is a sign of life."""
         return self._watchdog.watching(agent.act_deterministic)
 
-    def __call__(self, agent: SAC) -> dict[str, Any]:
-        """Returns the episodes' summary (rollout.summarise), and "film": an animated gif of the first one, or None."""
+    def __call__(self, agent: SAC, last: bool = False) -> dict[str, Any]:
+        """Returns the episodes' summary (rollout.summarise), and "film": an animated gif of the first one, or None.
+
+        last: it is the run's last evaluation.
+        """
         policy = self.policy(agent)
         result = summarise(list(run_episodes(self.envs, policy, self._episodes, SEED)))
-        return result | {"film": self._film.take(policy)}
+        return result | {"film": self._film.take(policy, last)}

@@ -37,10 +37,13 @@ class Film:
         self._since = time.perf_counter()
         self._spent = 0.0
 
-    def take(self, policy: Policy) -> bytes | None:
-        """Returns an animated gif of the episode, or None where there is no time or no way to draw it."""
+    def take(self, policy: Policy, last: bool = False) -> bytes | None:
+        """Returns an animated gif of the episode, or None where there is no time or no way to draw it.
+
+        There is time for the last one: what one sees in the end is the policy that a run ends with.
+        """
         began = time.perf_counter()
-        if self._env is None or self._spent > SHARE * (began - self._since):
+        if self._env is None or (not last and self._spent > SHARE * (began - self._since)):
             return None
         frames = record_episodes(self._env, policy, episodes=1, seed=self._seed, every=EVERY)
         try:

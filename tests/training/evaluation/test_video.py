@@ -56,6 +56,8 @@ def test_drawing_takes_no_more_than_its_share_of_the_time(monkeypatch):
     assert taken[0]
     frames = 1 + task().max_episode_steps // EVERY
     assert sum(taken) == 1 + int(0.02 * 2900 // frames)
+    assert film.take(still) is None
+    assert film.take(still, last=True) is not None
 
 
 @pytest.mark.parametrize(
