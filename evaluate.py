@@ -31,7 +31,7 @@ from training.ignored_options import has_effect
 from training.recipes import newer_options
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
 
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from checkpoints.retention import prune, remove
 from checkpoints.store import list_checkpoints, step_of, verify
 from errors import reporting
 
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def _export(
     onnx: File = None,
     torchscript: File = None,
     npz: File = None,
-    directory: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    directory: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none)")] = None,
     made_by: str = "",
 ) -> bool:
     """Writes the policy of a run for other programs, with a card that says what goes in and comes out.

@@ -10,7 +10,7 @@ what success means and what the stages are, see docs/environments.md.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -32,15 +32,15 @@ class OracleConfig:
 
     env: Literal["reach", "push", "pick-place"] = "pick-place"
     """Task to try."""
-    goal: GoalKind | None = None
-    """Kind of goals. None is each kind that the task knows, own is the first of them."""
+    goal: Annotated[GoalKind | None, tyro.conf.arg(metavar="KIND", help_behavior_hint="(default: each)")] = None
+    """Kind of goals: air, table, fixed, mix, or own, which is the task's first. Each kind that it knows by default."""
     episodes: int = 100
     """Episodes of each kind of goal."""
     seed: int = 10_000
     """Episode i is drawn from this seed + i and from nothing else, as evaluate.py draws it."""
-    json: Path | None = None
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     """Write the figures to this file."""
-    video: Path | None = None
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     """Record the first episodes to this .mp4 or .gif."""
 
 

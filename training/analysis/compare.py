@@ -22,7 +22,7 @@ THRESHOLD = 0.95
 FEW = 5
 """Seeds below which the interval is their range."""
 
-File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")]
 
 
 @dataclass(frozen=True)

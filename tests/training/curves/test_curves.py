@@ -114,6 +114,9 @@ def test_a_layout_opens_twelve_charts_of_curves_and_the_options_can_be_compared(
     charts = [chart for category in layout.category for chart in category.chart]
     assert len(charts) == 12
     start = HParamsPluginData.FromString(read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+    experiment = HParamsPluginData.FromString(read.SummaryMetadata("_hparams_/experiment").plugin_data.content)
+    names = [info.name for info in experiment.experiment.hparam_infos]
+    assert names[:5] == ["env", "seed", "batch-size", "gamma", "sac.lr"]  # what one compares runs by
     options = {name: value.WhichOneof("kind") for name, value in start.session_start_info.hparams.items()}
     assert options["sac.lr"] == options["seed"] == "number_value"
     assert options["her.skip-met-at-start"] == "number_value"  # as PyTorch writes a bool
