@@ -22,12 +22,11 @@ from env.tasks.grasp_watch import GraspWatch
 from env.video import check_frame, check_video_path, write_video
 from errors import Signalled, UserError, check_writable, ending_for_sure, reporting, write_json
 from sac import SAC, DeviceName, choose_products, describe_device, select_device
-from training.command_line import whole_numbers
+from training.command_line import has_effect, whole_numbers
 from training.config import out_of_bounds
 from training.evaluation.evaluator import ENVS
 from training.evaluation.rollout import Policy, record_episodes, run_episodes, summarise
 from training.evaluation.viewer import watch
-from training.ignored_options import has_effect
 from training.recipes import newer_options
 from training.setup import evaluated_task, evaluation_environments, evaluation_goal, make_agent, trained_with
 

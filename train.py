@@ -22,7 +22,7 @@ from env import VectorStep, empty_standard_input, is_custom
 from errors import UserError, ending_for_sure, reporting
 from sac import SAC, CompilerUnavailable, choose_products, describe_device
 from training.batches import UPDATES_AT_ONCE, reward_scale
-from training.command_line import parse
+from training.command_line import ignored_options, parse
 from training.config import TrainConfig
 from training.curves.look_inside import draw_goals, look_inside
 from training.curves.pictures import as_png
@@ -30,7 +30,6 @@ from training.curves.tensorboard import Curves
 from training.device_choice import choose_device, compile_update
 from training.evaluation.evaluator import Evaluator
 from training.evaluation.video import record_video
-from training.ignored_options import ignored_options
 from training.progress import Progress, say
 from training.resume.run_directory import RunDirectory, Start, choose_start
 from training.resume.saving import Saver, initialise, restore

@@ -1,7 +1,10 @@
-"""Reads the command line of train.py, on top of the task's recipe or of the options of the run that it goes on from."""
+"""Reads the command line of train.py, on top of the task's recipe or of the run that it goes on from.
+
+And names what of it has no effect: who gives such an option should hear of it.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import tyro
 
 import checkpoints
 from errors import UserError
-from training.config import TrainConfig, check
+from training.config import TrainConfig, check, flatten
 from training.recipes import REACH, recipe
 from training.resume.run_directory import options_of, run_of
 
@@ -93,3 +96,42 @@ def whole_number(text: str) -> int:
     if whole != number:
         raise ValueError(f"{text} is not a whole number")
     return whole
+
+
+def ignored_options(config: TrainConfig) -> list[str]:
+    """Returns a sentence for each option of `config` that is not its task's default and has no effect."""
+    usual, values = flatten(asdict(recipe(config.env))), flatten(asdict(config))
+    reasons: dict[str, str] = {}
+    for name, reason in _ignored(config):
+        reasons.setdefault(name, reason)
+    return [f"--{name} has no effect with {why}" for name, why in reasons.items() if values[name] != usual[name]]
+
+
+def has_effect(name: str, config: TrainConfig) -> bool:
+    """Tells whether the option `name` ("task.goal") is read in a run of `config`."""
+    return name not in dict(_ignored(config))
+
+
+def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    her, task = config.her, config.task
+    if config.init != "none":
+        yield "warmup-hold", "--init"
+    if her.strategy == "none":
+        yield from ((f"her.{name}", "--her.strategy none") for name in ("k", "skip-met-at-start", "proposed-goals"))
+    if config.sac.backup_entropy:
+        yield "sac.clip-target", "--sac.backup-entropy"
+    if config.reward.startswith("staged"):
+        yield "sac.clip-target", f"--reward {config.reward}"
+    if config.reward == "own":  # nothing of the following is read for an environment of somebody's own
+        yield from ((name, f"--env {config.env}") for name in flatten({"task": asdict(task)}))
+        return
+    if not task.scripted_starts:
+        yield from ((f"task.{name}", "no scripted starts") for name in ("scripted-until", "scripted-astray"))
+    if config.reward != "sparse-reach":
+        yield from ((name, f"--reward {config.reward}") for name in ("task.potential", "task.reach-per-finger"))
+    if config.env == "reach":
+        yield "task.reach-per-finger", "--env reach"
+    if config.env != "pick-place":
+        yield "task.retry-missed", f"--env {config.env}"
+    elif task.goal != "mix":
+        yield "task.retry-missed", f"--task.goal {task.goal}"

@@ -8,8 +8,7 @@ import pytest
 
 import train
 from env import TASKS, make_envs
-from training.command_line import parse
-from training.ignored_options import has_effect, ignored_options
+from training.command_line import has_effect, ignored_options, parse
 from training.recipes import recipe
 
 
