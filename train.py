@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,12 +54,9 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
         run.lock(),
     ):
         start = choose_start(run, config, state.envs.spec.fingerprint)
+        refuse_no_step(start, config)
         compile_where_possible(state.agent, config, start)
-        restore_or_begin(state, config, start)
-        if is_complete(state, config) and not start.own:
-            raise UserError(
-                f"--resume {config.resume}: stands at step {state.env_steps:,}; give more --steps to branch"
-            )
+        notes = restore_or_begin(state, config, start)
         if is_complete(state, config):
             say(f"{config.run} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
             checkpoints.prune(run.checkpoints, config.checkpoint.keep, newest=state.env_steps)
@@ -69,7 +67,8 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
             for note in first_notes(config, state):
                 say(note)
             started = time.perf_counter()
-            continue_run(config, state, run, start, evaluate, stop, watchdog)
+            how = how_started(state.agent, config, start, state.env_steps, notes)
+            continue_run(config, state, run, start, how, evaluate, stop, watchdog)
             if not is_complete(state, config):
                 say(f"stopped and saved at step {state.env_steps:,}; the same command line continues the run")
                 return False
@@ -81,17 +80,25 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
     return True
 
 
-def restore_or_begin(state: TrainingState, config: TrainConfig, start: Start) -> None:
-    """Puts what the run starts from into `state`, and says what is to be known of it."""
-    notes = []
+def refuse_no_step(start: Start, config: TrainConfig) -> None:
+    """Raises UserError for a branch that would take no step."""
+    if not start.own and (step := checkpoints.read_manifest(start.checkpoint).step) >= config.steps:
+        raise UserError(f"--resume {config.resume}: stands at step {step:,}; give more --steps to branch")
+
+
+def restore_or_begin(state: TrainingState, config: TrainConfig, start: Start) -> list[str]:
+    """Puts what the run starts from into `state`. Says, and returns, what is to be known of it."""
+    notes: list[str] = []
     if start.checkpoint:
         notes = restore(state, start.checkpoint, config)
     elif config.init != "none":
         notes = [initialise(state, config.init)]
     if not start.own:
         state.begin_branch(config, start.changed)
-    for note in (*start.notes, *notes):
+    notes = [*start.notes, *notes]
+    for note in notes:
         say(note)
+    return notes
 
 
 def continue_run(
@@ -99,15 +106,18 @@ def continue_run(
     state: TrainingState,
     run: RunDirectory,
     start: Start,
+    how: dict[str, Any],
     evaluate: Evaluator,
     stop: StopRequest,
     watchdog: Watchdog,
 ) -> None:
-    """Trains from where `state` stands, and tells with every failure where the run could be continued."""
-    started = how_started(state.agent, config, start, state.env_steps)
-    run.write_config(config, started)
+    """Trains from where `state` stands, and tells with every failure where the run could be continued.
+
+    `how` it was started is written down.
+    """
+    run.write_config(config, how)
     with (
-        closing(Curves(run.path, config, state.env_steps, started)) as curves,
+        closing(Curves(run.path, config, state.env_steps, how)) as curves,
         closing(Saver(run, config, state, curves, start.checkpoint if start.own else None)) as saver,
         closing(Progress(config.steps, state.env_steps)) as progress,
     ):
@@ -330,7 +340,7 @@ def main() -> None:
         run = RunDirectory(Path(config.run).absolute())
         if config.resume not in ("auto", "never"):
             config = replace(config, resume=str(Path(config.resume).absolute()))
-        if Path(config.init).exists():
+        if config.init != "none" and not (checkpoints.PRETRAINED / config.init).is_dir():
             config = replace(config, init=str(Path(config.init).absolute()))
         if is_custom(config.env) and config.overlap:  # without, a debugger needs the terminal
             empty_standard_input()

@@ -23,7 +23,9 @@ def find_policy(name: str, best_one: bool = False) -> tuple[Path, list[str]]:
     And what is wrong with newer ones of that run. Of a run it is the newest good one, or the best by success. Raises
     CheckpointError.
     """
-    if best_one and (Path(name) / "checkpoints").is_dir():
+    if best_one and not (Path(name) / "checkpoints").is_dir():
+        raise CheckpointError(f"--checkpoint best: is for a run directory, and {name} is none")
+    if best_one:
         found = best({path: read_manifest(path) for path in list_checkpoints(Path(name) / "checkpoints")})
         if found is None:
             raise CheckpointError(f"{name}: none of its checkpoints was evaluated; leave --checkpoint best out")

@@ -369,7 +369,7 @@ def test_resume_alone_takes_the_runs_own_options(tmp_path, run, monkeypatch):
     )  # fmt: skip
     assert "is complete: 400 of 400 steps" in run("--resume", tmp_path / "r")
     assert "from step 400" in run("--resume", tmp_path / "r" / "checkpoints" / "step_000000400", "--steps", 600)
-    assert "no/such: no such run directory or checkpoint" in run("--resume", tmp_path / "no/such", status=2)
+    assert "no/such: is neither a run directory nor a checkpoint" in run("--resume", tmp_path / "no/such", status=2)
     assert not (tmp_path / "no").exists()
 
 
@@ -405,7 +405,7 @@ def test_a_branch_of_another_seed_goes_its_own_way(tmp_path, run):
 
 
 @pytest.mark.parametrize(
-    "options", [["--num-envs", 8], ["--sac.hidden", 16], ["--reward", "sparse"], ["--sac.no-layer-norm"]]
+    "options", [["--num-envs", 8], ["--sac.hidden", 16], ["--reward", "sparse"], ["--init", "reach"]]
 )
 def test_a_branch_keeps_its_runs_task_and_sizes(options, tmp_path, run):
     run("--steps", 400, "--run", tmp_path / "r")
@@ -423,10 +423,10 @@ def test_what_a_refusal_offers_can_be_copied(tmp_path, run, monkeypatch):
     ways = re.findall(r"with: python train.py (--resume [^;]+)", said)
     assert ways == [
         "--resume 'a run'",
-        "--resume 'a run' --run NEW --her.no-skip-met-at-start --sac.lr 0.01",
+        "--resume 'a run' --run NEW --her.no-skip-met-at-start --sac.lr 0.01 --steps 600",
     ]
     assert "is complete" in run(*shlex.split(ways[0]))
-    assert "branched from " in run(*shlex.split(ways[1]), "--steps", 600)
+    assert "branched from " in run(*shlex.split(ways[1]))
 
 
 def test_a_run_begins_with_the_networks_of_another_and_its_own_experience(tmp_path, run):
@@ -460,9 +460,15 @@ def test_the_first_actions_of_a_run_that_begins_with_networks_are_theirs(tmp_pat
 
 def test_networks_that_do_not_fit_or_are_not_there_are_one_sentence(tmp_path, run):
     run("--steps", 400, "--run", tmp_path / "r")
-    said = run("--steps", 400, "--run", tmp_path / "n", "--init", tmp_path / "r", "--sac.hidden", 16, status=2)
-    assert f"--init {tmp_path / 'r'}: " in said
-    assert "agent.safetensors does not fit" in said
+    for options, told in (
+        (
+            ["--sac.hidden", 16],
+            f"--init {tmp_path / 'r'}: has other networks; give --sac.hidden 32 32 --sac.layer-norm",
+        ),
+        (["--env", "push"], "was trained for reach, whose observations, goals or actions differ: "),
+        (["--init", "push"], "--init push: holds no actor, no critic, no critic_target, no log_alpha; it can be"),
+    ):
+        assert told in run("--steps", 400, "--run", tmp_path / "n", "--init", tmp_path / "r", *options, status=2)
     assert "no pretrained policy (" in run("--steps", 400, "--run", tmp_path / "n", "--init", "fetch", status=2)
 
 
@@ -472,6 +478,7 @@ def test_a_run_knows_who_started_it_with_what(tmp_path, run):
     first, second = starts(tmp_path / "r")
     assert (first["env_steps"], second["env_steps"]) == (0, 400)
     assert first["argv"][0] == "train.py"
+    assert (first["notes"], second["notes"]) == ([], [])
     assert str(tmp_path / "r") in first["argv"]
     assert first["versions"]["torch"] == torch.__version__
     assert first["device"].startswith("cpu · ")

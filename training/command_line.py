@@ -23,6 +23,9 @@ def parse(arguments: Sequence[str]) -> TrainConfig:
     What it does not say is as in the task's recipe or, with --resume PATH, as in that run.
     """
     resume, run = _given("--resume", arguments), _given("--run", arguments)
+    for option, value in (("--resume", resume), ("--run", run)):
+        if value == "":
+            raise UserError(f"{option}: names nothing")
     defaults = recipe(_given("--env", arguments) or REACH.env)
     if resume not in (None, "auto", "never"):
         asked, defaults = defaults.env, _defaults_of(Path(resume), None if run is None else Path(run))
@@ -51,8 +54,12 @@ def _pairs(arguments: Sequence[str]) -> Iterator[list[str]]:
 def _defaults_of(source: Path, run: Path | None) -> TrainConfig:
     """Returns the options of what --resume names, or of the branch that the directory `run` holds already."""
     options = (run and options_of(run)) or options_of(source)
+    if options is None and (checkpoints.PRETRAINED / source).is_dir():
+        raise UserError(
+            f"--resume {source}: is a policy without its training; --init {source} begins with its networks"
+        )
     if options is None:
-        checkpoints.find(source)  # which says that nothing is there
+        raise UserError(f"--resume {source}: is neither a run directory nor a checkpoint")
     return replace(options, run=str(run or run_of(source)))
 
 

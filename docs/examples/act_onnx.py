@@ -4,24 +4,33 @@ Here the simulated arm stands in for the real one. docs/deploy.md says what the 
 """
 
 import json
-import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from env import TaskConfig, make_envs
+from errors import UserError
+from training.analysis.open_run import run_example
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
-episodes = int(sys.argv[2]) if len(sys.argv) > 2 else 10
-(robot,) = make_envs(card["env"], 1, TaskConfig(), "sparse")
-held = 0
-for seed in range(500, 500 + episodes):
-    obs, _ = robot.reset(seed)
-    ended = False
-    while not ended:  # on a real arm: every card["outputs"]["action"]["period_s"] seconds
-        inputs = {name: np.float32(obs[name])[None] for name in card["inputs"]}
-        (action,) = session.run(["action"], inputs)[0]
-        obs, _, terminated, ended, info = robot.step(action)
-    held += info["is_success"]
-print(f"{held} of {episodes} episodes of {card['env']} end at their goal")
+
+def main(file: str, episodes: str = "10") -> None:
+    if not Path(file).is_file():
+        raise UserError(f"{file}: no such file; python -m checkpoints export reach --onnx {file} makes it")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    (robot,) = make_envs(card["env"], 1, TaskConfig(), "sparse")
+    held = 0
+    for seed in range(500, 500 + int(episodes)):
+        obs, _ = robot.reset(seed)
+        ended = False
+        while not ended:  # on a real arm: every card["outputs"]["action"]["period_s"] seconds
+            inputs = {name: np.float32(obs[name])[None] for name in card["inputs"]}
+            (action,) = session.run(["action"], inputs)[0]
+            obs, _, _, ended, info = robot.step(action)
+        held += info["is_success"]
+    print(f"{held} of {episodes} episodes of {card['env']} end at their goal")
+
+
+if __name__ == "__main__":
+    run_example(main)

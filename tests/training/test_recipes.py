@@ -46,6 +46,21 @@ def test_help_shows_the_true_defaults_of_the_task(env, capsys):
         assert re.search(rf"--{re.escape(name)}[ ,](?:(?!\(default).)*\(default: {re.escape(words)}\)", shown), name
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--run", ""], "--run: names nothing"),
+        (["--resume", ""], "--resume: names nothing"),
+        (["--resume", "reach"], "--resume reach: is a policy without its training; --init reach begins"),
+        (["--resume", "docs"], "--resume docs: is neither a run directory nor a checkpoint"),
+    ],
+)
+def test_a_run_that_is_none_is_named(arguments, told):
+    with pytest.raises(UserError) as caught:
+        parse(arguments)
+    assert told in str(caught.value)
+
+
 def test_widths_may_be_written_with_commas():
     assert parse(["--sac.hidden", "256,128"]) == parse(["--sac.hidden", "256", "128"])
 

@@ -130,11 +130,10 @@ def print_runs(summaries: list[dict[str, Any]], rate: bool) -> None:
 def print_branches(runs: list[Run]) -> None:
     """Says below the tables which runs branched off from others, and what they changed."""
     for run in runs:
-        for start in run.config.get("starts", []):
-            if "branched_from" in start:
-                changed = "; ".join(f"--{name}: {old}, now {new}" for name, (old, new) in start["changed"].items())
-                told = f"; changed: {changed}" if changed else ""
-                print(f"{run.path} branched from {start['branched_from']}, step {start['env_steps']:,}{told}")
+        if start := run.branch:
+            changed = "; ".join(f"--{name}: {old}, now {new}" for name, (old, new) in start["changed"].items())
+            told = f"; changed: {changed}" if changed else ""
+            print(f"{run.path} branched from {start['branched_from']}, step {start['env_steps']:,}{told}")
 
 
 def number(value: float, rate: bool) -> str:

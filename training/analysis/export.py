@@ -40,6 +40,8 @@ def export(name: str, files: dict[str, Path]) -> float:
     if unknown := files.keys() - WRITERS.keys():
         raise UserError(f"{', '.join(sorted(unknown))}: no such format; there are {', '.join(WRITERS)}")
     for form, path in files.items():
+        if os.path.lexists(path) or list(files.values()).count(path) > 1:
+            raise UserError(f"--{form} {path}: is there already; remove it, or name another file")
         check_writable(f"--{form}", path)
     source, _ = checkpoints.find_policy(name)
     manifest = checkpoints.read_manifest(source)
@@ -205,7 +207,7 @@ def _write_onnx(policy: Policy, card: dict[str, Any], path: Path) -> None:
     model = helper.make_model(graph, producer_name="sac-her", opset_imports=opset, ir_version=8)
     helper.set_model_props(model, {"card": json.dumps(card)})
     onnx.checker.check_model(model)
-    onnx.save(model, path)
+    path.write_bytes(model.SerializeToString())  # onnx.save goes by the name's ending
 
 
 def _read_onnx(path: Path, observed: dict[str, np.ndarray]) -> np.ndarray:

@@ -35,6 +35,12 @@ class Run:
     config: dict[str, Any]
     curve: Curve
 
+    @property
+    def branch(self) -> dict[str, Any] | None:
+        """Returns what config.json says of the start as a branch of another run, None where it is none."""
+        starts = [start for start in self.config.get("starts", []) if isinstance(start, dict)]
+        return next((start for start in starts if "branched_from" in start), None)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -131,6 +137,8 @@ def _options(run: Run, tag: str) -> dict[str, Any]:
 def _kind(run: Run, tag: str) -> frozenset[tuple[str, str]]:
     """Returns what makes the run another than those of other groups. An option that older code did not know is None."""
     options = _options(run, tag).items()
+    if run.branch:  # it shares its past with other branches: no seed of its own
+        return frozenset({("run", str(run.path))})
     return frozenset((name, json.dumps(value)) for name, value in options if name != "seed" and value is not None)
 
 
@@ -142,6 +150,8 @@ def _usual(values: list[Any]) -> str | None:
 
 def _name(run: Run, tag: str, usual: dict[str, str | None]) -> str:
     """Returns the options in which the run's group is not as most are, as on the command line; the task where it is."""
+    if run.branch:
+        return f"{run.path.name}, a branch"
     options = _options(run, tag)
     unusual = [name for name in sorted(usual) if name != "seed" and json.dumps(options.get(name)) != usual[name]]
     if not unusual:

@@ -19,7 +19,7 @@ from training.recipes import from_stored, newer_options
 
 STARTS = 50
 FIXED = {
-    *("env", "env-args", "reward", "num-envs", "sac.hidden", "sac.layer-norm", "her.capacity"),
+    *("env", "env-args", "init", "reward", "num-envs", "sac.hidden", "sac.layer-norm", "her.capacity"),
     *("task.max-episode-steps", "task.potential", "task.reach-per-finger"),
 }
 """Options, by name, that a branch may not change either: its task, what it pays, and the sizes of what is stored."""
@@ -48,7 +48,9 @@ class RunDirectory:
             checkpoints.make_directory(self.path)
         except OSError as error:
             raise UserError(f"--run {self.path}: {error.strerror}; give another --run") from error
-        if names and {self.lock_file.name, self.config_file.name, self.checkpoints.name}.isdisjoint(names):
+        # What begins a directory of its own name is no run's checkpoints: this code has a room called so.
+        known = {self.lock_file.name, self.config_file.name} & set(names) or self._has_saved()
+        if names and not known:
             raise UserError(f"--run {self.path}: is there already and is no run of this program; give another --run")
         descriptor = self._open_lock()
         try:
@@ -62,6 +64,9 @@ class RunDirectory:
         finally:
             self._held = None
             os.close(descriptor)
+
+    def _has_saved(self) -> bool:
+        return bool(checkpoints.list_checkpoints(self.checkpoints) or checkpoints.list_unfinished(self.checkpoints))
 
     def _open_lock(self) -> int:
         try:
@@ -201,11 +206,16 @@ def choose_start(run: RunDirectory, config: TrainConfig, fingerprint: str | None
         source = None  # the run itself
     # A branch that has come to a checkpoint of its own goes on from that, however it is started again.
     if source is not None and not (source == branch and run.own_checkpoints()):
+        if source == branch and not Path(source).exists():
+            raise UserError(
+                f"{run.path} was to branch off from {source}, which is gone, and has no checkpoint of its own; remove "
+                "it, and branch off again"
+            )
         start = _named_checkpoint(Path(source), run)
         if begun and not start.own and source != branch:
             raise UserError(
-                f"{run.path} holds a run already, which did not begin from {source}; to continue it, leave --resume "
-                "out, or give another --run to branch off"
+                f"{run.path} holds a run already, which did not begin from {source}; to continue it, --resume "
+                f"{_shown(run.path)}; to branch off, another --run"
             )
     elif begun:
         start = _newest_checkpoint(run)
@@ -279,8 +289,8 @@ def _named_checkpoint(source: Path, run: RunDirectory) -> Start:
     newest, _ = checkpoints.newest_valid(run.checkpoints)
     if newest and checkpoints.step_of(newest) > manifest.step:
         raise UserError(
-            f"{run.path} already holds {newest.name}, which is newer than {path.name}; to continue it, leave --resume "
-            "out, or give another --run to branch off"
+            f"{run.path} already holds {newest.name}, which is newer than {path.name}; to continue it, --resume "
+            f"{_shown(run.path)}; to branch off, another --run"
         )
     is_own = path.resolve().parent == run.checkpoints.resolve()
     return Start(path, own=is_own, notes=tuple(f"passed over: {problem}" for problem in problems))
@@ -301,17 +311,26 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
+def _shown(path: Path) -> str:
+    """Returns a path as it can be typed here: relative where it lies below the working directory."""
+    relative = os.path.relpath(path)
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
+
+
 def _told(changed: dict[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"--{name}: {before}, now {now}" for name, (before, now) in changed.items())
 
 
 def _refuse_other_run(recorded: dict[str, Any], source: Path, config: TrainConfig, run: RunDirectory) -> None:
-    changed = differences(from_stored(recorded, source).to_dict(), config.to_dict())
+    before = from_stored(recorded, source)
+    changed = differences(before.to_dict(), config.to_dict())
     if not changed:
         return
-    command = f"python train.py --resume {shlex.quote(os.path.relpath(run.path))}"
+    command = f"python train.py --resume {_shown(run.path)}"
     ways = f"as it was it goes on with: {command}"
     if source != run.config_file and FIXED.isdisjoint(changed):
-        options = " ".join(option_words(name, now) for name, (_, now) in changed.items())
+        longer = {"steps": config.steps} if config.steps != before.steps else {}
+        now = {name: value for name, (_, value) in changed.items()} | longer
+        options = " ".join(option_words(name, value) for name, value in now.items())
         ways += f"; as a branch with: {command} --run NEW {options}"
     raise UserError(f"{source} was started with other options ({_told(changed)}); {ways}; anew with another --run")

@@ -6,9 +6,10 @@ import numpy as np
 
 import checkpoints
 from errors import UserError
-from training.config import TrainConfig
+from training.config import TrainConfig, option_words
 from training.curves.tensorboard import Curves
 from training.progress import say
+from training.recipes import from_stored
 from training.resume.run_directory import RunDirectory
 from training.resume.versions import current_versions, version_notes
 from training.state import TrainingState
@@ -80,11 +81,22 @@ class Saver:
 def initialise(state: TrainingState, name: str) -> str:
     """Puts the networks of --init `name` into a new state. Returns what to tell. Raises CheckpointError."""
     path, problems = checkpoints.find_policy(name)
+    about = checkpoints.read_manifest(path)
+    if missing := set(checkpoints.NETWORKS) - checkpoints.load(path, only=["agent"])[0]["agent"].keys():
+        raise checkpoints.CheckpointError(
+            f"--init {name}: holds no {', no '.join(sorted(missing))}; it can be evaluated, and no run begin with it"
+        )
+    theirs, ours = from_stored(about.config, path), state.agent.config
+    if (theirs.sac.hidden, theirs.sac.layer_norm) != (ours.hidden, ours.layer_norm):
+        words = [option_words(f"sac.{key}", getattr(theirs.sac, key)) for key in ("hidden", "layer_norm")]
+        raise UserError(f"--init {name}: has other networks; give {' '.join(words).replace('_', '-')}")
     expected = {part: tree for part, tree in state.agent.state_dict().items() if part in checkpoints.NETWORKS}
     try:
         content, manifest = checkpoints.load(path, only=["agent"], expected={"agent": expected})
     except checkpoints.CheckpointError as error:
-        raise checkpoints.CheckpointError(f"--init {name}: {error}") from error
+        raise checkpoints.CheckpointError(
+            f"--init {name}: was trained for {theirs.env}, whose observations, goals or actions differ: {error}"
+        ) from error
     state.agent.load_networks(content["agent"])
     state.reward_scale = manifest.values["progress"]["reward_scale"]
     told = f"begins with the networks of {path} ({manifest.config['env']}, step {manifest.step:,})"

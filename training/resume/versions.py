@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,9 @@ def environment_hash(env: str) -> dict[str, str]:
     return {module: sha256.hexdigest()[:12]}
 
 
-def how_started(agent: SAC, config: TrainConfig, start: Start, env_steps: int) -> dict[str, Any]:
+def how_started(
+    agent: SAC, config: TrainConfig, start: Start, env_steps: int, notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns, as JSON holds it, who starts or goes on with a run here and now, with what, and where it comes from."""
     started = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,6 +69,7 @@ def how_started(agent: SAC, config: TrainConfig, start: Start, env_steps: int) -
         "python": platform.python_version(),
         "device": describe_device(agent.device),
         "versions": current_versions(agent, config.env),
+        "notes": list(notes),
     }
     if not start.own:
         started |= {"branched_from": str(start.checkpoint), "changed": start.changed}

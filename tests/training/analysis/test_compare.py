@@ -271,6 +271,8 @@ def test_a_branch_is_told_with_what_it_changed(tmp_path, run, capsys):
     branched = {"env_steps": 10, "branched_from": "runs/r/step_000000010", "changed": {"sac.lr": [0.1, 0.2]}}
     write_run(tmp_path / "r", options() | {"starts": [started]}, {10: 0.5})
     write_run(tmp_path / "b", options(sac__lr=0.2) | {"starts": [branched, started]}, {10: 0.5})
+    same = write_run(tmp_path / "s", options(seed=1) | {"starts": [branched | {"changed": {}}]}, {10: 0.5})
+    assert names([tmp_path / "r", same]) == {"reach-sparse-reach": ["r"], "s, a branch": ["s"]}  # no seed of its own
     run(tmp_path / "r", tmp_path / "b")
     *_, last = capsys.readouterr().out.splitlines()
     told = "branched from runs/r/step_000000010, step 10; changed: --sac.lr: 0.1, now 0.2"

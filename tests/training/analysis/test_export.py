@@ -60,10 +60,21 @@ def test_each_format_acts_as_the_policy_and_carries_its_card(written):
 def test_what_does_not_act_as_the_network_is_not_written(tmp_path, monkeypatch):
     wrong = {"npz": lambda path, observed: np.zeros((exporting.TRIED, 6))}
     monkeypatch.setattr(exporting, "READERS", exporting.READERS | wrong)
-    (tmp_path / "p.npz").write_text("an older one")
     with pytest.raises(UserError, match=r"--npz .*p\.npz: not written: its actions are .* off the network's"):
         export("reach", {"npz": tmp_path / "p.npz"})
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("p.npz", "an older one")]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", ["file", "device", "twice"])
+def test_nothing_that_is_there_is_replaced(there, tmp_path):
+    file = Path("/dev/null") if there == "device" else tmp_path / "p"
+    if there == "file":
+        file.write_text("years of work")
+    before = list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="is there already; remove it, or name another file"):
+        export("reach", {"npz": file} | ({"onnx": file} if there == "twice" else {}))
+    assert list(tmp_path.iterdir()) == before
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch):
@@ -85,5 +96,5 @@ def test_a_policy_that_is_not_there_or_not_whole_is_a_sentence(tmp_path):
 
 def test_the_loop_of_the_documentation_acts_with_the_file_alone(written, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["act_onnx.py", str(written["onnx"]), "3"])
-    runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "act_onnx.py"))
+    runpy.run_path(str(Path(__file__).parents[3] / "docs" / "examples" / "act_onnx.py"), run_name="__main__")
     assert capsys.readouterr().out == "3 of 3 episodes of reach end at their goal\n"

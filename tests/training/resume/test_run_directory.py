@@ -172,6 +172,20 @@ def test_a_directory_of_something_else_is_refused_however_the_run_begins(resume,
     assert contents(tmp_path) == before
 
 
+def test_a_branch_whose_source_is_gone_says_what_to_do(tmp_path):
+    source = start(tmp_path / "r", 100).path
+    branch = start(tmp_path / "branch", resume=str(source))
+    source.rename(tmp_path / "moved")
+    told = "which is gone, and has no checkpoint of its own; remove it, and branch off again"
+    assert told in refusal(config(branch.path))
+
+
+def test_a_checkout_of_this_code_is_no_run(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "store.py").touch()
+    assert "is no run of this program" in refusal(config(tmp_path))
+
+
 def test_another_runs_directory_is_refused_as_the_place_of_a_branch(tmp_path):
     source = start(tmp_path / "r", 100).path
     other = start(tmp_path / "other", seed=1)
@@ -197,7 +211,8 @@ def test_a_branch_goes_on_from_its_own_checkpoints_however_it_is_started_again(t
         assert begin(config(branch.path, resume=resume)) == Start(branch.checkpoints / "step_000000200")
     told = refusal(config(branch.path, resume=str(other)))
     assert (
-        "already holds step_000000200, which is newer than step_000000050; to continue it, leave --resume out" in told
+        f"already holds step_000000200, which is newer than step_000000050; to continue it, --resume {branch.path}"
+        in told
     )
 
 
