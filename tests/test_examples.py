@@ -240,7 +240,7 @@ BLOCKS = [
 
 
 def test_every_example_is_shown():
-    assert {block.values[0] for block in BLOCKS} == set(SCRIPTS)
+    assert {block.values[0] for block in BLOCKS} == set(SCRIPTS) - {"act_onnx.py"}  # docs/deploy.md has that one
 
 
 @pytest.mark.parametrize(("name", "arguments", "head", "shown"), BLOCKS)
@@ -312,7 +312,10 @@ def refused(printed, capsys):
 
 @pytest.mark.parametrize("example", SCRIPTS)
 def test_a_path_that_holds_no_run_gets_one_sentence(example, refused):
-    assert refused(example, "runs/nowhere") == f"{example}: runs/nowhere: no such run directory or checkpoint\n"
+    what = "file" if example == "act_onnx.py" else "run directory or checkpoint"
+    sentence = refused(example, "runs/nowhere")
+    assert sentence.startswith(f"{example}: runs/nowhere: no such {what}")
+    assert sentence.count("\n") == 1
 
 
 def test_a_policy_without_its_buffer_gets_one_sentence(refused):

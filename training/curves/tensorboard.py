@@ -54,11 +54,12 @@ class Curves(EventFile):
 
     def __init__(self, path: Path, config: TrainConfig, env_steps: int, started: dict[str, Any] | None = None):
         first = not env_steps or not any(path.glob("events.out.tfevents.*"))
-        super().__init__(path, purge_step=env_steps + 1 if env_steps else 0)
+        begins = env_steps + 1 if env_steps else 0
+        super().__init__(path, purge_step=begins)
         if first:
             self._describe(config.to_dict(), env_steps)
-        if started is not None:
-            self.add(text("started", _as_code(started)), env_steps)
+        if started is not None:  # at a step that the next start from the same checkpoint voids
+            self.add(text("started", _as_code(started)), begins)
 
     def _describe(self, options: dict[str, Any], env_steps: int) -> None:
         """Writes the options as text and for the HParams tab, and the layout of the custom scalars."""
