@@ -68,7 +68,7 @@ def different(left, right):
     return [name for name, one, other, _ in compare(left, right) if one != other]
 
 
-@pytest.mark.parametrize("env", ["reach", "pick-place"])
+@pytest.mark.parametrize("env", [pytest.param("reach", marks=pytest.mark.slow), "pick-place"])
 def test_a_run_continued_from_half_way_is_the_run_that_never_stopped(env, tmp_path, run):
     # A run's last step is evaluated, so both must be at this one. It is no multiple of the episode, or the log cadence:
     # every episode is in progress.
@@ -84,7 +84,7 @@ def test_a_run_continued_from_half_way_is_the_run_that_never_stopped(env, tmp_pa
     assert len(scalars(tmp_path / "halves")) > 500
 
 
-@pytest.mark.parametrize("env", ["reach", "pick-place"])
+@pytest.mark.parametrize("env", ["reach", pytest.param("pick-place", marks=pytest.mark.slow)])
 def test_environments_that_step_beside_the_update_come_to_the_bits_of_those_that_take_turns(env, tmp_path, run):
     for name in ("overlap", "no-overlap"):
         run("--env", env, "--steps", 800, f"--{name}", "--updates-per-step", 1, "--run", tmp_path / name)
@@ -301,7 +301,12 @@ FAILURES = {
 
 @pytest.mark.parametrize(
     ("overlap", "name"),
-    [*(("--overlap", name) for name in FAILURES), ("--no-overlap", "LookupError")],
+    [
+        ("--overlap", "LookupError"),
+        ("--overlap", "killed"),
+        pytest.param("--overlap", "OSError", marks=pytest.mark.slow),
+        pytest.param("--no-overlap", "LookupError", marks=pytest.mark.slow),
+    ],
 )
 def test_an_environment_that_fails_ends_the_run_with_status_1_and_the_same_line_goes_on(overlap, name, tmp_path):
     """Where its code is wrong, its author sees the traceback; what is not plugged in is a sentence."""
@@ -568,7 +573,7 @@ def test_an_environment_that_ends_the_program_is_a_failure_and_no_end(left_by, w
     assert ("the last good checkpoint is of step " in said) == (while_ != "making it")
 
 
-@pytest.mark.parametrize("meanwhile", ["moved", "removed and begun again"])
+@pytest.mark.parametrize("meanwhile", [pytest.param("moved", marks=pytest.mark.slow), "removed and begun again"])
 def test_a_run_whose_directory_is_gone_stops_and_harms_no_other(meanwhile, tmp_path, module, run):
     """An environment does it, at a time that is known: what somebody does in another terminal."""
     module(
