@@ -44,7 +44,7 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
 
     Returns False where a signal had it save and leave before that.
     """
-    stop.at_once = True  # until there is something to save
+    stop.at_once = True  # until there is something that could be saved
     device, why = choose_device(config)
     choose_products(device, config.reduced_precision)
     with (
@@ -57,6 +57,7 @@ def train(config: TrainConfig, run: RunDirectory, stop: StopRequest, watchdog: W
         refuse_no_step(start, config)
         compile_where_possible(state.agent, config, start)
         notes = restore_or_begin(state, config, start)
+        stop.at_once = False
         if is_complete(state, config):
             say(f"{config.run} is complete: {state.env_steps:,} of {config.steps:,} steps; more --steps continue it")
             checkpoints.prune(run.checkpoints, config.checkpoint.keep, newest=state.env_steps)
@@ -177,7 +178,6 @@ def train_loop(
     should_log = Every(config.log.every, config.num_envs)
     should_evaluate = Every(config.eval.every, config.num_envs)
     should_save = Every(config.checkpoint.every, config.num_envs)
-    stop.at_once = False
     while not is_complete(state, config) and stop.signal is None:
         watchdog.pat()
         stop.keep_listening()
