@@ -216,7 +216,12 @@ def test_handlers_that_somebody_else_has_set_are_taken_back(capfd):
 
 @pytest.mark.parametrize(
     ("inside", "status"),
-    [("pass", 0), ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(1)", 143), ("raise UserError('x', 2)", 2), ("1 / 0", 1)],
+    [
+        ("pass", 0),
+        ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(1)", 143),
+        ("raise UserError('x', 2)", 2),
+        ("1 / 0", 1),
+    ],
 )
 def test_a_close_that_hangs_does_not_keep_a_run_from_its_end(inside, status):
     ended = run(
