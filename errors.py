@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 LINGER = 3.0
+"""Seconds that threads and exit handlers of an environment's have after a program has done its work."""
 
 
 class UserError(Exception):

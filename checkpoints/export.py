@@ -8,7 +8,7 @@ from pathlib import Path
 from checkpoints.disk import CheckpointError
 from checkpoints.manifest import read_manifest
 from checkpoints.retention import best
-from checkpoints.store import About, find, list_checkpoints, load, save
+from checkpoints.store import About, find, list_checkpoints, load, save, verify
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 POLICY = ("actor_average", "normalizer")
@@ -26,10 +26,16 @@ def find_policy(name: str, best_one: bool = False) -> tuple[Path, list[str]]:
     if best_one and not (Path(name) / "checkpoints").is_dir():
         raise CheckpointError(f"--checkpoint best: is for a run directory, and {name} is none")
     if best_one:
-        found = best({path: read_manifest(path) for path in list_checkpoints(Path(name) / "checkpoints")})
+        manifests, problems = {}, []
+        for path in list_checkpoints(Path(name) / "checkpoints"):
+            try:
+                manifests[path] = verify(path, only=["agent"])
+            except CheckpointError as error:
+                problems.append(str(error))
+        found = best(manifests)
         if found is None:
             raise CheckpointError(f"{name}: none of its checkpoints was evaluated; leave --checkpoint best out")
-        return found, []
+        return found, problems
     if Path(name).is_dir():
         return find(Path(name), only=["agent"])
     shipped = PRETRAINED.iterdir() if PRETRAINED.is_dir() else ()

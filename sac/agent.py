@@ -26,7 +26,7 @@ AVERAGED = 0.1
 """Share of a run's updates over which the evaluated policy averages the actor, about."""
 
 NETWORKS = ("actor", "actor_average", "critic", "critic_target", "log_alpha")
-"""What training has made, in SAC.state_dict."""
+"""Names the parts of SAC.state_dict that training has made."""
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,10 @@ def test_the_best_checkpoint_is_the_one_that_did_best_in_training(saved, tmp_pat
     for asked, step in (("best", 200), ("last", 300)):
         said = run(tmp_path / "r", "--episodes", 1, "--checkpoint", asked)
         assert f"step_{step:09d} · pick-place, goal fixed · trained for {step} steps" in said
+    (tmp_path / "r" / "checkpoints" / "step_000000200" / "agent.safetensors").write_bytes(b"")
+    said = run(tmp_path / "r", "--episodes", 1, "--checkpoint", "best")
+    assert "passed over: " in said
+    assert "step_000000300 · pick-place" in said
     checkpoints.save(tmp_path / "n" / "checkpoints", 100, state, about)
     told = "n: none of its checkpoints was evaluated; leave --checkpoint best out"
     assert told in run(tmp_path / "n", "--checkpoint", "best", status=2)

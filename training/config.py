@@ -137,7 +137,7 @@ MAY_CHANGE = (
 )
 """What a resumed run may be told anew. Everything else would make it another run."""
 BESIDE = ("command", "starts")
-"""What stands beside the options where they are stored: what made an exported policy, how a run was started."""
+"""Names what stands beside the options where they are stored: what made an exported policy, how a run was started."""
 EVALUATED = ("eval.goal", "eval.episodes")
 """What evaluations measure. It leaves the training as it is. But the best policy so far, and a success that falls, mean
 nothing across two measures, so a resumed run keeps it, too."""

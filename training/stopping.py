@@ -36,7 +36,7 @@ class StopRequest:
     def __init__(self):
         self.signal: int | None = None
         self.at_once = False
-        """Whether the first signal ends the program: there is nothing to save yet, or it is saved."""
+        """Says whether the first signal ends the program: there is nothing to save yet, or it is saved."""
         self._end: threading.Timer | None = None
 
     def __enter__(self) -> "StopRequest":

@@ -18,6 +18,7 @@ from training.progress import say
 from training.recipes import from_stored, newer_options
 
 STARTS = 50
+"""How many of the first starts config.json tells of. The last it tells of besides."""
 FIXED = {
     *("env", "env-args", "init", "reward", "num-envs", "sac.hidden", "sac.layer-norm", "her.capacity"),
     *("task.max-episode-steps", "task.potential", "task.reach-per-finger"),
