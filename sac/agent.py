@@ -3,22 +3,23 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from annotated_types import Gt, Interval
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from sac import losses
 from sac.capture import Captured
 from sac.networks import Actor, Critics
 from sac.normalizer import Normalizer
-from sac.update import Batch, Metrics, Moments, Update
+from sac.update import Batch, Learnt, Metrics, Moments, Update, flatten, unflatten
 
 INITIAL_ALPHA = 0.05
 """Temperature at the start. It is learnt from there."""
@@ -58,7 +59,7 @@ class SAC:
     """Learns by Soft Actor-Critic with twin critics and automatic temperature (Haarnoja et al. 2018, arXiv:1812.05905).
 
     Takes policy inputs of obs_dim numbers, and actions in [-1, 1]. `seed` is for initial weights and policy noise:
-    nothing draws from a global generator.
+    nothing draws from a global generator. On a GPU updates are launched as `graphs`, or else operation by operation.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class SAC:
         config: SACConfig,
         device: torch.device,
         seed: int,
+        graphs: bool = True,
     ):
         self.config = config
         self.device = device
@@ -82,21 +84,24 @@ class SAC:
         self.critic = Critics(obs_dim, action_dim, config.hidden, config.layer_norm, init).to(device)
         self.critic_target = deepcopy(self.critic).requires_grad_(False)
         self.actor_average = deepcopy(self.actor).requires_grad_(False)
-        self.log_alpha = torch.tensor(math.log(INITIAL_ALPHA), device=device)
         self.normalizer = Normalizer(obs_dim, device)
 
-        # The parameters' own memory, without their history: a gradient is taken of what it is asked for alone.
-        self._actor, self._actor_average, self._critic, self._critic_target = (
-            {name: parameter.detach() for name, parameter in module.named_parameters()}
-            for module in (self.actor, self.actor_average, self.critic, self.critic_target)
+        log_alpha = torch.tensor(math.log(INITIAL_ALPHA), device=device)
+        actor, critic = _in_one_piece(self.actor), _in_one_piece(self.critic)
+        self.learnt = Learnt(
+            actor=actor,
+            actor_average=_in_one_piece(self.actor_average),
+            critic=critic,
+            critic_target=_in_one_piece(self.critic_target),
+            log_alpha=log_alpha,
+            actor_moments=Moments.of(actor),
+            critic_moments=Moments.of(critic),
+            alpha_moments=Moments.of(log_alpha),
         )
-        self._shared = [*self._critic.values(), *self._actor.values(), self.log_alpha]
-        self.actor_moments, self.critic_moments = Moments.of(self._actor), Moments.of(self._critic)
-        self.alpha_moments = Moments.of({"log_alpha": self.log_alpha})
         self.generator = torch.Generator(device).manual_seed(seed + 1)
         self.updates = 0
 
-        update = Update(
+        self._update = Update(
             self.actor,
             self.critic,
             target_entropy=self.target_entropy,
@@ -104,12 +109,13 @@ class SAC:
             clip_target=self.clips_target,
             tau=config.tau,
         )
-        self._step_critic: Callable[..., Any] = update.step_critic
-        self._step_actor: Callable[..., Any] = update.step_actor_and_alpha
-        self._take_steps = Captured(self._steps, self._snapshot) if device.type == "cuda" else self._steps
+        self._step: Callable[[Learnt, Tensor, Tensor, Batch], Metrics] = self._update.step
+        self._captured = Captured(self._halves, tree_leaves(self.learnt)) if graphs and device.type == "cuda" else None
         self.compiled = False
-        self._helper: ThreadPoolExecutor | None = None
-        self._side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @property
+    def log_alpha(self) -> Tensor:
+        return self.learnt.log_alpha
 
     @property
     def alpha(self) -> Tensor:
@@ -141,31 +147,27 @@ class SAC:
     def compile(self, batch_size: int) -> None:
         """Compiles the update on a CPU for batches of this size: it is as before but for rounding, and faster.
 
-        Its two halves run side by side from then on, each with as many threads as PyTorch is set to. It takes half a
-        minute the first time on a machine. Raises CompilerUnavailable, and the agent is as it was then.
+        It takes half a minute the first time on a machine. Raises CompilerUnavailable, and the agent is as it was then.
 
         (On a GPU, PyTorch 2.11's compiler fails on it, and a graph, which needs no compiling, is captured instead.)
         """
-        eager = self._step_critic, self._step_actor
+        eager = self._step
         options: dict[str, Any] = {
-            "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,  # no module changes hereafter
-            "cpp_wrapper": True,  # which also lets other threads run meanwhile
+            "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe,  # nothing but the batch changes hereafter
+            "cpp_wrapper": True,
         }
-        undo = self._snapshot()
+        before = self.state_dict()
         try:
-            self._step_critic, self._step_actor = (
-                torch.compile(function, fullgraph=True, dynamic=False, options=options) for function in eager
-            )
+            self._step = torch.compile(eager, fullgraph=True, dynamic=False, options=options)
             batch = Batch.zeros((batch_size,), self.obs_dim, self.action_dim)
-            self._step(torch.zeros(2), torch.stack([batch.action] * 2), batch)
+            self._step(self.learnt, torch.zeros(2), torch.stack([batch.action] * 2), batch)
         # Compilers fail in their own ways, and no run needs one.
         except Exception as error:
-            self._step_critic, self._step_actor = eager
+            self._step = eager
             raise CompilerUnavailable(_reason(error)) from error
         finally:
-            undo()
+            self.load_state_dict(before)
         self.compiled = True
-        self._helper = ThreadPoolExecutor(1, "critics", torch.set_num_threads, (torch.get_num_threads(),))
 
     def update(self, batch: Batch) -> Metrics:
         """Takes a gradient step of everything on one batch (B, …), or one after the other on K of them (K, B, …).
@@ -177,65 +179,22 @@ class SAC:
         batches = batches._replace(obs=self.normalizer(batches.obs), next_obs=self.normalizer(batches.next_obs))
         noise = torch.randn((count, 2, *batches.action.shape[1:]), generator=self.generator, device=self.device)
         rates = torch.tensor([[self.config.lr, self.average_share(self.updates + i)] for i in range(count)])
-        metrics = self._take_steps(rates.to(self.device), noise, *batches)
+        history = (self._captured or self._eager)(rates.to(self.device), noise, *batches)
         self.updates += count
-        return metrics
+        numbers = torch.stack([number for metrics in history for number in metrics.values()])
+        names = [name for metrics in history[: len(history) // count] for name in metrics]
+        return dict(zip(names, numbers.view(count, -1).mean(0), strict=True))
 
-    def _steps(self, rates: Tensor, noise: Tensor, *batches: Tensor) -> Metrics:
-        steps = zip(rates, noise, map(Batch._make, zip(*batches, strict=True)), strict=True)
-        history = [self._step(*step) for step in steps]
-        return {name: torch.stack([metrics[name] for metrics in history]).mean() for name in history[0]}
+    def _eager(self, rates: Tensor, noise: Tensor, *batches: Tensor) -> list[Metrics]:
+        """Takes K steps, compiled where they are. rates (K, 2), noise (K, 2, B, A) and batches as in Update.step."""
+        return [self._step(self.learnt, *step) for step in _one_by_one(rates, noise, *batches)]
 
-    def _step(self, rates: Tensor, noise: Tensor, batch: Batch) -> Metrics:
-        """Takes one gradient step of everything. rates (2,): learning rate and average_share. noise (2, B, A)."""
-        log_alpha, (lr, average_share) = self.log_alpha, rates
-        (critic, critic_metrics), (actor, new_log_alpha, actor_metrics) = self._side_by_side(
-            lambda: self._step_critic(
-                self._actor,
-                self._critic,
-                self._critic_target,
-                log_alpha,
-                self.critic_moments,
-                lr,
-                batch,
-                noise[0],
-            ),
-            lambda: self._step_actor(
-                self._actor,
-                self._actor_average,
-                self._critic,
-                log_alpha,
-                self.actor_moments,
-                self.alpha_moments,
-                lr,
-                average_share,
-                batch,
-                noise[1],
-            ),
-        )
-        torch._foreach_copy_(self._shared, [*critic.values(), *actor.values(), new_log_alpha])
-        return critic_metrics | actor_metrics
-
-    def _side_by_side(self, first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-        """Returns both results: at once where there is a second thread, or on a GPU, which such halves do not fill.
-
-        Neither may change what the other reads.
-        """
-        if self._side_stream is not None:
-            self._side_stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(self._side_stream):
-                first_result = first()
-            second_result = second()
-            torch.cuda.current_stream(self.device).wait_stream(self._side_stream)
-            return first_result, second_result
-        if self._helper is None:
-            return first(), second()
-        submitted = self._helper.submit(first)
-        try:
-            second_result = second()
-        finally:
-            wait([submitted])  # whatever happens: nothing may go on behind the caller's back
-        return submitted.result(), second_result
+    def _halves(self, rates: Tensor, noise: Tensor, *batches: Tensor) -> Iterator[Callable[[], Metrics]]:
+        """Yields the same K steps in two halves each: what Update.step does, in pieces that are small enough for any
+        graph."""
+        for (lr, share), (next_noise, own_noise), batch in _one_by_one(rates, noise, *batches):
+            yield partial(self._update.step_critic, self.learnt, lr, next_noise, batch)
+            yield partial(self._update.step_actor_and_alpha, self.learnt, lr, share, own_noise, batch)
 
     def average_share(self, updates: int) -> float:
         """Returns the share of the actor that moves into its average after `updates` updates.
@@ -267,21 +226,16 @@ class SAC:
         self.updates = state["updates"]
 
     def _tensors(self) -> dict[str, Any]:
-        """Returns what updates move, as nested dicts of the tensors themselves."""
-        return {
-            "actor": self._actor,
-            "actor_average": self._actor_average,
-            "critic": self._critic,
-            "critic_target": self._critic_target,
-            "log_alpha": self.log_alpha,
-            "actor_moments": self.actor_moments._asdict(),
-            "critic_moments": self.critic_moments._asdict(),
-            "alpha_moments": self.alpha_moments._asdict(),
-        }
-
-    def _snapshot(self) -> Callable[[], None]:
-        state = self.state_dict()
-        return lambda: self.load_state_dict(state)
+        """Returns what updates move, as nested dicts of views: each network's parameters and moments by their names."""
+        trees: dict[str, Any] = {"log_alpha": self.log_alpha}
+        for name in ("actor", "actor_average", "critic", "critic_target"):
+            trees[name] = unflatten(getattr(self.learnt, name), getattr(self, name))
+        for name, network in (("actor", self.actor), ("critic", self.critic)):
+            step, *averages = getattr(self.learnt, f"{name}_moments")
+            by_name = (dict.fromkeys(trees[name], step), *(unflatten(average, network) for average in averages))
+            trees[f"{name}_moments"] = dict(zip(Moments._fields, by_name, strict=True))
+        alpha_moments = self.learnt.alpha_moments._asdict()
+        return trees | {"alpha_moments": {name: {"log_alpha": tensor} for name, tensor in alpha_moments.items()}}
 
     def load_networks(self, state: dict[str, Any], only: Collection[str] = NETWORKS) -> None:
         """Restores networks of a state_dict, and the normalizer that they saw their inputs through.
@@ -302,6 +256,18 @@ def _reason(error: Exception) -> str:
         f"{telling[0]:.200}; install a C++ compiler or, where there is one, delete {cache} (TORCHINDUCTOR_CACHE_DIR), "
         "since what was compiled before may be damaged"
     )
+
+
+def _one_by_one(rates: Tensor, noise: Tensor, *batches: Tensor) -> Iterator[tuple[Tensor, Tensor, Batch]]:
+    return zip(rates, noise, map(Batch._make, zip(*batches, strict=True)), strict=True)
+
+
+def _in_one_piece(network: nn.Module) -> Tensor:
+    """Returns the network's parameters as one tensor (P,), which is their memory from now on, without their history."""
+    flat = flatten(dict(network.named_parameters())).detach()
+    for parameter, view in zip(network.parameters(), unflatten(flat, network).values(), strict=True):
+        parameter.data = view
+    return flat
 
 
 def _to_numpy(tree: Any) -> Any:

@@ -70,8 +70,8 @@ def inspect(agent: SAC, batch: Batch, generator: torch.Generator) -> Inspection:
             "grad/actor": norm(actor_gradients),
             "weight/critic": norm(agent.critic.parameters()),
             "weight/actor": norm(agent.actor.parameters()),
-            "step/critic": relative_step(agent.critic, agent.critic_moments, agent.config.lr),
-            "step/actor": relative_step(agent.actor, agent.actor_moments, agent.config.lr),
+            "step/critic": relative_step(agent.critic, agent.learnt.critic_moments, agent.config.lr),
+            "step/actor": relative_step(agent.actor, agent.learnt.actor_moments, agent.config.lr),
         }
         low, high = batch.low.min(), batch.high.max()
         if not config.backup_entropy and (high - low).isfinite():  # an entropy bonus is no part of the return
@@ -114,4 +114,4 @@ def dead_units(net: nn.Sequential, obs: Tensor) -> Tensor:
 
 def relative_step(network: nn.Module, moments: Moments, lr: float) -> Tensor:
     """Returns the norm of Adam's last step, as a share of the weights' norm, ()."""
-    return norm(last_adam_step(moments, lr).values()) / norm(network.parameters())
+    return last_adam_step(moments, lr).norm() / norm(network.parameters())

@@ -67,10 +67,6 @@ def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float)
 
 
 @torch.no_grad()
-def polyak_update(target: list[Tensor], online: list[Tensor], tau: float | Tensor) -> None:
+def polyak_update(target: Tensor, online: Tensor, tau: float | Tensor) -> None:
     """Moves, in place, target <- (1 - tau) target + tau online ([SAC] algorithm 1, last line of the gradient step)."""
-    if isinstance(tau, float):
-        torch._foreach_lerp_(target, online, tau)
-    else:
-        for old, new in zip(target, online, strict=True):
-            old.lerp_(new, tau)
+    target.lerp_(online, tau)

@@ -1,10 +1,9 @@
-"""Takes the gradient step of SAC in two pure halves, which eager PyTorch and its compiler run alike."""
+"""Takes the gradient step of SAC, which eager PyTorch, its compiler and a GPU's graph run alike."""
 
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 from torch.optim.adam import adam
 
@@ -42,37 +41,62 @@ class Batch(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Holds Adam's state (Kingma & Ba 2015, arXiv:1412.6980), by the names of the parameters.
+    """Holds Adam's state (Kingma & Ba 2015, arXiv:1412.6980) for parameters (P,).
 
-    How many steps it has taken (0-d), and the running averages of the gradient and of its square.
+    How many steps it has taken (), and the running averages of the gradient and of its square, (P,) both.
     """
 
-    step: Parameters
-    exp_avg: Parameters
-    exp_avg_sq: Parameters
+    step: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
 
     @classmethod
-    def of(cls, parameters: Parameters) -> "Moments":
+    def of(cls, parameters: Tensor) -> "Moments":
         """Returns the state before the first step."""
-        step = {name: torch.zeros((), device=value.device) for name, value in parameters.items()}
-        return cls(step, *({name: torch.zeros_like(value) for name, value in parameters.items()} for _ in range(2)))
+        step = torch.zeros((), device=parameters.device)
+        return cls(step, torch.zeros_like(parameters), torch.zeros_like(parameters))
 
 
-def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, lr: Tensor) -> Parameters:
-    """Returns the parameters after one step of PyTorch's Adam. `moments` move in place, `parameters` do not."""
-    after = {name: value.clone() for name, value in parameters.items()}
+class Learnt(NamedTuple):
+    """Holds all that an update moves, in place.
+
+    Each network's parameters are one tensor (P,), so Adam and the averages take an operation each, and not one for each
+    layer. `unflatten` shows them by name.
+    """
+
+    actor: Tensor
+    actor_average: Tensor
+    critic: Tensor
+    critic_target: Tensor
+    log_alpha: Tensor
+    actor_moments: Moments
+    critic_moments: Moments
+    alpha_moments: Moments
+
+
+def flatten(parameters: Parameters) -> Tensor:
+    """Returns parameters in one piece (P,), a copy."""
+    return torch.cat([value.flatten() for value in parameters.values()])
+
+
+def unflatten(flat: Tensor, network: nn.Module) -> Parameters:
+    """Returns views of `flat` (P,), by the names and in the shapes of the network's parameters."""
+    shapes = {name: value.shape for name, value in network.named_parameters()}
+    pieces = flat.split([shape.numel() for shape in shapes.values()])
+    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def adam_step(parameters: Tensor, gradient: Tensor, moments: Moments, lr: Tensor) -> None:
+    """Moves parameters (P,) and moments, in place, by one step of PyTorch's Adam."""
     # The compiler fuses the step with the gradients if it is spelled out; eager PyTorch has it as one kernel.
     compiling = torch.compiler.is_compiling()
-    values, grads, exp_avg, exp_avg_sq = (
-        list(tree.values()) for tree in (after, gradients, moments.exp_avg, moments.exp_avg_sq)
-    )
     adam(
-        values,
-        grads,
-        exp_avg,
-        exp_avg_sq,
+        [parameters],
+        [gradient],
+        [moments.exp_avg],
+        [moments.exp_avg_sq],
         max_exp_avg_sqs=[],
-        state_steps=list(moments.step.values()),
+        state_steps=[moments.step],
         foreach=compiling,
         fused=not compiling,
         capturable=compiling or lr.is_cuda,
@@ -84,29 +108,21 @@ def adam_step(parameters: Parameters, gradients: Parameters, moments: Moments, l
         eps=EPS,
         maximize=False,
     )
-    return after
 
 
-def last_adam_step(moments: Moments, lr: float) -> Parameters:
-    """Returns what Adam's last step, with the learning rate `lr`, took from the parameters. Zeros before the first.
+def last_adam_step(moments: Moments, lr: float) -> Tensor:
+    """Returns what Adam's last step, with the learning rate `lr`, took from the parameters, (P,). Zeros before the
+    first.
 
     Source: Kingma & Ba 2015, algorithm 1.
     """
-
-    def step(name: str) -> Tensor:
-        taken = moments.step[name].clamp(min=1)
-        mean = moments.exp_avg[name] / (1 - BETA1**taken)
-        return lr * mean / ((moments.exp_avg_sq[name] / (1 - BETA2**taken)).sqrt() + EPS)
-
-    return {name: step(name) for name in moments.step}
+    taken = moments.step.clamp(min=1)
+    mean = moments.exp_avg / (1 - BETA1**taken)
+    return lr * mean / ((moments.exp_avg_sq / (1 - BETA2**taken)).sqrt() + EPS)
 
 
 class Update:
-    """Computes the two halves of a gradient step: the critics' and the actor's.
-
-    Both start from the same parameters: the actor climbs the critics as they were before their own step, not after it
-    as in the paper's algorithm 1. So neither waits for the other, and each can have a core. A half returns the
-    parameters that both read as new tensors, and moves in place only what is its own: moments and averages.
+    """Takes a gradient step of everything: the critics', then the actor's and the temperature's (SAC's algorithm 1).
 
     Args:
         actor, critic: lend their structure, not their parameters.
@@ -123,36 +139,31 @@ class Update:
         clip_target: bool,
         tau: float,
     ):
+        self.actor = actor
+        self.critic = critic
         self.target_entropy = target_entropy
         self.backup_entropy = backup_entropy
         self.clip_target = clip_target
         self.tau = tau
-        # functional_call lends parameters to a module for as long as it runs, so each half has modules of its own.
-        self._networks_of_critic, self._networks_of_actor = (
-            (deepcopy(actor).to("meta"), deepcopy(critic).to("meta")) for _ in range(2)
-        )
 
-    def step_critic(
-        self,
-        actor: Parameters,
-        critic: Parameters,
-        critic_target: Parameters,
-        log_alpha: Tensor,
-        moments: Moments,
-        lr: Tensor,
-        batch: Batch,
-        noise: Tensor,
-    ) -> tuple[Parameters, Metrics]:
-        """Steps both critics on the squared error to the target critics' bootstrapped value. The targets follow.
+    def step(self, learnt: Learnt, rates: Tensor, noise: Tensor, batch: Batch) -> Metrics:
+        """Moves `learnt` in place by one step on the batch (B, …). Returns metrics as 0-d tensors.
 
-        noise (B, A), standard normal, makes the next action. Moves critic_target and moments in place. Returns the
-        critics' new parameters, and metrics as 0-d tensors.
+        rates (2,): Adam's learning rate, and the share of the actor that moves into its average. noise (2, B, A),
+        standard normal, makes the next action and the action.
         """
-        actor_network, critic_network = self._networks_of_critic
-        mean, log_std = functional_call(actor_network, actor, (batch.next_obs,))
+        lr, average_share = rates.unbind()
+        next_noise, noise = noise.unbind()
+        critic_metrics = self.step_critic(learnt, lr, next_noise, batch)
+        return critic_metrics | self.step_actor_and_alpha(learnt, lr, average_share, noise, batch)
+
+    def step_critic(self, learnt: Learnt, lr: Tensor, noise: Tensor, batch: Batch) -> Metrics:
+        """Steps both critics on the squared error to the target critics' bootstrapped value. The targets follow."""
+        mean, log_std = functional_call(self.actor, unflatten(learnt.actor, self.actor), (batch.next_obs,))
         next_action, next_log_prob = losses.squash(mean, log_std, noise)
-        next_q = functional_call(critic_network, critic_target, (batch.next_obs, next_action))
-        alpha = log_alpha.exp() if self.backup_entropy else 0.0
+        target = unflatten(learnt.critic_target, self.critic)
+        next_q = functional_call(self.critic, target, (batch.next_obs, next_action))
+        alpha = learnt.log_alpha.exp() if self.backup_entropy else 0.0
         target_q = losses.td_target(
             batch.reward,
             batch.terminated,
@@ -164,13 +175,13 @@ class Update:
         )
 
         def loss_and_q(critic: Parameters) -> tuple[Tensor, Tensor]:
-            q = functional_call(critic_network, critic, (batch.obs, batch.action))
+            q = functional_call(self.critic, critic, (batch.obs, batch.action))
             return losses.critic_loss(q, target_q), q
 
-        gradients, (loss, q) = grad_and_value(loss_and_q, has_aux=True)(critic)
-        critic = adam_step(critic, gradients, moments, lr)
-        losses.polyak_update(list(critic_target.values()), list(critic.values()), self.tau)
-        return critic, {
+        gradients, (loss, q) = grad_and_value(loss_and_q, has_aux=True)(unflatten(learnt.critic, self.critic))
+        adam_step(learnt.critic, flatten(gradients), learnt.critic_moments, lr)
+        losses.polyak_update(learnt.critic_target, learnt.critic, self.tau)
+        return {
             "train/critic_loss": loss,
             "q/q1": q[0].mean(),
             "q/q2": q[1].mean(),
@@ -179,46 +190,30 @@ class Update:
         }
 
     def step_actor_and_alpha(
-        self,
-        actor: Parameters,
-        actor_average: Parameters,
-        critic: Parameters,
-        log_alpha: Tensor,
-        moments: Moments,
-        alpha_moments: Moments,
-        lr: Tensor,
-        average_share: Tensor,
-        batch: Batch,
-        noise: Tensor,
-    ) -> tuple[Parameters, Tensor, Metrics]:
+        self, learnt: Learnt, lr: Tensor, average_share: Tensor, noise: Tensor, batch: Batch
+    ) -> Metrics:
         """Steps the policy up the critics' minimum, and the temperature towards the target entropy.
 
         The average policy follows.
-
-        noise (B, A), standard normal, makes the action. Moves actor_average and both moments in place. Returns the
-        actor's new parameters, the new log_alpha, and metrics as 0-d tensors.
         """
-        actor_network, critic_network = self._networks_of_actor
-        alpha = log_alpha.exp()
+        critic = unflatten(learnt.critic, self.critic)
+        alpha = learnt.log_alpha.exp()
 
         def loss_and_log_prob(actor: Parameters) -> tuple[Tensor, Tensor]:
-            mean, log_std = functional_call(actor_network, actor, (batch.obs,))
+            mean, log_std = functional_call(self.actor, actor, (batch.obs,))
             action, log_prob = losses.squash(mean, log_std, noise)
-            q = functional_call(critic_network, critic, (batch.obs, action))
+            q = functional_call(self.critic, critic, (batch.obs, action))
             return losses.actor_loss(alpha, log_prob, q), log_prob
 
+        actor = unflatten(learnt.actor, self.actor)
         gradients, (actor_loss, log_prob) = grad_and_value(loss_and_log_prob, has_aux=True)(actor)
-        gradient, alpha_loss = grad_and_value(losses.temperature_loss)(log_alpha, log_prob, self.target_entropy)
-        actor = adam_step(actor, gradients, moments, lr)
-        losses.polyak_update(list(actor_average.values()), list(actor.values()), average_share)
-        (log_alpha,) = adam_step({"log_alpha": log_alpha}, {"log_alpha": gradient}, alpha_moments, lr).values()
-        return (
-            actor,
-            log_alpha,
-            {
-                "train/actor_loss": actor_loss,
-                "train/ent_coef_loss": alpha_loss,
-                "train/ent_coef": alpha,
-                "policy/entropy": -log_prob.mean(),
-            },
-        )
+        gradient, alpha_loss = grad_and_value(losses.temperature_loss)(learnt.log_alpha, log_prob, self.target_entropy)
+        adam_step(learnt.actor, flatten(gradients), learnt.actor_moments, lr)
+        losses.polyak_update(learnt.actor_average, learnt.actor, average_share)
+        adam_step(learnt.log_alpha, gradient, learnt.alpha_moments, lr)
+        return {
+            "train/actor_loss": actor_loss,
+            "train/ent_coef_loss": alpha_loss,
+            "train/ent_coef": alpha,
+            "policy/entropy": -log_prob.mean(),
+        }

@@ -92,6 +92,9 @@ class TrainConfig:
     compile: bool = True
     """On a CPU let PyTorch compile the update: the same but for rounding, and faster. It takes half a minute the first
     time on a machine, and needs a C++ compiler. Where there is none, the run says so and goes on without."""
+    graph: Literal["auto", "never"] = "auto"
+    """On a GPU launch updates as graphs. auto: compared with updates without graphs now and then, and given up aloud
+    where they differ. never: operation by operation, which is slower (docs/rocm.md)."""
     reduced_precision: bool = False
     """Round what matrix products multiply to bfloat16 on a CPU, to TF32 on a GPU: faster where the hardware has it
     (docs/performance.md)."""
@@ -132,7 +135,7 @@ class TrainConfig:
 
 
 MAY_CHANGE = (
-    *("steps", "run", "resume", "device", "compile", "overlap", "video", "watchdog"),
+    *("steps", "run", "resume", "device", "compile", "graph", "overlap", "video", "watchdog"),
     *("eval", "checkpoint", "log"),
 )
 """What a resumed run may be told anew. Everything else would make it another run."""

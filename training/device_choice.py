@@ -59,10 +59,13 @@ def seconds_per_update(config: TrainConfig, env: GoalEnv, spec: EnvSpec, device:
 
 
 def compile_update(agent: SAC, batch_size: int) -> None:
-    """Lets PyTorch compile the update on a CPU. Each of its halves has one thread then: more would compete with the
-    environments', and gain less than they cost. Raises CompilerUnavailable; the threads are as they were then."""
+    """Lets PyTorch compile the update on a CPU, for one thread, or for two where it may have four or more.
+
+    Threads inside a product wait for each other at its end. Where something else needs their cores, all wait with them,
+    so the environments and a second run are left room. Raises CompilerUnavailable; the threads are as they were then.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(min(max(threads // 2, 1), 2))
     try:
         agent.compile(batch_size)
     except CompilerUnavailable:

@@ -80,7 +80,8 @@ def discount(config: TrainConfig, spec: EnvSpec) -> float:
 def make_agent(config: TrainConfig, spec: EnvSpec, device: torch.device, seed: int) -> SAC:
     """Makes an untrained agent for the environment. Raises UserError where its networks do not fit into memory."""
     try:
-        return SAC(spec.obs_dim + 3 * spec.goal_dim, spec.action_dim, config.sac, device, seed)
+        inputs = spec.obs_dim + 3 * spec.goal_dim
+        return SAC(inputs, spec.action_dim, config.sac, device, seed, graphs=config.graph == "auto")
     except RuntimeError as error:  # what PyTorch raises when an allocation fails
         raise UserError(f"--sac.hidden {config.sac.hidden}: no such networks on {device}: {error}") from error
 

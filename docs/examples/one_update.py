@@ -46,6 +46,12 @@ def main(path: str) -> None:
             f"returns lie in [{low:.2f}, {high:.2f}]; {clipped} of {size} targets are clipped, each to its own state's"
         )
 
+    before, lr = agent.state_dict(), agent.config.lr
+    metrics = agent.update(batch)
+    after = agent.state_dict()
+    # The actor climbs the critics as they are after their step.
+    agent.load_state_dict(before)
+    agent.load_networks(after, only=["critic"])
     action, log_prob = losses.squash(*agent.actor(seen), noise_of_actor)
     q_of_policy = agent.critic(seen, action)
     actor_loss = losses.actor_loss(agent.alpha, log_prob, q_of_policy)
@@ -61,9 +67,7 @@ def main(path: str) -> None:
         f"so alpha {'falls' if entropy > target else 'rises'}"
     )
 
-    before, lr = agent.state_dict(), agent.config.lr
-    metrics = agent.update(batch)
-    after = agent.state_dict()
+    agent.load_state_dict(after)
     names = "train/critic_loss", "train/actor_loss", "train/ent_coef_loss"
     print(f"as the agent's own update has them: {', '.join(f'{metrics[name]:.4f}' for name in names)}")
 

@@ -61,23 +61,6 @@ def test_compiled_updates_are_the_eager_ones_but_for_rounding(compiled, random_b
             np.testing.assert_allclose(value, theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-@needs_compiler
-def test_halves_side_by_side_and_in_turn_come_to_the_same_bits(compiled, random_batch):
-    learner, before = compiled
-    states, helper = [], learner._helper
-    assert helper is not None
-    assert learner.compiled
-    for each in (helper, None, helper):
-        learner._helper = each
-        learner.load_state_dict(before)
-        for seed in range(20):
-            learner.update(random_batch(seed))
-        states.append(leaves(learner.state_dict()))
-    for name, value in states[0].items():
-        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
-        np.testing.assert_array_equal(value, states[2][name], err_msg=name)
-
-
 def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch, random_batch):
     def broken(*args, **kwargs):
         def fails(*args):
@@ -92,7 +75,6 @@ def test_without_a_compiler_it_says_so_and_the_agent_is_as_it_was(monkeypatch, r
     for each in (learner, plain):
         each.update(random_batch(0))
     assert torch.equal(learner.log_alpha, plain.log_alpha)
-    assert learner._helper is None
     assert not learner.compiled
 
 

@@ -115,13 +115,13 @@ def test_a_step_is_what_an_update_changed(updated, random_batch):
 
 
 def test_adams_step_by_the_papers_formula_and_none_before_the_first():
-    moments = Moments.of({"w": torch.zeros(2)})
-    assert torch.equal(last_adam_step(moments, 0.1)["w"], torch.zeros(2))
-    moments.step["w"] += 3
-    moments.exp_avg["w"] += torch.tensor([0.5, -2.0])
-    moments.exp_avg_sq["w"] += torch.tensor([0.04, 1.0])
+    moments = Moments.of(torch.zeros(2))
+    assert torch.equal(last_adam_step(moments, 0.1), torch.zeros(2))
+    moments.step.add_(3)
+    moments.exp_avg.add_(torch.tensor([0.5, -2.0]))
+    moments.exp_avg_sq.add_(torch.tensor([0.04, 1.0]))
     mean, square = np.array([0.5, -2.0]) / (1 - BETA1**3), np.array([0.04, 1.0]) / (1 - BETA2**3)
-    np.testing.assert_allclose(last_adam_step(moments, 0.1)["w"], 0.1 * mean / (np.sqrt(square) + EPS), rtol=1e-5)
+    np.testing.assert_allclose(last_adam_step(moments, 0.1), 0.1 * mean / (np.sqrt(square) + EPS), rtol=1e-5)
 
 
 def test_a_quantile_is_that_of_as_many_numbers_as_pytorch_takes():

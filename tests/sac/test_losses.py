@@ -120,9 +120,8 @@ def test_temperature_rises_where_entropy_is_short_and_falls_where_it_is_ample(lo
 
 
 def test_polyak_update_by_hand():
-    target = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
-    online = [torch.tensor([2.0, 0.0]), torch.tensor([[7.0]])]
+    target, online = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 0.0])
     losses.polyak_update(target, online, tau=0.25)
-    assert target[0].tolist() == [1.25, 1.5]
-    assert target[1].tolist() == [[4.0]]
-    assert online[0].tolist() == [2.0, 0.0]
+    assert target.tolist() == [1.25, 1.5]
+    losses.polyak_update(target, online, tau=torch.tensor(1.0))
+    assert target.tolist() == online.tolist() == [2.0, 0.0]

@@ -127,7 +127,7 @@ def test_a_state_that_is_not_finite_is_never_saved(part, value, desk):
             case "log_alpha":
                 agent.log_alpha.fill_(value)
             case "critic_moments":
-                next(iter(agent.critic_moments.exp_avg_sq.values())).view(-1)[0] = value
+                agent.learnt.critic_moments.exp_avg_sq[0] = value
             case "staging":
                 desk.state.buffer.staging["observation"][0, 0] = value
             case "return":

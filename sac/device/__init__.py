@@ -21,7 +21,7 @@ def select_device(name: DeviceName) -> torch.device:
         build = "ROCm" if torch.version.hip else "CUDA" if torch.version.cuda else "CPU-only"
         raise UserError(
             f"--device cuda: PyTorch {torch.__version__} (a {build} build) sees no GPU; install a ROCm or CUDA build "
-            "that matches the driver (docs/gpu.md), or use --device cpu",
+            "that matches the driver (docs/rocm.md), or use --device cpu",
             status=2 if build == "CPU-only" else 1,
         )
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
