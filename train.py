@@ -129,7 +129,8 @@ def continue_run(
             raise UserError(f"{error}; {saver.last_good()}", error.status) from error
         except torch.AcceleratorError as error:
             reason = str(error).splitlines()[0]
-            sentence = f"the GPU failed ({reason}); the same command line goes on; {saver.last_good()}"
+            ways = "the same command line goes on, with --graph never without GPU graphs"
+            sentence = f"the GPU failed ({reason}); {ways}; python -m sac.device says more; {saver.last_good()}"
             raise UserError(sentence, status=1) from error
         except Exception as error:
             error.add_note(f"{run.path}: {saver.last_good()}")

@@ -6,6 +6,7 @@ import torch
 from errors import UserError
 from sac import describe_device, select_device
 from sac.device import use_fastest_exact_products
+from sac.device.__main__ import report
 
 
 @pytest.fixture
@@ -59,3 +60,35 @@ def test_choosing_a_path_draws_from_no_global_generator():
     before = torch.get_rng_state()
     use_fastest_exact_products()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_report_names_cards_displays_driver_and_settings(tmp_path, monkeypatch):
+    for name, text in {
+        "sys/class/drm/card1/device/vendor": "0x1002",
+        "sys/class/drm/card1/device/device": "0x744c",
+        "sys/class/drm/card1-DP-1/status": "connected",
+        "sys/class/drm/card1-DP-2/status": "disconnected",
+        "sys/class/drm/card0/device/vendor": "0x10de",
+        "sys/module/amdgpu/version": "6.12.12",
+        "opt/rocm/.info/version": "7.2.3-123",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "11.0.0")
+    said = report(tmp_path).splitlines()
+    for line in (
+        "ROCm        7.2.3-123",
+        "amdgpu      6.12.12",
+        "card0       NVIDIA , no display on it",
+        "card1       AMD 0x744c, displays on it: DP-1",
+        "set         HSA_OVERRIDE_GFX_VERSION=11.0.0",
+    ):
+        assert line in said
+    assert any(line.startswith(f"PyTorch     {torch.__version__}, ") for line in said)
+    assert any("--graph never" in line for line in said)
+
+
+def test_a_machine_without_anything_is_told_as_that(tmp_path):
+    said = report(tmp_path).splitlines()
+    assert "ROCm        not in /opt/rocm" in said
+    assert "amdgpu      not loaded" in said
