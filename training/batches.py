@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import her
 from env import EnvError, GoalEnv
@@ -11,6 +12,45 @@ from sac import Batch
 
 UPDATES_AT_ONCE = 16
 """Updates whose batches are drawn, relabelled and handed over together, at most."""
+
+
+class DeviceRows:
+    """Keeps what networks see of a buffer's rows on their device, so that only row numbers cross over with a batch.
+
+    Args:
+        buffer: is followed as it grows, by its journal.
+        device: takes the rows, 4 bytes for each number in them.
+    """
+
+    NAMES = ("observation", "achieved_goal", "desired_goal", "action")
+
+    def __init__(self, buffer: her.ReplayBuffer, device: torch.device):
+        self._buffer = buffer
+        self._columns = {name: torch.zeros(buffer.rows[name].shape, device=device) for name in self.NAMES}
+        self._position = 0
+
+    @classmethod
+    def where_they_fit(cls, buffer: her.ReplayBuffer, device: torch.device) -> "DeviceRows | None":
+        """Makes them on a GPU that has twice the memory left. Returns None elsewhere."""
+        if device.type != "cuda":
+            return None
+        free, _ = torch.cuda.mem_get_info(device)
+        return cls(buffer, device) if 2 * sum(buffer.rows[name].nbytes for name in cls.NAMES) < free else None
+
+    def forget(self) -> None:
+        """Has all rows copied again: the buffer was loaded."""
+        self._position = 0
+
+    def columns(self) -> dict[str, Tensor]:
+        """Returns the rows by column, those that came since the last call included."""
+        new = np.arange(max(self._position, self._buffer.position - self._buffer.capacity), self._buffer.position)
+        new %= self._buffer.capacity
+        for name, column in self._columns.items():
+            column[torch.from_numpy(new).to(column.device)] = torch.from_numpy(self._buffer.rows[name][new]).to(
+                column.device
+            )
+        self._position = self._buffer.position
+        return self._columns
 
 
 @dataclass(frozen=True)
@@ -27,6 +67,8 @@ class Replay:
     """What rewards are where they take two values, None elsewhere."""
     reward_scale: float = 1.0
     """What rewards are divided by, and what returns are told in."""
+    on_device: DeviceRows | None = None
+    """The buffer's rows where the networks are. None: they are gathered in the CPU's memory, and the batch is moved."""
 
     def drawn_by(self, rng: np.random.Generator) -> "Replay":
         """Returns the same, whose draws leave the run's own generator as it is."""
@@ -41,30 +83,52 @@ class Replay:
 
         Raises EnvError where the environment gives a reward that is not finite.
         """
+        # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
+        drawn = tuple(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1).reshape(a.shape) for a in drawn)
         rows, goals, relabelled = drawn
-        columns, terminates = self.buffer.rows, getattr(self.judge, "compute_terminated", None)
-        reward, terminated, steps = her.n_step_return(
-            self.buffer, *drawn, getattr(self.judge, "compute_reward", None), terminates, self.gamma, self.n_step
-        )
+        judge = (getattr(self.judge, name, None) for name in ("compute_reward", "compute_terminated"))
+        reward, terminated, steps = her.n_step_return(self.buffer, *drawn, *judge, self.gamma, self.n_step)
         if not np.isfinite(reward).all():
             raise EnvError("compute_reward returned a number that is not finite for a hindsight goal")
-        after = rows + steps
-        # A goal of the environment's own may have moved meanwhile.
-        next_goals = np.where(relabelled[:, None], goals, columns["desired_goal"][after])
         low, high = self._return_bounds(rows, goals)
+        gather = self._gather if self.on_device is None else self._gather_on_device
+        obs, action, next_obs = gather(rows, rows + steps, goals, relabelled)
         arrays = Batch(
-            obs=her.policy_input(columns["observation"][rows], columns["achieved_goal"][rows], goals),
-            action=columns["action"][rows],
+            obs=obs,
+            action=action,
             reward=reward / np.float32(self.reward_scale),
-            next_obs=her.policy_input(columns["observation"][after], columns["achieved_goal"][after], next_goals),
+            next_obs=next_obs,
             terminated=terminated.astype(np.float32),
             discount=(self.gamma**steps).astype(np.float32),
             low=low,
             high=high,
         )
-        # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
-        dealt = (np.ascontiguousarray(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1)) for a in arrays)
-        return Batch(*(torch.from_numpy(array).to(device) for array in dealt))
+        return Batch(*(torch.as_tensor(a).to(device).view(count, -1, *a.shape[1:]) for a in arrays))
+
+    def _gather(
+        self, rows: np.ndarray, after: np.ndarray, goals: np.ndarray, relabelled: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns what the networks see at `rows` (B,), what was done there, and what they see at the rows `after`."""
+        columns = self.buffer.rows
+        # A goal of the environment's own may have moved meanwhile.
+        next_goals = np.where(relabelled[:, None], goals, columns["desired_goal"][after])
+        return (
+            her.policy_input(columns["observation"][rows], columns["achieved_goal"][rows], goals),
+            columns["action"][rows],
+            her.policy_input(columns["observation"][after], columns["achieved_goal"][after], next_goals),
+        )
+
+    def _gather_on_device(self, *drawn: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Does what _gather does, from the rows on the device."""
+        columns = self.on_device.columns()
+        rows, after, goals, relabelled = (torch.from_numpy(a).to(columns["action"].device) for a in drawn)
+        next_goals = torch.where(relabelled[:, None], goals, columns["desired_goal"][after])
+
+        def policy_input(rows: Tensor, goals: Tensor) -> Tensor:
+            achieved = columns["achieved_goal"][rows]
+            return torch.cat([columns["observation"][rows], achieved, goals, goals - achieved], dim=-1)
+
+        return policy_input(rows, goals), columns["action"][rows], policy_input(after, next_goals)
 
     def paid_otherwise(self, size: int) -> float:
         """Returns the share of `size` stored transitions that the environment, as it is now, would pay otherwise."""

@@ -13,7 +13,7 @@ from env import TASKS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, VectorEnv
 from errors import UserError
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
-from training.batches import Replay
+from training.batches import DeviceRows, Replay
 from training.config import EVALUATED, TrainConfig
 from training.curves.diagnosis import Advice, Doctor
 from training.curves.meters import RolloutMeter, UpdateMeter
@@ -59,6 +59,8 @@ class TrainingState:
     best_success: float = -1.0
     """Of the evaluations so far: the mean return where the task tells no success."""
     last_success: float | None = None
+    device_rows: DeviceRows | None = None
+    """The buffer's rows on the GPU, where they fit."""
 
     @classmethod
     def new(cls, config: TrainConfig, device: torch.device) -> "TrainingState":
@@ -93,13 +95,22 @@ class TrainingState:
                 env_seeds=env_seeds,
                 gamma=discount(config, spec),
             )
+            state.device_rows = DeviceRows.where_they_fit(state.buffer, device)
             failed.pop_all()
         return state
 
     def replay(self, config: TrainConfig) -> Replay:
         """Returns what draws batches."""
-        values = self.envs.spec.reward_values
-        return Replay(self.buffer, self.relabel_env, config.her, self.gamma, config.n_step, values, self.reward_scale)
+        return Replay(
+            self.buffer,
+            self.relabel_env,
+            config.her,
+            self.gamma,
+            config.n_step,
+            self.envs.spec.reward_values,
+            self.reward_scale,
+            self.device_rows,
+        )
 
     def begin_branch(self, config: TrainConfig, changed: Collection[str]) -> None:
         """Makes of a run that was restored a branch of it, which has other options, those `changed`, from here on."""
@@ -140,6 +151,8 @@ class TrainingState:
             setattr(self, name, state["progress"][name])
         for name in PARTS[1:]:
             getattr(self, name).load_state_dict(state[name])
+        if self.device_rows:
+            self.device_rows.forget()
         fresh = self.envs.load_state_dict(state["envs"], [(seed + self.env_steps) % 2**31 for seed in self.env_seeds])
         self.rollouts.forget(fresh)
         self.goals.forget(fresh)

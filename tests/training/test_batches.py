@@ -9,7 +9,7 @@ import torch
 
 from env import EnvError, make_envs, probe
 from her import HERConfig
-from training.batches import Replay, reward_scale
+from training.batches import DeviceRows, Replay, reward_scale
 from training.config import TrainConfig
 from training.recipes import recipe
 from training.setup import discount, make_buffer
@@ -89,6 +89,35 @@ def test_batches_are_dealt_so_that_each_has_its_share_of_hindsight_and_rows_stay
             assert dealt.discount[k, i].item() == pytest.approx(0.9**steps)
             assert dealt.terminated[k, i] == 0
     assert relabelled.reshape(size, count).sum(0).tolist() == [9, 9, 9]
+
+
+def test_rows_on_the_device_come_to_the_same_bits_as_those_in_the_buffer_as_it_grows_and_wraps(stored):
+    """The CPU stands for the device here."""
+    replay = stored()
+    buffer = replay.buffer
+    copied = replace(replay, on_device=DeviceRows(buffer, CPU))
+    for episodes in (1, 0, 12, 30):  # some of a ring of 500, none, past its end, more than it holds
+        play(replay.judge, buffer, episodes, moving_goals=True)
+        drawn = replay.draw(36)
+        for ours, theirs in zip(copied.to_batches(drawn, 3, CPU), replay.to_batches(drawn, 3, CPU), strict=True):
+            assert torch.equal(ours, theirs)
+            assert ours.dtype == torch.float32
+            assert ours.is_contiguous()
+
+
+def test_rows_on_the_device_are_those_of_a_buffer_that_was_loaded(stored):
+    replay, other = stored(), stored()
+    rows = DeviceRows(replay.buffer, CPU)
+    rows.columns()
+    other.buffer.rows["action"][:] += 1
+    replay.buffer.load_state_dict(other.buffer.state_dict())
+    rows.forget()
+    used = replay.buffer.used
+    assert torch.equal(rows.columns()["action"][:used], torch.from_numpy(other.buffer.rows["action"][:used]))
+
+
+def test_without_a_gpu_no_rows_are_copied(stored):
+    assert DeviceRows.where_they_fit(stored().buffer, CPU) is None
 
 
 def test_a_hindsight_reward_that_is_not_finite_is_blamed_on_the_environment(stored, monkeypatch):
