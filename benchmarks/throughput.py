@@ -32,7 +32,7 @@ import her
 import train
 from her import HERConfig
 from sac import SAC, Batch, SACConfig, choose_products, describe_device
-from sac.capture import Captured
+from sac.capture import record_gpu_graph
 from training.batches import Replay
 from training.device_choice import compile_update
 from training.recipes import PICK_PLACE
@@ -70,8 +70,9 @@ def products() -> list[tuple[int, int, int, int]]:
     return critics_half + actors_half
 
 
-def floor(precision: str, device: torch.device = CPU) -> Work:
-    torch.set_float32_matmul_precision(precision)
+def floor(reduced_precision: bool, device: torch.device = CPU, threads: int | None = None) -> Work:
+    choose_products(device, reduced_precision)
+    torch.set_num_threads(threads or torch.get_num_threads())
     triples = [
         tuple(
             torch.randn(sizes, device=device) for sizes in ((n, rows, inner), (n, inner, columns), (n, rows, columns))
@@ -79,12 +80,14 @@ def floor(precision: str, device: torch.device = CPU) -> Work:
         for n, rows, inner, columns in products()
     ]
 
-    def multiply() -> dict[str, torch.Tensor]:
+    def once() -> list:
         for left, right, out in triples:
             torch.bmm(left, right, out=out)
-        return {}
+        return []
 
-    once = Captured(multiply, lambda: lambda: None) if device == GPU else multiply
+    if device == GPU:
+        once()
+        _, once = record_gpu_graph(once)
 
     def work(count: int) -> None:
         for _ in range(count):
@@ -105,26 +108,32 @@ def wait_for(device: torch.device) -> None:
 def update(
     compiled: bool,
     reduced_precision: bool = False,
-    side_by_side: bool = True,
+    threads: int = 1,
     device: torch.device = CPU,
     at_once: int = 8,
     batch_size: int = BATCH,
 ) -> Work:
     """Updates; on a GPU each update brings its batches over from the CPU's memory, as training does."""
     choose_products(device, reduced_precision)
-    agent = SAC(OBS, ACTION, SACConfig(hidden=HIDDEN, layer_norm=False), None, device, 0)
+    agent = SAC(OBS, ACTION, SACConfig(hidden=HIDDEN, layer_norm=False), device, 0)
     if compiled:
-        if side_by_side:
-            torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         agent.compile(batch_size)
-    if not side_by_side:
-        agent._helper = agent._side_stream = None
     rng = np.random.default_rng(0)
 
     def columns(*shape: int) -> torch.Tensor:
         return torch.from_numpy(rng.standard_normal((at_once, batch_size, *shape), np.float32))
 
-    batch = Batch(columns(OBS), columns(ACTION), columns(), columns(OBS), torch.zeros(at_once, batch_size), columns())
+    empty = Batch.zeros((at_once, batch_size), OBS, ACTION)
+    batch = empty._replace(
+        obs=columns(OBS),
+        action=columns(ACTION),
+        reward=columns(),
+        next_obs=columns(OBS),
+        discount=empty.discount + 0.98,
+        low=empty.low - 50,
+        high=empty.high + 50,
+    )
 
     def work(count: int) -> None:
         for _ in range(count // at_once):
@@ -245,7 +254,7 @@ class Loop:
         """Steps without the updates."""
         for _ in range(count // self.config.num_envs):
             obs = {key: value.copy() for key, value in self.state.envs.obs.items()}
-            action = train.choose_actions(self.state, self.config)
+            action = train.choose_actions(self.state, self.config, obs)
             train.store(self.state, obs, action, self.state.envs.step(action))
         self.state.learning_since += count
 
@@ -285,20 +294,20 @@ GROUPS: dict[str, dict[str, tuple[Callable[[], Work], int]]] = {
     "updates / s": {
         "update sb3": (lambda: peers_update("sb3"), 100),
         "update sbx": (lambda: peers_update("sbx"), 100),
-        "floor, float32": (lambda: floor("highest"), 100),
-        "floor, bfloat16": (lambda: floor("medium"), 100),
+        "floor, float32": (lambda: floor(False), 100),
+        "floor, float32, one thread": (lambda: floor(False, threads=1), 100),
+        "floor, bfloat16": (lambda: floor(True), 100),
         "update": (lambda: update(True), 200),
         "update, bfloat16 products": (lambda: update(True, reduced_precision=True), 200),
-        "update, halves in turn on all cores": (lambda: update(True, side_by_side=False), 200),
+        "update, two threads": (lambda: update(True, threads=2), 200),
         "update, eager": (lambda: update(False), 96),
     },
     "updates / s on the GPU": {
         "GPU: update sb3": (lambda: peers_update("sb3", "cuda"), 200),
         "GPU: update sbx": (lambda: peers_update("sbx"), 200),
-        "GPU: floor, float32": (lambda: floor("highest", GPU), 1_000),
+        "GPU: floor, float32": (lambda: floor(False, GPU), 1_000),
         "GPU: update": (lambda: update(False, device=GPU), 2_000),
         "GPU: update, TF32 products": (lambda: update(False, True, device=GPU), 2_000),
-        "GPU: update, halves in turn": (lambda: update(False, side_by_side=False, device=GPU), 2_000),
         "GPU: update, one a launch": (lambda: update(False, device=GPU, at_once=1), 2_000),
         "GPU: update, batch 4,096": (lambda: update(False, device=GPU, batch_size=4_096), 1_000),
     },

@@ -96,13 +96,15 @@ class ReplayBuffer:
             "reward": ((), np.float32),
             "terminated": ((), np.bool_),
         } | {f"info/{key}": (shape, np.float32) for key, shape in info_shapes.items()}
-        # np.zeros asks for memory only when a row is first written, so a large capacity costs nothing by itself.
-        self.rows: dict[str, np.ndarray] = {
-            key: np.zeros((capacity, *shape), dtype) for key, (shape, dtype) in shapes.items()
-        }
-        self.steps_before = np.zeros(capacity, np.int32)
+        # All of a row lies in one place, and the next row beside it: a sample waits for memory above all. np.zeros asks
+        # for it only when a row is first written, so a large capacity costs nothing by itself.
+        layout = [(key, dtype, shape) for key, (shape, dtype) in shapes.items()]
+        layout += [("steps_before", np.int32, ()), ("steps_after", np.int32, ())]
+        self._ring = np.zeros(capacity, np.dtype(layout, align=True))
+        self.rows: dict[str, np.ndarray] = {key: self._ring[key] for key in shapes}
+        self.steps_before = self._ring["steps_before"]
         """Transitions of the same episode that lie before this row."""
-        self.steps_after = np.zeros(capacity, np.int32)
+        self.steps_after = self._ring["steps_after"]
         """Transitions from this row to its episode's end; 0 marks a row from which no transition leaves."""
         self.position = 0
         """Journal rows ever written, padding included."""
@@ -217,6 +219,13 @@ class ReplayBuffer:
         while (missed := np.flatnonzero(self.steps_after[rows] == 0)).size:
             rows[missed] = self.rng.integers(self.used, size=missed.size)
         return rows
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Returns a copy of rows (B,) with all their columns: take(rows)["observation"] is (B, O).
+
+        Where several columns are wanted it is several times faster than rows[name][rows] of each.
+        """
+        return self._ring.take(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the journal, what is used of the staging area, and the generator.

@@ -100,9 +100,8 @@ def draw_hindsight(
     move. Such a transition is drawn again, REDRAWS times at most. So where few episodes move what should be moved,
     those few are seen more often (Zhao & Tresp 2018, "Energy-based hindsight experience prioritization", to this end).
     """
-    achieved, before, after = buffer.rows["achieved_goal"], buffer.steps_before, buffer.steps_after
     rows = np.zeros(size, np.int64)
-    goals = np.zeros((size, achieved.shape[1]), achieved.dtype)
+    goals = np.zeros((size, buffer.rows["achieved_goal"].shape[1]), np.float32)
     useful = np.zeros(size, bool)
     for _ in range(1 + REDRAWS):
         missing = np.flatnonzero(~useful)
@@ -110,8 +109,9 @@ def draw_hindsight(
             break
         drawn = buffer.sample_rows(missing.size)
         rows[missing] = drawn
-        sources = hindsight_rows(config.strategy, drawn, before[drawn], after[drawn], buffer.rng)
-        goals[missing] = achieved[sources]
+        at = buffer.take(drawn)
+        sources = hindsight_rows(config.strategy, drawn, at["steps_before"], at["steps_after"], buffer.rng)
+        goals[missing] = buffer.take(sources)["achieved_goal"]
         if is_success is None:
             useful[:] = True
             break
@@ -137,7 +137,7 @@ def sample(
     hindsight[~useful] = buffer.sample_rows(n - int(useful.sum()))
     rows = np.concatenate([hindsight, buffer.sample_rows(size - n)])
     relabelled = np.concatenate([useful, np.zeros(size - n, bool)])
-    goals = buffer.rows["desired_goal"][rows]
+    goals = buffer.take(rows)["desired_goal"].copy()
     goals[relabelled] = hindsight_goals[useful]
     return rows, goals, relabelled
 
@@ -164,17 +164,17 @@ def n_step_return(
     and the other way round.) An environment without it ends episodes for reasons that no goal changes, and the stored
     flag stands. A time limit is in neither: terminated is stored without it, so the target bootstraps past it.
     """
-    columns = buffer.rows
     total, terminated = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool)
     steps = np.zeros(len(rows), np.int64)
     going = np.arange(len(rows))
     for step in range(n_step):
         if not len(going):
             break
-        at = rows[going] + step
-        reward, ended, new = columns["reward"][at], columns["terminated"][at], relabelled[going]
+        at, new = rows[going] + step, relabelled[going]
+        now = buffer.take(at)
+        reward, ended = now["reward"].copy(), now["terminated"].copy()
         if new.any():
-            achieved, desired = columns["achieved_goal"][at[new] + 1], goals[going[new]]
+            achieved, desired = buffer.take(at[new] + 1)["achieved_goal"], goals[going[new]]
             info = stored_info(buffer, at[new])
             reward[new] = compute_reward(achieved, desired, info)
             if compute_terminated is not None:
@@ -182,7 +182,7 @@ def n_step_return(
         total[going] += np.float32(gamma**step) * reward
         terminated[going] = ended
         steps[going] += 1
-        going = going[~ended & (buffer.steps_after[at] > 1)]
+        going = going[~ended & (now["steps_after"] > 1)]
     return total, terminated, steps
 
 

@@ -109,13 +109,13 @@ class Replay:
         self, rows: np.ndarray, after: np.ndarray, goals: np.ndarray, relabelled: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns what the networks see at `rows` (B,), what was done there, and what they see at the rows `after`."""
-        columns = self.buffer.rows
+        now, then = self.buffer.take(rows), self.buffer.take(after)
         # A goal of the environment's own may have moved meanwhile.
-        next_goals = np.where(relabelled[:, None], goals, columns["desired_goal"][after])
+        next_goals = np.where(relabelled[:, None], goals, then["desired_goal"])
         return (
-            her.policy_input(columns["observation"][rows], columns["achieved_goal"][rows], goals),
-            columns["action"][rows],
-            her.policy_input(columns["observation"][after], columns["achieved_goal"][after], next_goals),
+            her.policy_input(now["observation"], now["achieved_goal"], goals),
+            np.ascontiguousarray(now["action"]),
+            her.policy_input(then["observation"], then["achieved_goal"], next_goals),
         )
 
     def _gather_on_device(self, *drawn: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

@@ -103,6 +103,7 @@ def test_rows_on_the_device_come_to_the_same_bits_as_those_in_the_buffer_as_it_g
             assert torch.equal(ours, theirs)
             assert ours.dtype == torch.float32
             assert ours.is_contiguous()
+            assert theirs.is_contiguous()
 
 
 def test_rows_on_the_device_are_those_of_a_buffer_that_was_loaded(stored):
