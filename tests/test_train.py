@@ -177,8 +177,11 @@ def test_a_run_whose_task_has_changed_since_is_refused_with_what_to_do(tmp_path,
     options = ["--env", "push", "--num-envs", 1, "--run", tmp_path / "r"]
     run(*options, "--steps", 400)
     stored = CubeTask._reward_info
-    more = {"weather": np.zeros((), np.float32)}
-    monkeypatch.setattr(CubeTask, "_reward_info", lambda self, before, after: stored(self, before, after) | more)
+
+    def with_weather(self, before, after):
+        return stored(self, before, after) | {"weather": np.zeros(len(before), np.float32)}
+
+    monkeypatch.setattr(CubeTask, "_reward_info", with_weather)
     said = run(*options, "--steps", 800, status=2)
     assert "does not fit this run: " in said
     assert "info/weather is missing there" in said
