@@ -54,11 +54,14 @@ class VectorEnv:
 
     An environment whose simulation diverges is marked in `diverged` and reset. Its transition is no transition.
     Raises EnvError for DIVERGED_IN_A_ROW such episodes, in reset, step and load_state_dict.
+
+    first: the number by which errors call the first of them, where others step elsewhere.
     """
 
-    def __init__(self, envs: list[GoalEnv], spec: EnvSpec):
+    def __init__(self, envs: list[GoalEnv], spec: EnvSpec, first: int = 0):
         self.envs = envs
         self.spec = spec
+        self.first = first
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)
         self.obs = {key: np.zeros((len(envs), size), np.float32) for key, size in sizes}
         self._diverged_in_a_row = np.zeros(len(envs), np.int64)
@@ -72,7 +75,7 @@ class VectorEnv:
             self._start(i, seed)
 
     def begin(self, actions: np.ndarray) -> None:
-        """Says what the next step is, which `finish` takes. (VectorEnvProcess steps in between.)"""
+        """Says what the next step is, which `finish` takes. (VectorEnvWorkers steps in between.)"""
         self._actions = actions
 
     def finish(self) -> VectorStep:
@@ -136,7 +139,9 @@ class VectorEnv:
             shapes = {key: value.shape for key, value in arrays.items()}
             if shapes != self.spec.info_shapes:
                 first = f"first they were {self.spec.info_shapes}, now {shapes}"
-                raise EnvError(f"info of environment {i} must hold the same NumPy arrays at every step: {first}")
+                raise EnvError(
+                    f"info of environment {self.first + i} must hold the same NumPy arrays at every step: {first}"
+                )
             for key, value in arrays.items():
                 info[key][i] = value
             for key, value in step_info.get("metrics", {}).items():
@@ -164,7 +169,8 @@ class VectorEnv:
         self._diverged_in_a_row[i] += 1
         if self._diverged_in_a_row[i] >= DIVERGED_IN_A_ROW:
             raise EnvError(
-                f"environment {i}: {DIVERGED_IN_A_ROW} episodes in a row were dropped, none ended; the last: {error}"
+                f"environment {self.first + i}: {DIVERGED_IN_A_ROW} episodes in a row were dropped, none ended; the "
+                f"last: {error}"
             ) from error
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,7 +191,8 @@ class VectorEnv:
 
     def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
         """Restores the environments. Returns the indices of those that cannot be, which start a fresh episode."""
-        self.obs = {key: value.copy() for key, value in state["obs"].items()}
+        for key, value in state["obs"].items():
+            self.obs[key][:] = value
         self._diverged_in_a_row = np.array(
             state.get("diverged_in_a_row", self._diverged_in_a_row)
         )  # older runs lack it

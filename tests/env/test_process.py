@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from env import EnvError, TaskConfig, VectorEnvProcess, make_envs, make_vector, probe
+from env import EnvError, TaskConfig, VectorEnvWorkers, make_envs, make_vector, probe
 
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -42,11 +42,11 @@ def _in_time():
 
 @pytest.fixture
 def start():
-    """VectorEnvProcess, closed at the end."""
+    """VectorEnvWorkers, closed at the end."""
     started = []
 
     def make(*given):
-        started.append(VectorEnvProcess(*given))
+        started.append(VectorEnvWorkers(*given))
         return started[-1]
 
     yield make
@@ -210,11 +210,11 @@ def assert_ends(group: int) -> None:
 @pytest.mark.parametrize("name", ["PointEnv", "Forks", "Leaves"])
 def test_a_process_that_died_is_told_in_a_sentence(troubled, name):
     envs = troubled(name)
-    os.kill(envs._process.pid, signal.SIGKILL)
+    os.kill(envs._workers[0].process.pid, signal.SIGKILL)
     with pytest.raises(EnvError, match=r"^the process that the environments step in ended \(signal 9") as caught:
         envs.step(point_actions())
     assert caught.value.status == 1
-    assert_ends(envs._process.pid)
+    assert_ends(envs._workers[0].process.pid)
 
 
 def test_an_environment_that_ends_its_process_is_told_from_one_that_was_killed(troubled):
@@ -256,7 +256,7 @@ def test_helpers_that_have_left_for_sessions_of_their_own_are_ended_with_it(trou
     wait_until(lambda: len(list(tmp_path.glob("helper-*"))) == 4)
     helpers = {int(path.name.partition("-")[2]) for path in tmp_path.glob("helper-*")}
     assert helpers <= processes().keys()
-    envs._process.kill() if killed else envs.close()
+    envs._workers[0].process.kill() if killed else envs.close()
     wait_until(lambda: not helpers & processes().keys())
 
 

@@ -85,7 +85,8 @@ def test_the_environment_begins_a_new_episode_which_is_stored_whole(tmp_path):
 
 
 def test_a_run_goes_on_over_a_divergence_and_says_how_many_there_were(tmp_path, monkeypatch):
-    calls, advance, before = [], Simulation.advance, 2 * (60 + 20)  # steps of the two checks, the evaluator's and the state's
+    calls, advance = [], Simulation.advance
+    before = 2 * (60 + 20)  # steps of the two checks, the evaluator's and the state's
 
     def poisoned(sim, servo_target):
         calls.append(sim)
