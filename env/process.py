@@ -62,6 +62,14 @@ class VectorEnvWorkers:
         memory, handle = _anonymous_memory(layout.itemsize)
         self._arrays = _named(memory, layout)
         self.obs = _group(self._arrays, "obs")
+        self._step = VectorStep(
+            next_obs=_group(self._arrays, "next_obs"),
+            **{name: self._arrays[name] for name in ("reward", "terminated", "truncated", "diverged")},
+            success=self._arrays["success"] if self.spec.tells_success else None,
+            info=_group(self._arrays, "info"),
+            metrics={},
+            stages={},
+        )
         cuts = np.linspace(0, self._count, min(workers, self._count) + 1).astype(int).tolist()
         self._slices = [range(a, b) for a, b in pairwise(cuts)]
         self._workers: list[_Worker] = []
@@ -91,14 +99,8 @@ class VectorEnvWorkers:
     def finish(self) -> VectorStep:
         """Returns what that step led to."""
         metrics, stages = zip(*self._receive(), strict=True)
-        return VectorStep(
-            next_obs=_group(self._arrays, "next_obs"),
-            reward=self._arrays["reward"],
-            **{flag: self._arrays[flag] for flag in FLAGS if flag != "success"},
-            success=self._arrays["success"] if self.spec.tells_success else None,
-            info=_group(self._arrays, "info"),
-            metrics=self._side_by_side(metrics, np.nan),
-            stages=self._side_by_side(stages, False),
+        return self._step._replace(
+            metrics=self._side_by_side(metrics, np.nan), stages=self._side_by_side(stages, False)
         )
 
     def step(self, actions: np.ndarray) -> VectorStep:
@@ -144,9 +146,8 @@ class VectorEnvWorkers:
                 raise error
         return [result for result, _ in answers]
 
-    def _side_by_side(self, tables: Iterable[Table], missing: float | bool) -> dict[str, np.ndarray]:
+    def _side_by_side(self, tables: Sequence[Table], missing: float | bool) -> dict[str, np.ndarray]:
         """Returns {name: (N,)} of the workers' tables."""
-        tables = list(tables)
         places = {name: i for i, name in enumerate(dict.fromkeys(name for names, _ in tables for name in names))}
         joined = np.full((len(places), self._count), missing)
         for (names, values), rows in zip(tables, self._slices, strict=True):
