@@ -75,7 +75,7 @@ def test_a_run_continued_from_half_way_is_the_run_that_never_stopped(env, tmp_pa
     options = ["--env", env, "--eval.every", 604]
     run(*options, "--steps", 1200, "--run", tmp_path / "whole")
     run(*options, "--steps", 604, "--run", tmp_path / "halves")
-    assert "from step 604" in run(*options, "--steps", 1200, "--run", tmp_path / "halves")
+    assert "from step 604" in run(*options, "--steps", 1200, "--env-workers", 3, "--run", tmp_path / "halves")
     whole, halves = (
         checkpoints.read_manifest(tmp_path / name / "checkpoints" / "step_000001200") for name in ("whole", "halves")
     )
