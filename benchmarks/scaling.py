@@ -8,6 +8,7 @@ update compiled. Rounds take turns through all sizes of a row; printed is the me
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,8 +66,9 @@ def sample(transitions: int) -> Work:
     return work
 
 
-def environments(count: int) -> Work:
-    config = replace(PICK_PLACE, num_envs=count, overlap=False)
+def environments(count: int, workers: int | None = None) -> Work:
+    """Steps `count` environments in this process, or in so many others."""
+    config = replace(PICK_PLACE, num_envs=count, overlap=workers is not None, env_workers=workers or "auto")
     envs = training_environments(config, evaluation_environments(config, 1, "own")[1])
     envs.reset(list(range(count)))
     rng = np.random.default_rng(0)
@@ -83,7 +85,11 @@ ROWS: dict[str, tuple[str, dict[int, Callable[[], Work]]]] = {
     "batch": ("ms an update", {n: lambda n=n: update((256,) * 3, n) for n in (64, 128, 256, 512, 1024)}),
     "width": ("ms an update", {n: lambda n=n: update((n,) * 3, 256) for n in (64, 128, 256, 512)}),
     "transitions in the buffer": ("ms a sample of 256", {n: lambda n=n: sample(n) for n in (10**4, 10**5, 10**6)}),
-    "environments": ("ms a step of one", {n: lambda n=n: environments(n) for n in (1, 4, 16, 64)}),
+    "environments": ("ms a step of one", {n: lambda n=n: environments(n) for n in (1, 4, 16, 64, 256, 1024)}),
+    "workers of 64 environments": (
+        "ms a step of one",
+        {n: lambda n=n: environments(64, n) for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1)},
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from env.check import probe  # noqa: E402
 from env.foreign import empty_standard_input  # noqa: E402
 from env.make import is_custom, keyword_arguments, make_envs  # noqa: E402
 from env.packing import packed  # noqa: E402
-from env.process import VectorEnvProcess, make_vector  # noqa: E402
+from env.process import VectorEnvWorkers, make_vector  # noqa: E402
 from env.protocol import EnvError, EnvSpec, GoalEnv, SimulationDiverged  # noqa: E402
 from env.tasks import TASKS  # noqa: E402
 from env.tasks.base import GoalKind, Reward, TaskConfig  # noqa: E402
@@ -24,7 +24,7 @@ __all__ = [
     "SimulationDiverged",
     "TaskConfig",
     "VectorEnv",
-    "VectorEnvProcess",
+    "VectorEnvWorkers",
     "VectorStep",
     "close_envs",
     "empty_standard_input",

@@ -37,11 +37,14 @@ def keyword_arguments(words: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
-def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, env_args: Sequence[str] = ()) -> list[GoalEnv]:
+def make_envs(
+    name: str, count: int, task: TaskConfig, reward: Reward, env_args: Sequence[str] = (), among: int | None = None
+) -> list[GoalEnv]:
     """Makes `count` environments. Those of a built-in task share one MjModel. Raises EnvError.
 
     name: a built-in task, or gym:ID or MODULE:CALLABLE, which is called once for each environment, with `env_args`
-    (keyword_arguments). `task` and `reward` belong to the built-in tasks.
+    (keyword_arguments). `task` and `reward` belong to the built-in tasks. among: how many a run has in all, whose steps
+    the scripted starts count together; `count` by default.
     """
     if is_custom(name):
         factory, arguments = _factory(name), keyword_arguments(env_args)
@@ -66,9 +69,9 @@ def make_envs(name: str, count: int, task: TaskConfig, reward: Reward, env_args:
     if task.scripted_starts:
         if not kind.has_cube:
             raise EnvError(f"--task.scripted-starts {task.scripted_starts}: {name} has no cube to be grasped")
-        ik = InverseKinematics(model)
+        ik, until = InverseKinematics(model), task.scripted_until / (among or count)
         for env in envs:
-            env.starts = ScriptedStarts(ik, task.scripted_starts, task.scripted_until / count, task.scripted_astray)
+            env.starts = ScriptedStarts(ik, task.scripted_starts, until, task.scripted_astray)
     return envs
 
 

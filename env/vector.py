@@ -1,7 +1,7 @@
 """Steps N environments side by side, in turn, each starting a new episode when one ends."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,16 @@ class VectorStep(NamedTuple):
     metrics: dict[str, np.ndarray]
     stages: dict[str, np.ndarray]
 
+    def of(self, i: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Returns environment `i`'s part as its own step would: obs, reward, terminated, truncated, info."""
+        obs = {key: rows[i] for key, rows in self.next_obs.items()}
+        info: dict[str, Any] = {key: np.asarray(rows[i]) for key, rows in self.info.items()}
+        info["metrics"] = {name: float(values[i]) for name, values in self.metrics.items()}
+        info["stages"] = {name: bool(values[i]) for name, values in self.stages.items()}
+        if self.success is not None:
+            info["is_success"] = bool(self.success[i])
+        return obs, float(self.reward[i]), bool(self.terminated[i]), bool(self.truncated[i]), info
+
     @property
     def begun(self) -> np.ndarray:
         """Says which environments have begun an episode since, (N,) bool."""
@@ -44,11 +54,14 @@ class VectorEnv:
 
     An environment whose simulation diverges is marked in `diverged` and reset. Its transition is no transition.
     Raises EnvError for DIVERGED_IN_A_ROW such episodes, in reset, step and load_state_dict.
+
+    first: the number by which errors call the first of them, where others step elsewhere.
     """
 
-    def __init__(self, envs: list[GoalEnv], spec: EnvSpec):
+    def __init__(self, envs: list[GoalEnv], spec: EnvSpec, first: int = 0):
         self.envs = envs
         self.spec = spec
+        self.first = first
         sizes = zip(GOAL_KEYS, (spec.obs_dim, spec.goal_dim, spec.goal_dim), strict=True)
         self.obs = {key: np.zeros((len(envs), size), np.float32) for key, size in sizes}
         self._diverged_in_a_row = np.zeros(len(envs), np.int64)
@@ -62,7 +75,7 @@ class VectorEnv:
             self._start(i, seed)
 
     def begin(self, actions: np.ndarray) -> None:
-        """Says what the next step is, which `finish` takes. (VectorEnvProcess steps in between.)"""
+        """Says what the next step is, which `finish` takes. (VectorEnvWorkers steps in between.)"""
         self._actions = actions
 
     def finish(self) -> VectorStep:
@@ -78,6 +91,34 @@ class VectorEnv:
         Raises EnvError for an info whose arrays are not those of the spec, and for a number that is not finite: one
         NaN in the buffer would spread over every network.
         """
+        step, errors = (self._step_together if _alike(self.envs) else self._step_in_turn)(actions)
+        for name, array in {**step.next_obs, "reward": step.reward, **step.info}.items():
+            if not np.isfinite(array).all():
+                raise EnvError(f"{name} of an environment's step is not finite; nothing of this step was stored")
+        for key, rows in step.next_obs.items():
+            self.obs[key][:] = rows
+        for i in np.flatnonzero(step.begun).tolist():
+            if i in errors:
+                self._count_diverged(i, errors[i])
+            else:
+                self._diverged_in_a_row[i] = 0
+            self._start(i)
+        return step
+
+    def _step_together(self, actions: np.ndarray) -> tuple[VectorStep, dict[int, SimulationDiverged]]:
+        """Returns what the built-in tasks' step led to, and what happened to those that diverged."""
+        step, errors = self.envs[0].step_together(self.envs, actions)
+        for i in errors:
+            for key, rows in step.next_obs.items():
+                rows[i] = self.obs[key][i]
+            for rows in (step.reward, step.success, *step.info.values(), *step.stages.values()):
+                rows[i] = 0
+            for values in step.metrics.values():
+                values[i] = np.nan
+        return step, errors
+
+    def _step_in_turn(self, actions: np.ndarray) -> tuple[VectorStep, dict[int, SimulationDiverged]]:
+        """Returns what every environment's own step led to, and what happened to those that diverged."""
         n = len(self.envs)
         next_obs = {key: value.copy() for key, value in self.obs.items()}
         reward = np.zeros(n, np.float32)
@@ -85,37 +126,31 @@ class VectorEnv:
         info = {key: np.zeros((n, *shape), np.float32) for key, shape in self.spec.info_shapes.items()}
         metrics: dict[str, np.ndarray] = {}
         stages: dict[str, np.ndarray] = {}
-        for i, env in enumerate(self.envs):
-            try:
-                # A copy: some environments scale the action they are given in place.
-                obs, reward[i], terminated[i], truncated[i], step_info = env.step(actions[i].copy())
-            except SimulationDiverged as error:
-                diverged[i] = True
-                self._count_diverged(i, error)
-                self._start(i)
+        errors: dict[int, SimulationDiverged] = {}
+        for i, result in enumerate(_each_in_turn(self.envs, actions)):
+            if isinstance(result, SimulationDiverged):
+                diverged[i], errors[i] = True, result
                 continue
-            _put(next_obs, i, obs)
+            obs, reward[i], terminated[i], truncated[i], step_info = result
+            for key in GOAL_KEYS:
+                next_obs[key][i] = obs[key]
             success[i] = step_info.get("is_success", False)
             arrays = info_arrays(step_info)
             shapes = {key: value.shape for key, value in arrays.items()}
             if shapes != self.spec.info_shapes:
                 first = f"first they were {self.spec.info_shapes}, now {shapes}"
-                raise EnvError(f"info of environment {i} must hold the same NumPy arrays at every step: {first}")
+                raise EnvError(
+                    f"info of environment {self.first + i} must hold the same NumPy arrays at every step: {first}"
+                )
             for key, value in arrays.items():
                 info[key][i] = value
             for key, value in step_info.get("metrics", {}).items():
                 metrics.setdefault(key, np.full(n, np.nan))[i] = value
             for key, value in step_info.get("stages", {}).items():
                 stages.setdefault(key, np.zeros(n, bool))[i] = value
-            _put(self.obs, i, obs)
-            if terminated[i] or truncated[i]:
-                self._diverged_in_a_row[i] = 0
-                self._start(i)
-        for name, array in {**next_obs, "reward": reward, **info}.items():
-            if not np.isfinite(array).all():
-                raise EnvError(f"{name} of an environment's step is not finite; nothing of this step was stored")
         told = success if self.spec.tells_success else None
-        return VectorStep(next_obs, reward, terminated, truncated, told, diverged, info, metrics, stages)
+        step = VectorStep(next_obs, reward, terminated, truncated, told, diverged, info, metrics, stages)
+        return step, errors
 
     def _start(self, i: int, seed: int | None = None) -> None:
         """Has environment `i` start an episode. Where its first observation is worthless, the next one is tried."""
@@ -126,13 +161,16 @@ class VectorEnv:
                 self._count_diverged(i, error)
                 seed = None
             else:
-                return _put(self.obs, i, obs)
+                break
+        for key in GOAL_KEYS:
+            self.obs[key][i] = obs[key]
 
     def _count_diverged(self, i: int, error: SimulationDiverged) -> None:
         self._diverged_in_a_row[i] += 1
         if self._diverged_in_a_row[i] >= DIVERGED_IN_A_ROW:
             raise EnvError(
-                f"environment {i}: {DIVERGED_IN_A_ROW} episodes in a row were dropped, none ended; the last: {error}"
+                f"environment {self.first + i}: {DIVERGED_IN_A_ROW} episodes in a row were dropped, none ended; the "
+                f"last: {error}"
             ) from error
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,7 +191,8 @@ class VectorEnv:
 
     def load_state_dict(self, state: dict[str, Any], fresh_seeds: list[int]) -> list[int]:
         """Restores the environments. Returns the indices of those that cannot be, which start a fresh episode."""
-        self.obs = {key: value.copy() for key, value in state["obs"].items()}
+        for key, value in state["obs"].items():
+            self.obs[key][:] = value
         self._diverged_in_a_row = np.array(
             state.get("diverged_in_a_row", self._diverged_in_a_row)
         )  # older runs lack it
@@ -167,9 +206,28 @@ class VectorEnv:
         return fresh
 
 
-def _put(into: dict[str, np.ndarray], i: int, obs: Mapping[str, np.ndarray]) -> None:
-    for key in GOAL_KEYS:
-        into[key][i] = obs[key]
+def step_each(envs: Sequence[GoalEnv], actions: np.ndarray) -> list[tuple | SimulationDiverged]:
+    """Steps environments with their rows of actions (N, A). Returns what each returned, or that it diverged."""
+    if not _alike(envs):
+        return _each_in_turn(envs, actions)
+    step, errors = envs[0].step_together(envs, actions)
+    return [errors.get(i) or step.of(i) for i in range(len(envs))]
+
+
+def _alike(envs: Sequence[GoalEnv]) -> bool:
+    """Tells whether they are of one built-in task, which computes for all of them at once."""
+    kind = type(envs[0])
+    return hasattr(kind, "step_together") and all(type(env) is kind for env in envs)
+
+
+def _each_in_turn(envs: Sequence[GoalEnv], actions: np.ndarray) -> list[tuple | SimulationDiverged]:
+    results: list[tuple | SimulationDiverged] = []
+    for env, action in zip(envs, actions, strict=True):
+        try:
+            results.append(env.step(action.copy()))  # some environments scale the action they are given in place
+        except SimulationDiverged as error:
+            results.append(error)
+    return results
 
 
 def close_envs(envs: Iterable[GoalEnv]) -> None:

@@ -1,4 +1,4 @@
-"""Answers VectorEnvProcess: the program of the process that environments step in.
+"""Answers VectorEnvWorkers: the program of a process that environments step in.
 
 Until the guard is forked it imports nothing but the standard library, so that the guard stays small.
 """
@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask the process that trains to save and leave."""
@@ -124,38 +123,28 @@ def end_marked(mark: bytes) -> None:
 
 def serve(line: socket.socket) -> None:
     """Builds environments from the first message, answers calls of their methods, and closes them at the end."""
-    from env.process import make_vector
+    from env.process import SharedVectorEnv
 
     envs, messages = None, line.makefile("rb")
     while True:
         try:
-            method, *arguments = pickle.load(messages)
+            message = pickle.load(messages)
         except (EOFError, OSError, pickle.UnpicklingError):  # before a message, or in the middle of one
             break
-        result, obs, error = None, {}, None
+        result = error = None
         try:
             if envs is None:
-                envs = make_vector(method, *arguments)
+                envs = SharedVectorEnv(*message)
             else:
-                result = getattr(envs, method)(*arguments)
-                obs = _not_in(result, envs.obs)
+                result = getattr(envs, message[0])(*message[1:])
         except BaseException as raised:  # other people's code fails in its own ways, and is told where it was called
             error = _picklable(raised)
         try:
-            line.sendall(pickle.dumps((result, obs, error)))
+            line.sendall(pickle.dumps((result, error)))
         except OSError:
             break
     if envs is not None:
         envs.close()
-
-
-def _not_in(result: Any, obs: dict[str, Any]) -> dict[str, Any]:
-    """Returns what of `obs` {key: (N, …)} must be sent beside a method's result: every observation crosses once."""
-    from env.vector import VectorStep
-
-    if isinstance(result, VectorStep):
-        return {key: value[result.begun] for key, value in obs.items()}
-    return {} if isinstance(result, dict) else obs  # a state_dict changes none
 
 
 def _picklable(error: BaseException) -> Exception:

@@ -9,7 +9,7 @@ import pytest
 import checkpoints
 import evaluate
 import train
-from env import EnvError, TaskConfig, VectorEnvProcess, keyword_arguments, make_envs, probe
+from env import EnvError, TaskConfig, VectorEnvWorkers, keyword_arguments, make_envs, probe
 from training.analysis.open_run import open_run
 from training.curves.diagnosis import Advice, Doctor
 
@@ -126,7 +126,7 @@ def test_arguments_reach_every_environment_also_in_a_process_of_its_own(director
     given = "their_walk:Walk", 2, TaskConfig(), None
     envs = make_envs(*given, ["pay=7", "start=0.5"])
     assert [env.reset(seed=0)[0]["observation"].tolist() for env in envs] == [[0.5], [0.5]]
-    apart = VectorEnvProcess(*given, probe(envs[0], given[0]), ("pay=7",))
+    apart = VectorEnvWorkers(*given, probe(envs[0], given[0]), ("pay=7",))
     try:
         apart.reset([0, 1])
         assert apart.step(np.zeros((2, 1), np.float32)).reward.tolist() == [7, 7]

@@ -75,7 +75,7 @@ def test_a_run_continued_from_half_way_is_the_run_that_never_stopped(env, tmp_pa
     options = ["--env", env, "--eval.every", 604]
     run(*options, "--steps", 1200, "--run", tmp_path / "whole")
     run(*options, "--steps", 604, "--run", tmp_path / "halves")
-    assert "from step 604" in run(*options, "--steps", 1200, "--run", tmp_path / "halves")
+    assert "from step 604" in run(*options, "--steps", 1200, "--env-workers", 3, "--run", tmp_path / "halves")
     whole, halves = (
         checkpoints.read_manifest(tmp_path / name / "checkpoints" / "step_000001200") for name in ("whole", "halves")
     )
@@ -177,8 +177,11 @@ def test_a_run_whose_task_has_changed_since_is_refused_with_what_to_do(tmp_path,
     options = ["--env", "push", "--num-envs", 1, "--run", tmp_path / "r"]
     run(*options, "--steps", 400)
     stored = CubeTask._reward_info
-    more = {"weather": np.zeros((), np.float32)}
-    monkeypatch.setattr(CubeTask, "_reward_info", lambda self, before, after: stored(self, before, after) | more)
+
+    def with_weather(self, before, after):
+        return stored(self, before, after) | {"weather": np.zeros(len(before), np.float32)}
+
+    monkeypatch.setattr(CubeTask, "_reward_info", with_weather)
     said = run(*options, "--steps", 800, status=2)
     assert "does not fit this run: " in said
     assert "info/weather is missing there" in said

@@ -121,6 +121,8 @@ def has_effect(name: str, config: TrainConfig) -> bool:
 
 def _ignored(config: TrainConfig) -> Iterator[tuple[str, str]]:
     her, task = config.her, config.task
+    if not config.overlap:
+        yield "env-workers", "--no-overlap"
     if config.init != "none":
         yield "warmup-hold", "--init"
     if her.strategy == "none":

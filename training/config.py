@@ -101,6 +101,9 @@ class TrainConfig:
     overlap: bool = True
     """Step the environments in a process of their own while the update computes. The result is the same bit by bit.
     --no-overlap: all in one process, which is easier to debug."""
+    env_workers: Annotated[int, Interval(ge=1, le=4_096)] | Literal["auto"] = "auto"
+    """Processes that the environments step in, each with a part of them. The result is the same bit by bit.
+    auto: one for each core but the learner's two, with four environments or more each, and at least one."""
     num_envs: Annotated[int, Interval(ge=1, le=4_096)] = 16
     """Environments that step side by side."""
     warmup: Count = 1_000
@@ -135,7 +138,7 @@ class TrainConfig:
 
 
 MAY_CHANGE = (
-    *("steps", "run", "resume", "device", "compile", "graph", "overlap", "video", "watchdog"),
+    *("steps", "run", "resume", "device", "compile", "graph", "overlap", "env_workers", "video", "watchdog"),
     *("eval", "checkpoint", "log"),
 )
 """What a resumed run may be told anew. Everything else would make it another run."""
@@ -188,6 +191,11 @@ def check(config: TrainConfig) -> None:
             config.steps > config.warmup,
             f"--steps {config.steps}: the first {config.warmup} steps are random warm-up, so a run of {config.steps} "
             "would learn nothing; give more --steps or a smaller --warmup",
+        ),
+        (
+            config.env_workers == "auto" or config.env_workers <= config.num_envs,
+            f"--env-workers {config.env_workers}: there are {config.num_envs} environments to share out; give more "
+            "--num-envs or fewer workers",
         ),
         (config.sac.hidden, "--sac.hidden: give the width of one layer or more"),
         (

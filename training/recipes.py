@@ -88,9 +88,12 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, strict)
 
     def number_or_word(value: Any, kind: Any) -> Any:
-        return value if isinstance(value, str) and value in get_args(get_args(kind)[1]) else strict(value, float)
+        number, words = get_args(kind)
+        is_word = isinstance(value, str) and value in get_args(words)
+        return value if is_word else strict(value, get_args(number)[0])
 
-    converter.register_structure_hook(get_type_hints(TrainConfig, include_extras=True)["gamma"], number_or_word)
+    for name in ("gamma", "env_workers"):
+        converter.register_structure_hook(get_type_hints(TrainConfig, include_extras=True)[name], number_or_word)
     return converter
 
 

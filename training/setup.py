@@ -1,5 +1,6 @@
 """Makes environments and an agent of a configuration, the same for training and for evaluating."""
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from env import (
     GoalKind,
     TaskConfig,
     VectorEnv,
-    VectorEnvProcess,
+    VectorEnvWorkers,
     close_envs,
     is_custom,
     make_envs,
@@ -29,6 +30,10 @@ from sac import SAC
 from training.config import TrainConfig
 from training.recipes import from_stored
 
+LEARNERS_CORES = 2
+"""Cores that --env-workers auto leaves to the learner."""
+ENVS_OF_A_WORKER = 4
+"""Environments that it gives a process at least: what they compute together takes as long as the physics of two."""
 LONGEST_HORIZON = 100
 """Steps. Beyond it critics learn from little but their own guesses."""
 
@@ -38,10 +43,18 @@ def trained_with(manifest: Manifest, path: Path) -> TrainConfig:
     return from_stored(manifest.config, path)
 
 
-def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvProcess:
-    """Makes the environments that the run learns in: in a process of their own, or in this one. Raises EnvError."""
-    make = VectorEnvProcess if config.overlap else make_vector
-    return make(config.env, config.num_envs, config.task, config.reward, spec, config.env_args)
+def training_environments(config: TrainConfig, spec: EnvSpec) -> VectorEnv | VectorEnvWorkers:
+    """Makes the environments that the run learns in: in processes of their own, or in this one. Raises EnvError."""
+    arguments = (config.env, config.num_envs, config.task, config.reward, spec, config.env_args)
+    return VectorEnvWorkers(*arguments, workers=env_workers(config)) if config.overlap else make_vector(*arguments)
+
+
+def env_workers(config: TrainConfig) -> int:
+    """Returns how many processes the environments step in: as the run was told, or as many as are of use here."""
+    if config.env_workers != "auto":
+        return config.env_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores - LEARNERS_CORES, config.num_envs // ENVS_OF_A_WORKER))
 
 
 def evaluation_environments(config: TrainConfig, count: int, goal: GoalKind) -> tuple[list[GoalEnv], EnvSpec]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from checkpoints import Manifest
-from env import TASKS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, VectorEnv, VectorEnvProcess, close_envs, packed
+from env import TASKS, EnvError, EnvSpec, GoalEnv, SimulationDiverged, VectorEnv, VectorEnvWorkers, close_envs, packed
 from errors import UserError
 from her import ReplayBuffer
 from sac import SAC, HeldRandomActions
@@ -38,7 +38,7 @@ PROGRESS = ("env_steps", "learning_since", "reward_scale", "best_success", "last
 class TrainingState:
     """A checkpoint is this, part by part: what is not here is not part of the run."""
 
-    envs: VectorEnv | VectorEnvProcess
+    envs: VectorEnv | VectorEnvWorkers
     relabel_env: GoalEnv
     """Never steps. Its compute_reward and the like judge hindsight goals while the others step."""
     agent: SAC

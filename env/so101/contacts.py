@@ -1,8 +1,9 @@
-"""Tells what holds the cube, read off MuJoCo's contact list, and judged so that no trick counts as holding."""
+"""Tells what holds the cube, read off MuJoCo's contact lists, and judged so that no trick counts as holding."""
 
 import math
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -31,44 +32,46 @@ class Hold(IntEnum):
 
 
 class CubeContacts(NamedTuple):
-    """Says what meets the cube.
+    """Says what meets the cube of each of N simulations, (N,) each.
 
     touched: any part of the arm does. pinched: both pads do, from opposite sides and without entering it deeper than
     MAX_OVERLAP. overlap, table_overlap: how deep arm and table enter it, m.
     """
 
-    touched: bool
-    pinched: bool
-    on_table: bool
-    overlap: float
-    table_overlap: float
+    touched: np.ndarray
+    pinched: np.ndarray
+    on_table: np.ndarray
+    overlap: np.ndarray
+    table_overlap: np.ndarray
 
 
-def cube_contacts(model: ArmModel, data: mujoco.MjData) -> CubeContacts:
-    """Reads off the contact list of `data`'s current state what meets the cube."""
-    cube, floor, pads = model.cube_geom, model.floor_geom, model.jaw_pads
-    contact = data.contact
-    touched = on_table = False
-    overlap = table_overlap = 0.0
-    pad_rows: dict[int, list[int]] = {pad: [] for pad in pads}
-    # Plain Python: for a handful of contacts NumPy takes longer.
-    pairs = contact.geom.tolist()
-    for row, ((first, second), distance) in enumerate(zip(pairs, contact.dist.tolist(), strict=True)):
-        if cube not in (first, second):
-            continue
-        other = second if first == cube else first
-        if other == floor:
-            on_table, table_overlap = True, max(table_overlap, -distance)
-            continue
-        touched, overlap = True, max(overlap, -distance)
-        if other in pad_rows:
-            pad_rows[other].append(row)
-    pinched = all(pad_rows.values()) and overlap <= MAX_OVERLAP
-    if pinched:
-        pushes = (_push(contact, rows, cube) for rows in pad_rows.values())
+def cube_contacts(model: ArmModel, simulated: Sequence[mujoco.MjData]) -> CubeContacts:
+    """Reads off the contact lists of the current states of N `simulated` what meets the cube."""
+    lists = [data.contact for data in simulated]
+    distances = [contact.dist for contact in lists]
+    pairs = np.concatenate([contact.geom for contact in lists])
+    rows = np.flatnonzero((pairs[:, 0] == model.cube_geom) | (pairs[:, 1] == model.cube_geom))
+    where = np.repeat(np.arange(len(lists)), [len(each) for each in distances])[rows]
+    other = pairs.sum(1)[rows] - model.cube_geom
+    # Tables of simulations and geoms that meet the cube in them: how often, and how deep.
+    shape = len(lists), model.mj.ngeom
+    cells = where * shape[1] + other
+    count = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    depth = np.zeros(shape)
+    np.maximum.at(depth.reshape(-1), cells, -np.concatenate(distances)[rows])
+    table, table_overlap = count[:, model.floor_geom], depth[:, model.floor_geom].copy()
+    depth[:, model.floor_geom] = 0.0
+    overlap, pads = depth.max(1), count[:, model.jaw_pads]
+    pinched = (pads[:, 0] > 0) & (pads[:, 1] > 0) & (overlap <= MAX_OVERLAP)
+    if pinched.any():
+        # MuJoCo's normal points from the first geom to the second.
+        signs = np.where(pairs[rows, 1] == model.cube_geom, 1, -1)
+        pushes = np.zeros((*shape, 3))
+        np.add.at(pushes, (where, other), signs[:, None] * np.concatenate([each.frame[:, :3] for each in lists])[rows])
+        fixed, moving = (pushes[:, pad] / np.maximum(count[:, pad], 1)[:, None] for pad in model.jaw_pads)
         # Pads on the same side of a cube do not push against each other.
-        pinched = sum(a * b for a, b in zip(*pushes, strict=True)) < -0.5
-    return CubeContacts(touched, pinched, on_table, overlap, table_overlap)
+        pinched &= (fixed * moving).sum(1) < -0.5
+    return CubeContacts(count.sum(1) > table, pinched, table > 0, overlap, table_overlap)
 
 
 def arm_overlap(model: ArmModel, data: mujoco.MjData) -> float:
@@ -81,32 +84,23 @@ def arm_overlap(model: ArmModel, data: mujoco.MjData) -> float:
     )
 
 
-def _push(contact: Any, rows: list[int], cube: int) -> list[float]:
-    """Returns the mean of the unit normals (3,) along which the contacts in `rows` push the cube."""
-    x = y = z = 0.0
-    for row in rows:
-        # MuJoCo's normal points from the first geom to the second.
-        sign = 1 if contact.geom[row, 1] == cube else -1
-        nx, ny, nz = contact.frame[row, :3].tolist()
-        x, y, z = x + sign * nx, y + sign * ny, z + sign * nz
-    return [x / len(rows), y / len(rows), z / len(rows)]
+def cube_hold(
+    contacts: CubeContacts, height: np.ndarray, uprightness: np.ndarray, corner_speed: np.ndarray
+) -> np.ndarray:
+    """Returns the Hold, (N,) int, of cubes whose centres are `height` m above the table, and whose corners move at
+    `corner_speed` m/s, (N,) both.
 
-
-def cube_hold(contacts: CubeContacts, height: float, uprightness: list[float], corner_speed: float) -> Hold:
-    """Says what holds a cube whose centre is `height` m above the table and whose corners move at `corner_speed` m/s.
-
-    uprightness: the cosines between each of its three axes and the vertical, signs left out.
+    uprightness: the cosines between each of their three axes and the vertical, signs left out, (N, 3).
     """
-    if max(contacts.overlap, contacts.table_overlap) > MAX_OVERLAP:
-        return Hold.NONE
-    if contacts.pinched and corner_speed <= HELD_SPEED:
-        lowest_corner = height - CUBE_HALF * sum(uprightness)
-        return Hold.GRIP if lowest_corner >= CLEARANCE else Hold.TABLE
-    lies_still = contacts.on_table and max(uprightness) >= FLAT and corner_speed <= RESTING_SPEED
-    return Hold.TABLE if lies_still else Hold.NONE
+    lowest_corner = height - CUBE_HALF * uprightness.sum(1)
+    pinched = contacts.pinched & (corner_speed <= HELD_SPEED)
+    lies_still = contacts.on_table & (uprightness.max(1) >= FLAT) & (corner_speed <= RESTING_SPEED)
+    whole = np.maximum(contacts.overlap, contacts.table_overlap) <= MAX_OVERLAP
+    in_grip = whole & pinched & (lowest_corner >= CLEARANCE)
+    return (whole & (pinched | lies_still)).astype(int) + in_grip  # TABLE is 1, and GRIP 1 more
 
 
-def corner_speed(velocity: np.ndarray) -> float:
-    """Returns a speed that no corner of the cube exceeds, m/s. velocity (6,): linear m/s, angular rad/s."""
-    vx, vy, vz, wx, wy, wz = velocity.tolist()
-    return math.hypot(vx, vy, vz) + math.sqrt(3) * CUBE_HALF * math.hypot(wx, wy, wz)
+def corner_speed(velocity: np.ndarray) -> np.ndarray:
+    """Returns speeds that no corner of a cube exceeds, (…) m/s. velocity (…, 6): linear m/s, angular rad/s."""
+    linear, angular = np.sqrt(np.square(velocity[..., :3]).sum(-1)), np.sqrt(np.square(velocity[..., 3:]).sum(-1))
+    return linear + math.sqrt(3) * CUBE_HALF * angular

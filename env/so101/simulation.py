@@ -1,6 +1,7 @@
 """Simulates one arm: control steps, state, and the few quantities that tasks are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -17,6 +18,39 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # All of MuJoCo's warnings but the renderer's: a state with too many contacts is no better than one with a NaN.
 _FATAL = [int(warning) for name, warning in mujoco.mjtWarning.__members__.items() if name.startswith("mjWARN")]
 _FATAL = [number for number in _FATAL if number != int(getattr(mujoco.mjtWarning, "mjWARN_VGEOMFULL", -1))]
+
+
+class Scene(NamedTuple):
+    """Holds what N simulations look like now: arrays with a leading axis N. Lengths in m, angles in rad.
+
+    Axes are matrices whose columns are the axes of a body in the world frame. The cube's are None where there is none.
+    """
+
+    joint_position: np.ndarray
+    """(N, 6)"""
+    joint_velocity: np.ndarray
+    """(N, 6)"""
+    servo_target: np.ndarray
+    """(N, 6)"""
+    grasp_point: np.ndarray
+    """Between the fingertips, (N, 3)."""
+    gripper_axes: np.ndarray
+    """(N, 3, 3)"""
+    cube_position: np.ndarray | None = None
+    """(N, 3)"""
+    cube_axes: np.ndarray | None = None
+    """(N, 3, 3)"""
+    pad_positions: np.ndarray | None = None
+    """Of the fixed and the moving finger, (N, 2, 3)."""
+    cube_velocity: np.ndarray | None = None
+    """(N, 6): m/s, and rad/s in its own frame."""
+    contacts: CubeContacts | None = None
+
+    @property
+    def cube_hold(self) -> np.ndarray:
+        """Says what holds the cubes: a Hold each, (N,) int."""
+        uprightness = np.abs(self.cube_axes[:, 2])
+        return cube_hold(self.contacts, self.cube_position[:, 2], uprightness, corner_speed(self.cube_velocity))
 
 
 class Simulation:
@@ -36,14 +70,13 @@ class Simulation:
         self.model = model
         self.data = mujoco.MjData(model.mj)
         self.substeps = round(substeps)
-        self._control_low, self._control_high = model.control_range.T
         self._state_size = mujoco.mj_stateSize(model.mj, STATE)
         self.after_physics_step: Callable[[], None] | None = None
         """Is called with the contacts in which each physics step of 2 ms ends, for whoever wants to see more than the
         control step's end. All but the last time, positions are a physics step ahead of them."""
         data = self.data
         # Views into MuJoCo's memory: reading one costs nothing, and it is never stale.
-        self._warnings = data.warning.number
+        self.warnings = data.warning.number
         self.joint_position = _view(data.qpos, model.joint_qpos)
         self.joint_velocity = _view(data.qvel, model.joint_dof)
         self.servo_target = data.ctrl
@@ -73,9 +106,12 @@ class Simulation:
 
         Raises SimulationDiverged.
         """
-        low, high = self._control_low, self._control_high
-        target = self.servo_target + MAX_TARGET_CHANGE * action
-        self.servo_target[:] = np.minimum(np.maximum(target, low), high)
+        for diverged in step_together([self], action[None]).values():
+            raise diverged
+
+    def advance(self, servo_target: np.ndarray) -> None:
+        """Takes the physics steps of a control step towards the servos' targets (6,) rad."""
+        self.servo_target[:] = servo_target
         model, data = self.model.mj, self.data
         mujoco.mj_step2(model, data)
         if self.after_physics_step is None:
@@ -87,16 +123,14 @@ class Simulation:
         mujoco.mj_step1(model, data)
         if self.after_physics_step is not None:
             self.after_physics_step()
-        if self._warnings[_FATAL].any():
-            raise SimulationDiverged(f"the simulation diverged {data.time:.2f} s into the episode, which is dropped")
 
     def cube_contacts(self) -> CubeContacts:
-        return cube_contacts(self.model, self.data)
+        """Says what meets the cube now."""
+        return CubeContacts(*(column[0] for column in look([self]).contacts))
 
-    def cube_hold(self, contacts: CubeContacts) -> Hold:
-        """Says what holds the cube now, given its contacts."""
-        uprightness = [abs(cosine) for cosine in self.cube_axes[2].tolist()]
-        return cube_hold(contacts, float(self.cube_position[2]), uprightness, corner_speed(self.cube_velocity))
+    def cube_hold(self) -> Hold:
+        """Says what holds the cube now."""
+        return Hold(look([self]).cube_hold[0])
 
     def state(self) -> np.ndarray:
         """Returns all that MuJoCo's next step depends on (mjSTATE_INTEGRATION, warm start included), (S,) float64."""
@@ -112,6 +146,27 @@ class Simulation:
         mujoco.mj_setState(self.model.mj, self.data, state, STATE)
         # The first half of a physics step, which is where step() leaves off and goes on.
         mujoco.mj_step1(self.model.mj, self.data)
+
+
+def look(sims: Sequence[Simulation]) -> Scene:
+    """Returns what N simulations of one model look like now."""
+    names = Scene._fields[:-1] if sims[0].model.has_cube else Scene._fields[:5]
+    contacts = cube_contacts(sims[0].model, [sim.data for sim in sims]) if sims[0].model.has_cube else None
+    return Scene(**{name: np.array([getattr(sim, name) for sim in sims]) for name in names}, contacts=contacts)
+
+
+def step_together(sims: Sequence[Simulation], actions: np.ndarray) -> dict[int, SimulationDiverged]:
+    """Has N simulations of one model take a control step, each with its row of `actions` (N, 6) (Simulation.step).
+
+    Returns the errors of those that diverged, by index.
+    """
+    low, high = sims[0].model.control_range.T
+    targets = np.array([sim.servo_target for sim in sims]) + MAX_TARGET_CHANGE * actions
+    for sim, target in zip(sims, np.minimum(np.maximum(targets, low), high), strict=True):
+        sim.advance(target)
+    warned = np.array([sim.warnings for sim in sims])[:, _FATAL].any(1)
+    told = "the simulation diverged {:.2f} s into the episode, which is dropped"
+    return {i: SimulationDiverged(told.format(sims[i].data.time)) for i in np.flatnonzero(warned).tolist()}
 
 
 def _view(array: np.ndarray, indices: np.ndarray) -> np.ndarray:

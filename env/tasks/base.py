@@ -1,7 +1,7 @@
 """Puts the goal-environment protocol over a simulation: the base of every task on the arm."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,10 +11,11 @@ from annotated_types import Ge, Interval
 from env.protocol import EnvError, SimulationDiverged
 from env.so101.model import JOINTS, ArmModel
 from env.so101.rendering import Camera
-from env.so101.simulation import Simulation
+from env.so101.simulation import Scene, Simulation, look, step_together
 from env.so101.workspace import Sector
 from env.tasks import rewards
 from env.tasks.rewards import Info, goal_distance
+from env.vector import VectorStep
 
 Reward = Literal["sparse", "sparse-reach", "staged", "staged-reference", "own"]
 GoalKind = Literal["fixed", "table", "air", "mix", "own"]
@@ -80,6 +81,9 @@ class ArmTask(ABC):
     Actions: (6,) in [-1, 1], each moving its servo's target by up to 0.07 rad; values outside are clipped.
     Goals are points in the world frame, (3,) m; success needs to be within `threshold` of one. All environments of a
     process share a model.
+
+    A task's equations take the Scene of N environments, and everything has a leading axis N there: step_together puts
+    environments of one configuration through them at once, and step is the same with N = 1.
     """
 
     has_cube: ClassVar[bool]
@@ -117,8 +121,8 @@ class ArmTask(ABC):
         (env/oracle/starts.py)."""
         self.midway = False
         """Whether `starts` moved this episode's beginning."""
-        self._examined: Any = None
-        """What _examine says of the current state."""
+        self._kept: Any = None
+        """What _to_keep says of the current state."""
         self._seen = np.concatenate([np.full(field.size, field in self.observed) for field in self.fields])
         self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.observed])
         self._camera = Camera(model, inset=self.has_cube)
@@ -129,20 +133,25 @@ class ArmTask(ABC):
         """Puts the simulation into a start state and draws self.goal, both from self.rng."""
 
     @abstractmethod
-    def _achieved_goal(self) -> np.ndarray:
-        """Returns a copy of the point (3,) that should get to the goal."""
+    def _achieved_goal(self, scene: Scene) -> np.ndarray:
+        """Returns the points (N, 3) that should get to the goals."""
 
     @abstractmethod
-    def _measure(self) -> tuple[np.ndarray, ...]:
-        """Returns the observation's numbers in SI units, in the order of `fields`."""
+    def _measure(self, scene: Scene) -> tuple[np.ndarray, ...]:
+        """Returns the observations' numbers in SI units, in the order of `fields`, each (N, size)."""
 
     @abstractmethod
-    def _examine(self) -> Any:
-        """Reads off the simulation, once a state, what the state is judged by beyond the goals."""
+    def _examine(self, scene: Scene) -> Any:
+        """Returns what states are judged by beyond the goals, arrays (N, …)."""
 
     @abstractmethod
-    def _reward_info(self, before: Any, after: Any) -> dict[str, np.ndarray]:
-        """Returns the arrays that _met and _terms need beyond the goals, from what _examine said before and after."""
+    def _to_keep(self, after: Any) -> np.ndarray:
+        """Returns what of the states that _examine has seen the next step's rewards compare with, (N, …)."""
+
+    @abstractmethod
+    def _reward_info(self, before: np.ndarray, after: Any) -> dict[str, np.ndarray]:
+        """Returns the arrays (N, …) that _met and _terms need beyond the goals: `before` is what _to_keep said of the
+        states before the step, and `after` what _examine says of those that it led to."""
 
     @abstractmethod
     def _met(self, distance: np.ndarray, desired: np.ndarray, info: Info) -> np.ndarray:
@@ -155,8 +164,8 @@ class ArmTask(ABC):
         """Returns the reward's terms by name, each (…), at `distance` (…) m from the goals `desired` (…, 3)."""
 
     @abstractmethod
-    def _stages(self, after: Any, success: bool) -> tuple[bool, ...]:
-        """Tells which of `stages` the current state is in."""
+    def _stages(self, scene: Scene, after: Any, goal: np.ndarray, success: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Tells for each of `stages` which states are in it, (N,) bool. goal (N, 3) m. success (N,) bool."""
 
     def reward_terms(self, achieved: np.ndarray, desired: np.ndarray, info: Info) -> dict[str, np.ndarray]:
         """Returns the reward's terms by name, each (…), for goals (…, 3) and stored info arrays (…)."""
@@ -208,33 +217,66 @@ class ArmTask(ABC):
                 self._reset_scene()
         self.midway = self.steps > 0
         self.sim.show_target(self.goal)
-        self._examined = self._examine()
-        return self.observe(), {}
+        scene = look([self.sim])
+        self._keep(scene)
+        return self._observation(scene), {}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Takes a control step of 20 ms. Raises ValueError for an action that is none, SimulationDiverged."""
-        before = self._examined
-        change = self.target_change(self._checked(action))
-        self.sim.step(change)
+        step, diverged = self.step_together([self], np.asarray(action)[None])
+        for error in diverged.values():
+            raise error
+        return step.of(0)
+
+    @staticmethod
+    def step_together(
+        tasks: Sequence["ArmTask"], actions: np.ndarray
+    ) -> tuple[VectorStep, dict[int, SimulationDiverged]]:
+        """Has N environments of one configuration take a control step, each with its row of `actions` (N, 6).
+
+        Returns the errors of those that diverged, too, by index. Raises ValueError for actions that are none.
+        """
+        one, sims = tasks[0], [task.sim for task in tasks]
+        diverged = step_together(sims, one.target_change(one._checked(actions)))
+        for i in diverged:
+            sims[i].reset()  # to something finite
+        scene = look(sims)
+        goal, before = (np.array([getattr(task, name) for task in tasks]) for name in ("goal", "_kept"))
+        obs, after = one._observations(scene, goal), one._examine(scene)
+        stored = one._reward_info(before, after)
+        distance, desired = goal_distance(obs["achieved_goal"], obs["desired_goal"]), obs["desired_goal"]
+        success = one._met(distance, desired, stored)
+        terms = one._terms(distance, success, desired, stored)
+        metrics = {f"reward_{name}": value for name, value in terms.items()} | one._metrics(after)
+        if one.starts is not None:
+            metrics["begun_midway"] = np.array([task.midway for task in tasks])
+        truncated, dropped = np.zeros((2, len(tasks)), bool)
+        dropped[list(diverged)] = True
+        for i, (task, kept) in enumerate(zip(tasks, one._to_keep(after), strict=True)):
+            if i not in diverged:
+                truncated[i] = task._count_step(kept, success[i])
+        step = VectorStep(
+            next_obs=obs,
+            reward=sum(terms.values()).astype(np.float32),
+            terminated=np.zeros(len(tasks), bool),
+            truncated=truncated,
+            success=success,
+            diverged=dropped,
+            info=stored,
+            metrics={name: value.astype(np.float64) for name, value in metrics.items()},
+            stages=dict(zip(one.stages, one._stages(scene, after, goal, success), strict=True)),
+        )
+        return step, diverged
+
+    def _count_step(self, kept: np.ndarray, success: bool) -> bool:
+        """Counts a step that led to a state of which `kept` is kept. Tells whether it was the episode's last."""
+        self._kept = kept
         self.steps += 1
         self.steps_so_far += 1
-        obs = self.observe()
-        after = self._examined = self._examine()
-        stored = self._reward_info(before, after)
-        achieved, desired = obs["achieved_goal"], obs["desired_goal"]
-        distance = goal_distance(achieved, desired)
-        met = self._met(distance, desired, stored)
-        terms = self._terms(distance, met, desired, stored)
-        success = bool(met)
-        metrics = {f"reward_{name}": float(value) for name, value in terms.items()} | self._metrics(after)
-        if self.starts is not None:
-            metrics["begun_midway"] = float(self.midway)
-        info = stored | {
-            "is_success": success,
-            "metrics": metrics,
-            "stages": dict(zip(self.stages, self._stages(after, success), strict=True)),
-        }
-        return obs, float(sum(terms.values())), False, self.steps >= self.max_episode_steps, info
+        return self.steps >= self.max_episode_steps
+
+    def _keep(self, scene: Scene) -> None:
+        (self._kept,) = self._to_keep(self._examine(scene))
 
     def target_change(self, action: np.ndarray) -> np.ndarray:
         """Returns what an action (6,) in [-1, 1] adds to the servos' targets, (6,), in units of the largest change."""
@@ -256,7 +298,7 @@ class ArmTask(ABC):
 
         Raises UserError.
         """
-        self._drawn_path.append(self._achieved_goal())
+        self._drawn_path.append(self._achieved_goal(look([self.sim]))[0])
         return self._camera.draw(self.sim.data, self._drawn_path)
 
     def state_dict(self) -> dict[str, Any]:
@@ -274,16 +316,24 @@ class ArmTask(ABC):
         self.sim.load_state(state["simulation"])
         self.goal = state["goal"].copy()
         self.steps, self.steps_so_far, self.midway = state["steps"], state["steps_so_far"], state["midway"]
-        self._examined = self._examine()
+        self._keep(look([self.sim]))
         self._drawn_path.clear()
         self.rng.bit_generator.state = state["rng"]
 
     def observe(self) -> dict[str, np.ndarray]:
         """Returns the observation of the current state, as reset and step do."""
+        return self._observation(look([self.sim]))
+
+    def _observation(self, scene: Scene) -> dict[str, np.ndarray]:
+        return {key: rows[0] for key, rows in self._observations(scene, self.goal[None]).items()}
+
+    def _observations(self, scene: Scene, goal: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the observations (N, …) of environments with goals (N, 3)."""
+        measured = np.concatenate(self._measure(scene), axis=1)
         return {
-            "observation": (np.concatenate(self._measure())[self._seen] * self._scale).astype(np.float32),
-            "achieved_goal": self._achieved_goal().astype(np.float32),
-            "desired_goal": self.goal.astype(np.float32),
+            "observation": (measured[:, self._seen] * self._scale).astype(np.float32),
+            "achieved_goal": self._achieved_goal(scene).astype(np.float32),
+            "desired_goal": goal.astype(np.float32),
         }
 
     def _draw_away_from(self, start: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
@@ -295,26 +345,25 @@ class ArmTask(ABC):
     def _is_away_from(self, start: np.ndarray, goal: np.ndarray) -> bool:
         return bool(goal_distance(goal, start) >= 2 * self.threshold)
 
-    def _measure_arm(self) -> tuple[np.ndarray, ...]:
-        sim = self.sim
-        position = sim.joint_position
+    def _measure_arm(self, scene: Scene) -> tuple[np.ndarray, ...]:
         return (
-            position,
-            sim.joint_velocity,
-            sim.servo_target - position,
-            sim.grasp_point,
-            sim.gripper_axes[:, 0],
-            sim.gripper_axes[:, 2],
+            scene.joint_position,
+            scene.joint_velocity,
+            scene.servo_target - scene.joint_position,
+            scene.grasp_point,
+            scene.gripper_axes[:, :, 0],
+            scene.gripper_axes[:, :, 2],
         )
 
-    def _metrics(self, after: Any) -> dict[str, float]:
-        """Returns numbers worth a curve, for the protocol's info["metrics"]."""
+    def _metrics(self, after: Any) -> dict[str, np.ndarray]:
+        """Returns numbers worth a curve, (N,) each, for the protocol's info["metrics"]."""
         return {}
 
-    def _checked(self, action: np.ndarray) -> np.ndarray:
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (self.action_dim,):
-            raise ValueError(f"an action must have shape ({self.action_dim},), one number a servo, not {action.shape}")
-        if not np.isfinite(action).all():
-            raise ValueError(f"an action must be finite, not {action}; look for NaN in what produced it")
-        return np.minimum(np.maximum(action, -1.0), 1.0)
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        actions = np.asarray(actions, dtype=np.float64)
+        if actions.shape[1:] != (self.action_dim,):
+            shape = actions.shape[1:]
+            raise ValueError(f"an action must have shape ({self.action_dim},), one number a servo, not {shape}")
+        if not np.isfinite(actions).all():
+            raise ValueError(f"an action must be finite, not {actions}; look for NaN in what produced it")
+        return np.minimum(np.maximum(actions, -1.0), 1.0)

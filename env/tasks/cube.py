@@ -1,6 +1,5 @@
 """Says what the tasks with a cube share: its place in the observation, when a goal is met, the rewards."""
 
-import math
 from abc import abstractmethod
 from typing import NamedTuple
 
@@ -8,9 +7,11 @@ import numpy as np
 
 from env.so101.contacts import CLEARANCE, CubeContacts, Hold
 from env.so101.model import CUBE_HALF
+from env.so101.simulation import Scene
 from env.so101.workspace import PAN_AXIS
 from env.tasks import rewards
 from env.tasks.base import ARM_FIELDS, ArmTask, ObservationField
+from env.tasks.rewards import goal_distance
 
 SPAWN = np.array([0.40, -0.10, CUBE_HALF])
 SPAWN_SPREAD = 0.03
@@ -36,22 +37,23 @@ LOST_RADIUS = 0.45
 
 
 class CubeState(NamedTuple):
-    """Holds what a step's reward, stages and curves are judged by, beyond the goals."""
+    """Holds what a step's rewards, stages and curves are judged by, beyond the goals, (N,) each."""
 
     contacts: CubeContacts
-    hold: Hold
-    height: float
+    hold: np.ndarray
+    """A Hold, int."""
+    height: np.ndarray
     """Of the cube above its rest, m."""
-    to_grasp_point: float
+    to_grasp_point: np.ndarray
     """m."""
-    potential: float
+    potential: np.ndarray
     """What the progress term of sparse-reach compares."""
-    lost: bool
+    lost: np.ndarray
     """Out of the arm's reach or off the table."""
 
     @property
-    def lifted(self) -> bool:
-        return self.contacts.pinched and self.height > LIFT_HEIGHT
+    def lifted(self) -> np.ndarray:
+        return self.contacts.pinched & (self.height > LIFT_HEIGHT)
 
 
 class CubeTask(ArmTask):
@@ -80,47 +82,50 @@ class CubeTask(ArmTask):
     def _draw_goal(self, cube: np.ndarray) -> np.ndarray:
         """Draws a goal (3,) for an episode in which the cube starts at `cube` (3,)."""
 
-    def _achieved_goal(self) -> np.ndarray:
-        return self.sim.cube_position.copy()
+    def _achieved_goal(self, scene):
+        return scene.cube_position
 
-    def _measure(self):
-        sim = self.sim
+    def _measure(self, scene):
+        pad_offsets = np.tanh(self._pad_offsets(scene) / PAD_OFFSET_SCALE)
         return (
-            *self._measure_arm(),
-            sim.cube_position - sim.grasp_point,
-            *np.tanh(self._pad_offsets() / PAD_OFFSET_SCALE),
-            sim.cube_position,
-            sim.cube_axes[:, 0],
-            sim.cube_axes[:, 1],
-            sim.cube_velocity[:3],
-            sim.cube_velocity[3:],
+            *self._measure_arm(scene),
+            scene.cube_position - scene.grasp_point,
+            pad_offsets[:, 0],
+            pad_offsets[:, 1],
+            scene.cube_position,
+            scene.cube_axes[:, :, 0],
+            scene.cube_axes[:, :, 1],
+            scene.cube_velocity[:, :3],
+            scene.cube_velocity[:, 3:],
         )
 
-    def _examine(self) -> CubeState:
-        sim = self.sim
-        contacts = sim.cube_contacts()
-        x, y, z = cube = sim.cube_position.tolist()
+    def _examine(self, scene) -> CubeState:
+        height = scene.cube_position[:, 2]
+        from_pan_axis = goal_distance(scene.cube_position[:, :2], PAN_AXIS)
         return CubeState(
-            contacts=contacts,
-            hold=sim.cube_hold(contacts),
-            height=z - CUBE_HALF,
-            to_grasp_point=math.dist(sim.grasp_point.tolist(), cube),
-            potential=self._potential(contacts.pinched) if self.reward == "sparse-reach" else 0.0,
-            lost=math.hypot(x - PAN_AXIS[0], y - PAN_AXIS[1]) > LOST_RADIUS or z < 0,
+            contacts=scene.contacts,
+            hold=scene.cube_hold,
+            height=height - CUBE_HALF,
+            to_grasp_point=goal_distance(scene.grasp_point, scene.cube_position),
+            potential=self._potential(scene) if self.reward == "sparse-reach" else np.zeros_like(height),
+            lost=(from_pan_axis > LOST_RADIUS) | (height < 0),
         )
+
+    def _to_keep(self, after):
+        return after.potential
 
     def _met(self, distance, desired, info):
         """Asks for the cube near the goal and held: on the table lying still or pinched, in the air pinched clear."""
         in_air = desired[..., 2] > AIR_GOAL
         return (distance <= self.threshold) & (info["cube_hold"] == Hold.TABLE + in_air)
 
-    def _pad_offsets(self) -> np.ndarray:
+    def _pad_offsets(self, scene: Scene) -> np.ndarray:
         """Returns where the centres of the fixed and the moving pad are from where they pinch the cube, each on its own
-        side of it along the direction in which the gripper closes; (2, 3) m in the gripper's frame."""
-        return (self.sim.pad_positions - self.sim.cube_position) @ self.sim.gripper_axes - PINCHING
+        side of it along the direction in which the gripper closes; (N, 2, 3) m in the gripper's frame."""
+        return (scene.pad_positions - scene.cube_position[:, None]) @ scene.gripper_axes - PINCHING
 
-    def _potential(self, pinched: bool) -> float:
-        """Adds up the potentials of the fingers' distance from the cube, of being open for it, and of pinching it.
+    def _potential(self, scene: Scene) -> np.ndarray:
+        """Adds up the potentials of the fingers' distance from the cube, of being open for it, of pinching it, (N,).
 
         Per finger, what counts is how far each pad is from its own side of the cube, axis by axis, on average: then
         fingers that are shut next to the cube are worse than open ones around it. Being open counts from afar, too: a
@@ -128,26 +133,24 @@ class CubeTask(ArmTask):
         """
         config = self.config
         if config.reach_per_finger:
-            distance = np.abs(self._pad_offsets()).sum() / 2
+            distance = np.abs(self._pad_offsets(scene)).reshape(-1, 6).sum(1) / 2
         else:
-            distance = math.dist(self.sim.grasp_point.tolist(), self.sim.cube_position.tolist())
+            distance = goal_distance(scene.grasp_point, scene.cube_position)
         near, pinch, opening = config.potential
-        reach = rewards.reach_potential(distance, near)
-        if pinched:
-            return float(reach)
-        clear = math.dist(*(pad.tolist() for pad in self.sim.pad_positions)) - PAD_THICKNESS
-        return float(reach) + rewards.opening_potential(clear, OPEN_ENOUGH, opening) - pinch
+        fixed, moving = scene.pad_positions[:, 0], scene.pad_positions[:, 1]
+        open_for_it = rewards.opening_potential(goal_distance(fixed, moving) - PAD_THICKNESS, OPEN_ENOUGH, opening)
+        return rewards.reach_potential(distance, near) + np.where(scene.contacts.pinched, 0.0, open_for_it - pinch)
 
     def _reward_info(self, before, after):
-        info = {"cube_hold": np.array(after.hold, np.float32)}
+        info = {"cube_hold": after.hold.astype(np.float32)}
         if self.reward == "sparse-reach":
-            info["potentials"] = np.array((before.potential, after.potential), np.float32)
+            info["potentials"] = np.stack((before, after.potential), axis=-1).astype(np.float32)
         elif self.reward.startswith("staged"):
             info |= {
-                "reach_distance": np.array(after.to_grasp_point, np.float32),
-                "pinched": np.array(after.contacts.pinched, np.float32),
-                "cube_height": np.array(after.height, np.float32),
-                "cube_lost": np.array(after.lost, np.float32),
+                "reach_distance": after.to_grasp_point.astype(np.float32),
+                "pinched": after.contacts.pinched.astype(np.float32),
+                "cube_height": after.height.astype(np.float32),
+                "cube_lost": after.lost.astype(np.float32),
             }
         return info
 
@@ -156,7 +159,7 @@ class CubeTask(ArmTask):
         return super()._lowest_potential() - opening - pinch
 
     def _metrics(self, after):
-        return {"cube_lost": float(after.lost), "penetration_mm_max": 1e3 * after.contacts.overlap}
+        return {"cube_lost": after.lost, "penetration_mm_max": 1e3 * after.contacts.overlap}
 
     def _terms(self, distance, success, desired, info):
         if self.reward.startswith("staged"):

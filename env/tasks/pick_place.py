@@ -1,6 +1,5 @@
 """Carries a 2 cm cube from one side of the arm's reach to the other: pick-place, the reference task."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from env.so101.model import CUBE_HALF, ArmModel
 from env.so101.workspace import Sector
 from env.tasks.base import Reward, TaskConfig
-from env.tasks.cube import REACHED, CubeState, CubeTask
+from env.tasks.cube import REACHED, CubeTask
 from env.tasks.push import TABLE_ANGLE, TABLE_RADIUS
 from env.tasks.rewards import goal_distance
 
@@ -45,12 +44,11 @@ class PickPlace(CubeTask):
             self._goal_in_air, self._missed = False, None
         return super().reset(seed)
 
-    def step(self, action: np.ndarray):
-        result = super().step(action)
-        *_, truncated, info = result
-        if truncated and self._goal_in_air and not info["is_success"]:
+    def _count_step(self, kept, success):
+        ended = super()._count_step(kept, success)
+        if ended and self._goal_in_air and not success:
             self._missed = self.goal.copy()
-        return result
+        return ended
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"goal_in_air": self._goal_in_air, "missed": self._missed}
@@ -60,11 +58,11 @@ class PickPlace(CubeTask):
         self._goal_in_air = state["goal_in_air"]
         self._missed = None if state["missed"] is None else state["missed"].copy()
 
-    def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
-        contacts, cube = after.contacts, self.sim.cube_position
-        over_goal = math.hypot(cube[0] - self.goal[0], cube[1] - self.goal[1]) <= self.threshold
+    def _stages(self, scene, after, goal, success):
+        contacts, lifted = after.contacts, after.lifted
+        over_goal = goal_distance(scene.cube_position[:, :2], goal[:, :2]) <= self.threshold
         reached = after.to_grasp_point <= REACHED
-        return reached, contacts.touched, contacts.pinched, after.lifted, after.lifted and over_goal, success
+        return reached, contacts.touched, contacts.pinched, lifted, lifted & over_goal, success
 
     def _draw_goal(self, cube):
         kind = self.goal_kind

@@ -4,7 +4,7 @@ from env.so101.contacts import RESTING_SPEED, corner_speed
 from env.so101.model import CUBE_HALF
 from env.so101.workspace import Sector
 from env.tasks import rewards
-from env.tasks.cube import REACHED, CubeState, CubeTask
+from env.tasks.cube import REACHED, CubeTask
 
 TABLE_RADIUS, TABLE_ANGLE = (0.25, 0.40), 0.6
 """Where on the table goals lie: metres and ± radians about the pan axis; the spawn area is part of it."""
@@ -21,9 +21,9 @@ class Push(CubeTask):
     def _draw_goal(self, cube):
         return self._draw_away_from(cube, lambda: self.goal_sector.draw(self.rng))
 
-    def _stages(self, after: CubeState, success: bool) -> tuple[bool, ...]:
+    def _stages(self, scene, after, goal, success):
         touched = after.contacts.touched
-        moved = touched and corner_speed(self.sim.cube_velocity) > RESTING_SPEED
+        moved = touched & (corner_speed(scene.cube_velocity) > RESTING_SPEED)
         return after.to_grasp_point <= REACHED, touched, moved, success
 
     def _staged_terms(self, distance, success, desired, info):

@@ -25,14 +25,17 @@ class Reach(ArmTask):
         self.sim.reset()
         self.goal = self._draw_away_from(self.sim.grasp_point, lambda: self.goal_sector.draw(self.rng))
 
-    def _achieved_goal(self) -> np.ndarray:
-        return self.sim.grasp_point.copy()
+    def _achieved_goal(self, scene):
+        return scene.grasp_point
 
-    def _measure(self):
-        return self._measure_arm()
+    def _measure(self, scene):
+        return self._measure_arm(scene)
 
-    def _examine(self) -> np.ndarray:
-        return self.sim.grasp_point.astype(np.float32)
+    def _examine(self, scene) -> np.ndarray:
+        return scene.grasp_point.astype(np.float32)
+
+    def _to_keep(self, after):
+        return after
 
     def _reward_info(self, before, after):
         return {"grasp_point_before": before} if self.reward == "sparse-reach" else {}
@@ -40,8 +43,8 @@ class Reach(ArmTask):
     def _met(self, distance, desired, info):
         return distance <= self.threshold
 
-    def _stages(self, after: np.ndarray, success: bool) -> tuple[bool, ...]:
-        return bool(goal_distance(self.sim.grasp_point, self.goal) <= APPROACHED), success
+    def _stages(self, scene, after, goal, success):
+        return goal_distance(scene.grasp_point, goal) <= APPROACHED, success
 
     def _potential_before(self, desired, info):
         return rewards.reach_potential(goal_distance(info["grasp_point_before"], desired), self.config.potential[0])

@@ -40,9 +40,9 @@ def reach_potential(distance: np.ndarray, weight: float) -> np.ndarray:
     return -weight * np.log1p(np.minimum(distance, FAR) / REACH_SCALE)
 
 
-def opening_potential(clear: float, enough: float, weight: float) -> float:
-    """Returns Phi = -weight max(0, 1 - clear / enough) of a gripper that has `clear` m between its pads."""
-    return -weight * max(0.0, 1 - clear / enough)
+def opening_potential(clear: np.ndarray, enough: float, weight: float) -> np.ndarray:
+    """Returns Phi = -weight max(0, 1 - clear / enough) of grippers that have `clear` (…) m between their pads."""
+    return -weight * np.maximum(0.0, 1 - clear / enough)
 
 
 def progress(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from env import EnvError, TaskConfig, VectorEnvProcess, make_envs, make_vector, probe
+from env import EnvError, TaskConfig, VectorEnvWorkers, make_envs, make_vector, probe
 
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("gymnasium_robotics")
@@ -255,7 +255,7 @@ def test_in_a_process_of_their_own_they_are_what_they_are_here():
     name, arguments = "gym:FetchReach-v4", ("max_episode_steps=4", "reward_type=dense")
     spec = probe(make("FetchReach-v4", *arguments)[0], name)
     given = name, 2, TaskConfig(), None, spec, arguments
-    here, apart = make_vector(*given), VectorEnvProcess(*given)
+    here, apart = make_vector(*given), VectorEnvWorkers(*given)
     try:
         for envs in (here, apart):
             envs.reset([1, 2])

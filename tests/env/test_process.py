@@ -1,4 +1,4 @@
-"""Environments in a process of their own: the bits of those in this one, its errors, and an end that leaves nothing."""
+"""Environments in processes of their own: the bits of those in this one, their errors, an end that leaves nothing."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from env import EnvError, TaskConfig, VectorEnvProcess, make_envs, make_vector, probe
+from env import EnvError, TaskConfig, VectorEnvWorkers, make_envs, make_vector, probe
 
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -42,11 +42,11 @@ def _in_time():
 
 @pytest.fixture
 def start():
-    """VectorEnvProcess, closed at the end."""
+    """VectorEnvWorkers, closed at the end."""
     started = []
 
-    def make(*given):
-        started.append(VectorEnvProcess(*given))
+    def make(*given, workers=1):
+        started.append(VectorEnvWorkers(*given, workers=workers))
         return started[-1]
 
     yield make
@@ -56,14 +56,14 @@ def start():
 
 @pytest.fixture
 def troubled(monkeypatch, tmp_path, start):
-    """troubled(name, reset=True): two environments of tests/env/cases/troubled.py in a process of their own."""
+    """troubled(name, reset=True, workers=1): two environments of tests/env/cases/troubled.py in so many processes."""
     monkeypatch.chdir(tmp_path)
     for place in (CASES, CASES.parents[1]):
         monkeypatch.syspath_prepend(str(place))
     spec = probe(make_envs("troubled:PointEnv", 1, TaskConfig(), None)[0], "troubled:PointEnv")
 
-    def make(name, reset=True):
-        envs = start(f"troubled:{name}", 2, TaskConfig(), None, spec)
+    def make(name, reset=True, workers=1):
+        envs = start(f"troubled:{name}", 2, TaskConfig(), None, spec, workers=workers)
         if reset:
             envs.reset([0, 1])
         return envs
@@ -86,20 +86,24 @@ def assert_same_steps(left, right, sequence):
         np.testing.assert_equal(left.obs, right.obs)
 
 
-def test_the_steps_are_those_of_environments_in_this_process(start):
-    given = arguments(max_episode_steps=15, scripted_starts=0.5)
-    apart, here = start(*given), make_vector(*given)
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_the_steps_are_those_of_environments_in_this_process(start, workers):
+    """Also where the scripted starts become fewer, by the steps of all environments."""
+    given = arguments(max_episode_steps=15, scripted_starts=0.9, scripted_until=90)
+    apart, here = start(*given, workers=workers), make_vector(*given)
     for envs in (apart, here):
         envs.reset([1, 2, 3])
     assert len(apart) == len(here) == 3
     np.testing.assert_equal(apart.obs, here.obs)
     assert_same_steps(apart, here, actions(40))
+    assert len(members_of(apart)) == min(workers, 3)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.usefixtures("quiet_log")
-def test_a_diverged_environment_begins_anew_on_both_sides(start):
+def test_a_diverged_environment_begins_anew_on_both_sides(start, workers):
     given = arguments("reach")
-    apart, here = start(*given), make_vector(*given)
+    apart, here = start(*given, workers=workers), make_vector(*given)
     for envs in (apart, here):
         envs.reset([1, 2, 3])
     state = here.state_dict()
@@ -115,7 +119,7 @@ def test_a_diverged_environment_begins_anew_on_both_sides(start):
 
 def test_a_state_goes_over_and_back_and_goes_on_in_its_bits(start):
     given = arguments(max_episode_steps=15)
-    apart, here, other = start(*given), make_vector(*given), start(*given)
+    apart, here, other = start(*given, workers=2), make_vector(*given), start(*given, workers=3)
     for envs in (apart, here, other):
         envs.reset([1, 2, 3])
     for action in actions(7):
@@ -139,10 +143,28 @@ def test_what_cannot_be_built_is_refused_as_it_is_here(start):
         start(name, count, TaskConfig(scripted_starts=0.5), reward, spec)
 
 
-def test_an_error_of_an_environment_is_raised_here_with_its_own_traceback(troubled):
-    envs = troubled("Raises")
+def test_a_run_of_diverged_episodes_names_the_environment_by_its_number_in_the_run(troubled):
+    envs = troubled("Nowhere", workers=2)
+    action = np.array([[0, 0], [1, 0]], np.float32)
+    for _ in range(9):
+        assert envs.step(action).diverged.tolist() == [False, True]
+    with pytest.raises(EnvError, match=r"^environment 1: 10 episodes in a row were dropped"):
+        envs.step(action)
+
+
+def test_metrics_and_stages_of_some_environments_alone_are_not_those_of_others(troubled):
+    step = troubled("Tells", workers=2).step(np.array([[0.25, 0], [0.75, 0]], np.float32))
+    np.testing.assert_array_equal(step.metrics["little"], [0.25, np.nan])
+    np.testing.assert_array_equal(step.metrics["much"], [np.nan, 0.75])
+    np.testing.assert_array_equal(step.stages["moved"], [False, True])
+
+
+@pytest.mark.parametrize("action", [[[1, 1], [1, 1]], [[0, 0], [1, 1]]])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_an_environment_is_raised_here_with_its_own_traceback(troubled, workers, action):
+    envs = troubled("Raises", workers=workers)
     with pytest.raises(ZeroDivisionError, match="too far") as caught:
-        envs.step(point_actions(1.0))
+        envs.step(np.array(action, np.float32))
     assert "in step" in caught.value.__notes__[0]
     assert envs.step(point_actions()).reward.tolist() == [-1, -1]  # and it still answers
 
@@ -202,19 +224,38 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def members_of(envs: VectorEnvWorkers) -> list[int]:
+    """The processes that its environments step in."""
+    return [each.process.pid for each in envs._workers]
+
+
 def assert_ends(group: int) -> None:
     wait_until(lambda: not members(group))
 
 
 @ON_LINUX
+@pytest.mark.parametrize("killed", [0, 1])
 @pytest.mark.parametrize("name", ["PointEnv", "Forks", "Leaves"])
-def test_a_process_that_died_is_told_in_a_sentence(troubled, name):
-    envs = troubled(name)
-    os.kill(envs._process.pid, signal.SIGKILL)
+def test_a_process_that_died_is_told_in_a_sentence(troubled, name, killed):
+    envs = troubled(name, workers=2)
+    os.kill(members_of(envs)[killed], signal.SIGKILL)
     with pytest.raises(EnvError, match=r"^the process that the environments step in ended \(signal 9") as caught:
         envs.step(point_actions())
     assert caught.value.status == 1
-    assert_ends(envs._process.pid)
+    envs.close()
+    for group in members_of(envs):
+        assert_ends(group)
+
+
+@ON_LINUX
+def test_the_memory_of_a_step_has_no_name_that_could_be_left_behind(troubled):
+    envs = troubled("PointEnv", workers=2)
+    for process in (os.getpid(), *members_of(envs)):
+        mapped = [
+            line for line in Path(f"/proc/{process}/maps").read_text().splitlines() if "memfd:environments" in line
+        ]
+        assert all(line.endswith("(deleted)") for line in mapped)
+        assert mapped
 
 
 def test_an_environment_that_ends_its_process_is_told_from_one_that_was_killed(troubled):
@@ -231,7 +272,7 @@ def test_a_process_that_dies_while_a_state_is_on_its_way_is_no_reason_to_wait(tr
 
 @pytest.fixture
 def run_trainer(tmp_path):
-    """run_trainer(name, steps=-1): cases/trainer.py in a session of its own, and the process of its environments."""
+    """run_trainer(name, steps=-1): cases/trainer.py in a session of its own, and its environments' two processes."""
     started = []
 
     def run(name, steps=-1):
@@ -240,8 +281,9 @@ def run_trainer(tmp_path):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         trainer = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True, **pipes)
         started.append(trainer.pid)
-        started.append(int(trainer.stdout.readline()))
-        return trainer, started[-1]
+        workers = [int(word) for word in trainer.stdout.readline().split()]
+        started.extend(workers)
+        return trainer, workers
 
     yield run
     for group in started:  # environments that were tried in the trainer have helpers, too
@@ -256,7 +298,7 @@ def test_helpers_that_have_left_for_sessions_of_their_own_are_ended_with_it(trou
     wait_until(lambda: len(list(tmp_path.glob("helper-*"))) == 4)
     helpers = {int(path.name.partition("-")[2]) for path in tmp_path.glob("helper-*")}
     assert helpers <= processes().keys()
-    envs._process.kill() if killed else envs.close()
+    envs._workers[0].process.kill() if killed else envs.close()
     wait_until(lambda: not helpers & processes().keys())
 
 
@@ -264,35 +306,39 @@ def test_helpers_that_have_left_for_sessions_of_their_own_are_ended_with_it(trou
 @pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("name", ["PointEnv", "Forks"])
 def test_nothing_is_left_of_a_run_that_ends_and_signals_are_for_the_trainer(run_trainer, name, number):
-    trainer, worker = run_trainer(name, steps=-1 if number else 10)
-    assert worker in members(worker)
+    trainer, workers = run_trainer(name, steps=-1 if number else 10)
+    assert all(worker in members(worker) for worker in workers)
     if number:
-        os.kill(worker, number)
+        for worker in workers:
+            os.kill(worker, number)
         time.sleep(0.1)
         os.killpg(trainer.pid, number)
     assert trainer.stdout.readline() == "saved\n"
     assert trainer.wait() == (128 + number if number else 0)
-    assert_ends(worker)
+    for worker in workers:
+        assert_ends(worker)
 
 
 @ON_LINUX
 @pytest.mark.parametrize("name", ["PointEnv", "Forks", "Hangs"])
 def test_nothing_is_left_when_the_trainer_is_killed(run_trainer, name):
-    trainer, worker = run_trainer(name)
+    trainer, workers = run_trainer(name)
     time.sleep(0.5)
-    assert worker in members(worker)
+    assert all(worker in members(worker) for worker in workers)
     trainer.kill()
-    assert_ends(worker)
+    for worker in workers:
+        assert_ends(worker)
 
 
 @ON_LINUX
 @pytest.mark.parametrize("name", ["PointEnv", "Forks"])
 def test_a_run_ends_with_status_1_when_its_environments_are_killed(run_trainer, name):
-    trainer, worker = run_trainer(name)
-    os.kill(worker, signal.SIGKILL)
+    trainer, workers = run_trainer(name)
+    os.kill(workers[1], signal.SIGKILL)
     assert trainer.wait() == 1
     assert "the process that the environments step in ended (signal 9" in trainer.stderr.readline()
-    assert_ends(worker)
+    for worker in workers:
+        assert_ends(worker)
 
 
 @ON_LINUX

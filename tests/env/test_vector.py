@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from env import EnvError, EnvSpec, VectorEnv, probe
+from env import TASKS, EnvError, EnvSpec, VectorEnv, probe
 from env.foreign import Guarded
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -40,13 +40,21 @@ def assert_same(left, right):
         np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
-def test_each_environment_is_what_it_would_be_alone(make_vector, make_task):
-    vector = make_vector(max_episode_steps=5)
-    alone = [make_task("reach", "sparse-reach", max_episode_steps=5) for _ in range(3)]
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("reward", ["sparse-reach", "staged"])
+def test_each_environment_is_what_it_would_be_alone(make_vector, make_task, scenes, name, reward):
+    vector = make_vector(name=name, reward=reward, max_episode_steps=8)
+    alone = [make_task(name, reward, max_episode_steps=8) for _ in range(3)]
     expected = [env.reset(seed=i)[0] for i, env in enumerate(alone)]
-    for action in actions(12, 3):
+    if alone[1].has_cube:
+        for env in (alone[1], vector.envs[1]):
+            scenes.put_between_pads(env.sim)
+            scenes.shut(env.sim)
+    pinched = 0
+    for t, action in enumerate(0.3 * actions(20, 3)):
         for i in range(3):
-            assert_same(row(vector.obs, i), expected[i])
+            if t or i != 1:
+                assert_same(row(vector.obs, i), expected[i])
         step = vector.step(action)
         for i, env in enumerate(alone):
             obs, reward, terminated, truncated, info = env.step(action[i])
@@ -54,11 +62,15 @@ def test_each_environment_is_what_it_would_be_alone(make_vector, make_task):
             assert step.reward[i] == np.float32(reward)
             assert (step.terminated[i], step.truncated[i]) == (terminated, truncated)
             assert step.success[i] == info["is_success"]
-            np.testing.assert_array_equal(step.info["grasp_point_before"][i], info["grasp_point_before"])
+            assert {"is_success", "metrics", "stages", *step.info} == info.keys()
+            for key, value in step.info.items():
+                np.testing.assert_array_equal(value[i], info[key], err_msg=key)
             assert {key: value[i] for key, value in step.metrics.items()} == info["metrics"]
             assert {key: value[i] for key, value in step.stages.items()} == info["stages"]
             expected[i] = env.reset()[0] if truncated else obs
+            pinched += info["stages"].get("pinched", False)
     assert not step.diverged.any()
+    assert pinched >= 5 or name != "pick-place"
 
 
 def test_next_obs_is_where_the_step_led_and_obs_where_the_new_episode_starts(make_vector):

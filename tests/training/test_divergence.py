@@ -85,15 +85,16 @@ def test_the_environment_begins_a_new_episode_which_is_stored_whole(tmp_path):
 
 
 def test_a_run_goes_on_over_a_divergence_and_says_how_many_there_were(tmp_path, monkeypatch):
-    calls, step, before = [], Simulation.step, 2 * (60 + 20)  # steps of the two checks, the evaluator's and the state's
+    calls, advance = [], Simulation.advance
+    before = 2 * (60 + 20)  # steps of the two checks, the evaluator's and the state's
 
-    def poisoned(sim, action):
+    def poisoned(sim, servo_target):
         calls.append(sim)
         if len(calls) - before in (50, 333):
             sim.data.qvel[-1] = np.nan
-        step(sim, action)
+        advance(sim, servo_target)
 
-    monkeypatch.setattr(Simulation, "step", poisoned)
+    monkeypatch.setattr(Simulation, "advance", poisoned)
     options = ["--no-video", "--no-compile", "--no-overlap", "--env", "pick-place", "--num-envs", "4",
                "--sac.hidden", "32", "32", "--warmup", "200", "--eval.episodes", "1", "--log.every", "100",
                "--steps", "400", "--task.max-episode-steps", "20", "--task.scripted-starts", "0",

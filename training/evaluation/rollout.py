@@ -8,6 +8,7 @@ import numpy as np
 
 from env import GoalEnv, SimulationDiverged
 from env.protocol import GOAL_KEYS
+from env.vector import step_each
 from her import policy_input
 from training.evaluation.statistics import mean_interval, wilson_interval
 
@@ -70,14 +71,14 @@ def run_episodes(envs: list[GoalEnv], policy: Policy, episodes: int, seed: int) 
             rows = [obs[running[0]] if each is None else each for each in obs]
             stacked = [np.stack([row[key] for row in rows]).astype(np.float32) for key in GOAL_KEYS]
             actions = policy(policy_input(*stacked))
-            for i in list(running):
-                try:
-                    obs[i], reward, terminated, truncated, info = wave[i].step(actions[i].copy())
-                except SimulationDiverged:
+            results = step_each([wave[i] for i in running], actions[running])
+            for i, result in zip(list(running), results, strict=True):
+                if isinstance(result, SimulationDiverged):
                     # An episode that cannot be finished is a failed one.
                     done[i] = replace(done[i], success=False, length=done[i].length + 1)
                     running.remove(i)
                     continue
+                obs[i], reward, terminated, truncated, info = result
                 done[i] = done[i].after(reward, info)
                 if terminated or truncated:
                     running.remove(i)

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import numpy as np
 
-from env import TaskConfig, VectorEnvProcess, make_envs, probe
+from env import TaskConfig, VectorEnvWorkers, make_envs, probe
 from errors import reporting
 from training.stopping import StopRequest
 
@@ -14,9 +14,9 @@ def main():
     name, steps = sys.argv[1], int(sys.argv[2])
     spec = probe(make_envs(name, 1, TaskConfig(), None)[0], name)
     with StopRequest() as stop:
-        with closing(VectorEnvProcess(name, 2, TaskConfig(), None, spec)) as envs:
+        with closing(VectorEnvWorkers(name, 2, TaskConfig(), None, spec, workers=2)) as envs:
             envs.reset([0, 1])
-            print(envs._process.pid, flush=True)
+            print(*(each.process.pid for each in envs._workers), flush=True)
             while stop.signal is None and steps:
                 envs.step(np.zeros((2, spec.action_dim), np.float32))
                 steps -= 1

@@ -36,6 +36,24 @@ class Raises(PointEnv):
         return obs, "none" if action[1] == 0.5 else reward, *rest
 
 
+class Nowhere(PointEnv):
+    """Leaves its world at once where it is told to move."""
+
+    def step(self, action):
+        obs, *rest = super().step(action)
+        return obs | {"observation": np.full(2, np.nan)} if action[0] else obs, *rest
+
+
+class Tells(PointEnv):
+    """Has other metrics and stages by its action."""
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        if action[0] > 0.5:
+            return *rest, info | {"metrics": {"much": action[0]}, "stages": {"moved": True}}
+        return *rest, info | {"metrics": {"little": action[0]}}
+
+
 class Forks(PointEnv):
     """Has a helper that outlives everybody, and holds every file that was open when it began."""
 

@@ -8,6 +8,7 @@ from env import TASKS, EnvError, TaskConfig
 from env.oracle import InverseKinematics, plan
 from env.so101.contacts import Hold
 from env.so101.model import CUBE_HALF, ArmModel
+from env.so101.simulation import look
 from env.so101.workspace import PAN_AXIS
 from env.tasks.cube import LIFT_HEIGHT, LOST_RADIUS, SPAWN, SPAWN_SPREAD
 from env.tasks.pick_place import AIR_HEIGHT, FIXED_GOAL, MIX
@@ -467,7 +468,7 @@ def test_rewards_of_a_batch_are_those_of_its_steps_and_the_sum_of_their_named_te
     if task.has_cube:
         scenes.put_between_pads(task.sim)  # so that every term is met
         steps += episode(task, np.zeros((10, 6)) - [0, 0, 0, 0, 0, 1])
-    task.goal = task._achieved_goal() + np.array([0, 0.01, 0])
+    task.goal = task._achieved_goal(look([task.sim]))[0] + np.array([0, 0.01, 0])
     steps += episode(task, np.zeros((10, 6)))
     rewards = np.array([step[1] for step in steps], np.float32)
     achieved, desired = (np.stack([step[0][key] for step in steps]) for key in ("achieved_goal", "desired_goal"))
@@ -565,8 +566,7 @@ def test_opening_is_worth_its_weight_until_the_cube_is_pinched(make_task, scenes
     task.reset(seed=0)
     for gripper, opened in ((scenes.SHUT, 0.0057 / 0.03), (OPEN_AS_IN_A_GRASP, 1), (1.0, 1)):  # wide enough is enough
         scenes.put_away(task.sim, scenes.HOME, gripper)
-        assert task._potential(pinched=False) == pytest.approx(-3 * (1 - opened), abs=0.01)
-        assert task._potential(pinched=True) == 0
+        assert potential_of(task) == pytest.approx(-3 * (1 - opened), abs=0.01)
 
 
 def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_task, scenes):
@@ -577,10 +577,10 @@ def test_shut_fingers_beside_the_cube_are_worse_than_open_ones_around_it(make_ta
     assert reach_distance(task) < 0.008  # what is left is how far the pads' centres are behind the fingertips
     scenes.put_between_pads(sim, gripper=OPEN_AS_IN_A_GRASP, shift=0.006)
     assert not sim.cube_contacts().touched
-    around = task._potential(pinched=False)
+    around = potential_of(task)
     scenes.put_between_pads(sim, gripper=scenes.SHUT, shift=-0.026)  # at the fixed finger's outer side
     assert not sim.cube_contacts().touched
-    beside = task._potential(pinched=False)
+    beside = potential_of(task)
     assert beside < around - 0.1 < -0.2
 
 
@@ -593,7 +593,7 @@ def test_per_finger_open_fingers_before_the_cube_are_better_than_shut_ones(make_
     for gripper in (OPEN_AS_IN_A_GRASP, scenes.SHUT):
         scenes.put_away(sim, scenes.HOME, gripper)
         scenes.place_cube(sim, sim.grasp_point - 0.03 * sim.gripper_axes[:, 2], sim.data.body("gripper").xquat.copy())
-        phi.append(task._potential(pinched=False))
+        phi.append(potential_of(task))
     assert phi[0] > phi[1] + 0.04 if per_finger else phi[0] == phi[1]
 
 
@@ -633,9 +633,10 @@ def test_return_bounds_of_a_sparse_reward_are_those_of_its_penalties_and_a_stage
 
 def potential_of(task):
     """Returns Phi of the present state, as the task computes it."""
+    (kept,) = task._to_keep(task._examine(look([task.sim])))
     if task.has_cube:
-        return task._examine().potential
-    info = {"grasp_point_before": task._examine()}
+        return kept
+    info = {"grasp_point_before": kept}
     return -float(task.reward_terms(task.goal, task.goal, info)["progress"])  # of a step to the goal, where Phi is 0
 
 

@@ -85,17 +85,19 @@ def test_the_largest_of_negative_values_is_negative_and_an_episode_cut_short_has
     assert summarise(episodes)["largest"] == {"depth_mm": -2.0}
 
 
-def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed(monkeypatch):
-    (env,) = make_envs("pick-place", 1, TaskConfig(max_episode_steps=5), "sparse")
-    step = env.step
+def test_an_episode_that_diverges_keeps_what_it_went_through_and_has_failed():
+    (task,) = make_envs("pick-place", 1, TaskConfig(max_episode_steps=5), "sparse")
 
-    def failing(action):
-        if env.steps == 3:
-            raise SimulationDiverged("on purpose")
-        obs, reward, terminated, truncated, told = step(action)
-        return obs, reward, terminated, truncated, told | {"is_success": True, "stages": {"reached": True}}
+    class Failing:
+        reset = task.reset
 
-    monkeypatch.setattr(env, "step", failing)
+        def step(self, action):
+            if task.steps == 3:
+                raise SimulationDiverged("on purpose")
+            obs, reward, terminated, truncated, told = task.step(action)
+            return obs, reward, terminated, truncated, told | {"is_success": True, "stages": {"reached": True}}
+
+    env = Failing()
     (episode,) = run_episodes([env], drift, 1, seed=0)
     assert (episode.success, episode.success_once, episode.length, episode.stages) == (
         False,

@@ -263,7 +263,7 @@ def test_what_leaves_the_run_the_same_may_be_changed_and_its_measure_may_not(tmp
     run = start(tmp_path / "r", 100, env="pick-place")
     own = config(run.path, env="pick-place")
     allowed = {"steps": 30_000, "device": "cpu", "video": False, "log": LogConfig(7), "watchdog": 60.0}
-    allowed |= {"compile": False, "overlap": False, "eval": replace(own.eval, every=77)}
+    allowed |= {"compile": False, "overlap": False, "env_workers": 3, "eval": replace(own.eval, every=77)}
     assert begin(replace(own, **allowed)) == Start(run.checkpoints / "step_000000100")
     for change, told in (({"goal": "air"}, "--eval.goal: fixed, now air"), ({"episodes": 3}, "--eval.episodes: 40, ")):
         assert told in refusal(replace(own, eval=replace(own.eval, **change)))

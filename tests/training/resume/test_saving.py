@@ -143,21 +143,19 @@ def test_a_state_that_is_not_finite_is_never_saved(part, value, desk):
 
 def spoil(where, state, monkeypatch):
     """Lets the next step find a NaN at `where`."""
-    env = state.envs.envs[1]
     match where:
         case "action":
             with torch.no_grad():
                 next(state.agent.actor.parameters()).fill_(np.nan)
         case "observation" | "achieved_goal" | "reward":
-            step = env.step
+            stepped = state.envs._step_together
 
-            def spoilt(action):
-                obs, reward, *rest = step(action)
-                if where == "reward":
-                    return obs, np.nan, *rest
-                return obs | {where: np.full_like(obs[where], np.nan)}, reward, *rest
+            def spoilt(actions):
+                step, errors = stepped(actions)
+                (step.reward if where == "reward" else step.next_obs[where])[1] = np.nan
+                return step, errors
 
-            monkeypatch.setattr(env, "step", spoilt)
+            monkeypatch.setattr(state.envs, "_step_together", spoilt)
         case "hindsight reward":
             rewards = lambda achieved, desired, info: np.full(len(achieved), np.nan)  # noqa: E731
             monkeypatch.setattr(state.relabel_env, "compute_reward", rewards)
