@@ -40,7 +40,7 @@ class Failed(Exception):
 def open_study(spec: Spec) -> optuna.Study:
     """Returns the study of `spec`, begun where there is none. Raises UserError."""
     (spec.runs / RECORDS).mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     search = spec.search
     try:
@@ -83,12 +83,12 @@ def again(study: optuna.Study, trial: FrozenTrial) -> None:
     optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(study, trial)
 
 
-def original(trial: Trial | FrozenTrial) -> int:
+def original(trial: FrozenTrial) -> int:
     """Returns the number that a trial had before it was cut for the first time: its runs are called after it."""
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
-def points(spec: Spec, trial: Trial | FrozenTrial) -> list[Point]:
+def points(spec: Spec, trial: FrozenTrial) -> list[Point]:
     """Returns the runs of a trial, one for each seed."""
     known = {_label(choice): choice for span in spec.search.space.values() if isinstance(span, list) for choice in span}
     options = {option: known.get(value, value) for option, value in trial.params.items()}
@@ -190,8 +190,9 @@ class _Trial:
         finally:
             self._asking.close()
         finals: list[float] = []
-        known = set(trial.study.trials[trial.number].intermediate_values)
-        for point in points(self._spec, trial):
+        drawn = trial.study.trials[trial.number]
+        known = set(drawn.intermediate_values)
+        for point in points(self._spec, drawn):
             watch = _Watch(trial, point, self._spec.search.metric, finals, known)
             status = bring_to_end(point.job, self._stop, self._gpu, watch)
             if watch.pruned:

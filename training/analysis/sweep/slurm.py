@@ -1,6 +1,7 @@
 """Hands runs to a SLURM cluster as an array of jobs, by submitit. A job that is cut is queued again, and goes on."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -22,6 +23,8 @@ Work = Callable[[Stop], Iterable[int]]
 """Brings runs to their end, or to a stop. Returns their exit statuses."""
 DEFAULTS = {"time": 240, "cpus_per_task": 2, "signal_delay_s": 120}
 """Minutes, cores, and seconds before the time is up at which a job is told to save and leave."""
+STATE = ("squeue", "--noheader", "--format=%T", "--job")
+"""Command that tells a job's state."""
 KILLED = 137
 """Status of a job's step that SIGKILL has ended."""
 
@@ -37,7 +40,8 @@ class Task:
             while not self._doing.done():
                 time.sleep(0.2)
         statuses = list(self._doing.result())
-        if set(statuses) & set(LEFT):  # by a signal that reached the run alone, as a preemption's SIGTERM does
+        # A signal has reached the run alone. Where the job was cancelled by it, SLURM has another word for its state.
+        if set(statuses) & set(LEFT) and _is_running():
             from submitit import JobEnvironment
 
             signal.raise_signal(getattr(signal, f"SIG{JobEnvironment.USR_SIG}"))
@@ -51,6 +55,11 @@ class Task:
         while not self._doing.done():
             time.sleep(0.1)
         return DelayedSubmission(Task(), work)
+
+
+def _is_running() -> bool:
+    told = subprocess.run([*STATE, os.environ["SLURM_JOB_ID"]], capture_output=True, text=True)
+    return told.stdout.strip() == "RUNNING"
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,8 @@ def executor(runs: Path, options: dict[str, Any], at_once: int | None) -> Any:
     options = dict(options)
     python = options.pop("python", None)
     # A step that is killed takes its job along, and SLURM queues only those again that lost their node.
-    again = f"trap '[ $? = {KILLED} ] && scontrol requeue \"$SLURM_JOB_ID\"' EXIT"
+    lost = f'[ $? = {KILLED} ] && [ "$({" ".join(STATE)} "$SLURM_JOB_ID")" = RUNNING ]'
+    again = f"trap '{lost} && scontrol requeue \"$SLURM_JOB_ID\"' EXIT"
     path = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"
     setup = [*options.pop("setup", []), path, again]
     extra = {"requeue": True} | options.pop("additional_parameters", {})
