@@ -53,7 +53,7 @@ class Group:
 
 
 def runs_in(path: Path) -> list[Path]:
-    """Lists the run directories in `path`, a sweep's, but those without curves yet. Else `path` itself. Raises OSError."""
+    """Lists the runs in the directory `path` but those without curves yet; `path` where it is a run. Raises OSError."""
     if RunDirectory(path).config_file.exists() or not path.is_dir():
         return [path]
     inner = sorted(run for run in path.iterdir() if RunDirectory(run).config_file.exists())
