@@ -199,12 +199,11 @@ def _search(spec: Spec, content: dict[str, Any]) -> Search:
     if not space:
         raise UserError(f"{spec.path}: search has no space: write options below [search.space]")
     for option, span in space.items():
-        ends = [span["low"], span["high"]] if isinstance(span, dict) else span
         if isinstance(span, dict):
             _check_span(spec.path, option, span)
         elif not isinstance(span, list) or not span:
             raise UserError(f"{spec.path}: search: {option} = {span!r}: give a list of choices, or low and high")
-        for end in ends:
+        for end in (span["low"], span["high"]) if isinstance(span, dict) else span:
             spec.point("trial", {option: end}, spec.seeds[0])
     return search
 
