@@ -213,6 +213,8 @@ BAD = {
     "an end out of bounds": ("[search.space]\ngamma = {low = 0.9, high = 1.5}", "--gamma 1.5: must be less than 1"),
     "the wrong way": ("[search.space]\nsac.lr = {low = 1e-2, high = 1e-3}", "sac.lr: low must be a number, and high a"),
     "a logarithm": ("[search.space]\nher.k = {low = 0, high = 3, log = true}", "log = true takes a low above 0"),
+    "a step between": ("[search.space]\nbatch-size = {low = 8, high = 16, step = 0.5}", "whole where low and high are"),
+    "nowhere": ("runs = ''", "runs must name a directory of the sweep's own"),
     "half": ("[search.space]\nsac.lr = {low = 0.1}", "sac.lr: takes low, high, and maybe log or step"),
     "no choice": ("[search.space]\nsac.lr = 3", "sac.lr = 3: give a list of choices, or low and high"),
 }

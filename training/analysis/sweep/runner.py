@@ -100,9 +100,7 @@ class Stop:
                 signal.signal(number, handler)
 
 
-def run_all(
-    jobs: Sequence[Job], parallel: int, stop: Stop, gpus: Sequence[int] = (), say: Callable[[str], None] = print
-) -> dict[Job, int]:
+def run_all(jobs: Sequence[Job], parallel: int, stop: Stop, gpus: Sequence[int] = ()) -> dict[Job, int]:
     """Brings `jobs` to their end, `parallel` at a time, and tells of each that ends. Returns their exit statuses.
 
     gpus: that they take turns on, none: whatever is there. Jobs that have not begun when a signal comes have no status.
@@ -131,6 +129,11 @@ def run_all(
                 if status:
                     say(f"    {read_record(job.run).sentence} ({job.log})")
     return statuses
+
+
+def say(text: str) -> None:
+    """Prints a line at once: a sweep's output often goes to a file that somebody follows."""
+    print(text, flush=True)
 
 
 def told(status: int) -> str:

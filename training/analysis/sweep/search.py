@@ -3,7 +3,7 @@
 import fcntl
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
@@ -12,7 +12,7 @@ from typing import Any
 
 from errors import UserError
 from training.analysis.read_runs import Curve, read_curves
-from training.analysis.sweep.runner import LEFT, RECORDS, Stop, bring_to_end, read_record
+from training.analysis.sweep.runner import LEFT, RECORDS, Stop, bring_to_end, read_record, say
 from training.analysis.sweep.spec import Point, Spec
 
 try:
@@ -154,9 +154,7 @@ def told(study: optuna.Study) -> str:
     return f"best of {len(done)} complete trials: trial {original(best)}, {best.value:.4g} ({options})"
 
 
-def search_all(
-    spec: Spec, parallel: int, stop: Stop, gpus: tuple[int, ...] = (), say: Callable[[str], None] = print
-) -> list[int]:
+def search_all(spec: Spec, parallel: int, stop: Stop, gpus: tuple[int, ...] = ()) -> list[int]:
     """Runs trials, `parallel` at a time, until there are as many as were asked for. Returns exit statuses."""
     study = open_study(spec)
 
@@ -168,7 +166,7 @@ def search_all(
             if not left_to_do(study, spec.search.trials):
                 asking.close()
                 break
-            trial = _Trial(spec, stop, gpu, asking, statuses, say)
+            trial = _Trial(spec, stop, gpu, asking, statuses)
             study.optimize(trial, n_trials=1, catch=(Interrupted, Failed), callbacks=[trial.finished])
         return statuses
 
@@ -180,13 +178,15 @@ def search_all(
 class _Trial:
     """Is the objective that Optuna calls."""
 
-    def __init__(self, spec: Spec, stop: Stop, gpu: int | None, asking: Any, statuses: list[int], say: Callable):
+    def __init__(self, spec: Spec, stop: Stop, gpu: int | None, asking: Any, statuses: list[int]):
         self._spec, self._stop, self._gpu, self._asking = spec, stop, gpu, asking
-        self._statuses, self._say, self.interrupted = statuses, say, False
+        self._statuses, self.interrupted = statuses, False
 
     def __call__(self, trial: Trial) -> float:
         try:
             suggest(self._spec, trial)
+        except ValueError as error:  # the study began with other choices
+            raise UserError(f"{self._spec.path}: search: {error}; give another directory (runs)") from error
         finally:
             self._asking.close()
         finals: list[float] = []
@@ -218,7 +218,7 @@ class _Trial:
         if self.interrupted:
             again(study, trial)
             how[TrialState.FAIL] = "saved and left; the same command goes on"
-        self._say(f"trial {original(trial)}: {how.get(trial.state, 'failed')} ({options})")
+        say(f"trial {original(trial)}: {how.get(trial.state, 'failed')} ({options})")
 
 
 @dataclass

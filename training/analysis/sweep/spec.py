@@ -120,6 +120,8 @@ def read_spec(path: Path) -> Spec:
         raise UserError(f"{path}: seeds must be a list of whole numbers, such as [0, 1, 2]")
     if threads < 1:
         raise UserError(f"{path}: threads must be at least 1")
+    if not Path(content.get("runs", "runs")).name:
+        raise UserError(f"{path}: runs must name a directory of the sweep's own")
     runs = Path(content.get("runs", Path("runs") / path.stem))
     options, slurm = flatten(content.get("options", {})), content.get("slurm", {})
     spec = Spec(path, content["env"], tuple(seeds), runs, threads, options, slurm=slurm)
@@ -216,8 +218,9 @@ def _check_span(path: Path, option: str, span: dict[str, Any]) -> None:
         raise UserError(f"{path}: search: {option}: low must be a number, and high a larger one")
     if type(span.get("log", False)) is not bool or (span.get("log") and (low <= 0 or step is not None)):
         raise UserError(f"{path}: search: {option}: log = true takes a low above 0, and no step")
-    if step is not None and (type(step) not in (int, float) or step <= 0):
-        raise UserError(f"{path}: search: {option}: step must be a number above 0")
+    kinds = (int,) if type(low) is type(high) is int else (int, float)
+    if step is not None and (type(step) not in kinds or step <= 0):
+        raise UserError(f"{path}: search: {option}: step must be a number above 0, and whole where low and high are")
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
