@@ -7,9 +7,10 @@ python -m training.analysis.sweep status rates.toml                how far each 
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -75,14 +76,14 @@ def sweep(config: SweepConfig) -> int:
             return search(config, spec, made, together)
         states = states_of(spec, spec.points, sweeping=False)
         print(summary(states))
-        wanted = {"cut", "missing"} | ({"failed"} if config.again else set())
-        todo = [point.job for point, state in zip(spec.points, states, strict=True) if state in wanted]
+        # What runs and is none of the cluster's was left by a sweep that is no more: it is waited for.
+        left = {"complete", "queued"} | (set() if config.again else {"failed"})
+        at_work = slurm.queue(spec.runs)
+        pairs = zip(spec.points, states, strict=True)
+        todo = [point.job for point, state in pairs if state not in left and point.name not in at_work]
         if made is not None:
-            return submit(
-                spec,
-                made,
-                {tuple(job.run.name for job in some): slurm.Runs(some) for some in slurm.together(todo, together)},
-            )
+            groups = slurm.together(todo, together)
+            return submit(spec, made, {tuple(job.run.name for job in group): slurm.Runs(group) for group in groups})
         parallel, stop = side_by_side(config), Stop()
         with stop.listening():
             statuses = run_all(todo, parallel, stop, config.gpus)
@@ -91,7 +92,7 @@ def sweep(config: SweepConfig) -> int:
         return ending(stop, statuses.values(), "failed" in states)
 
 
-def ending(stop: Stop, statuses, failed: bool) -> int:
+def ending(stop: Stop, statuses: Collection[int], failed: bool) -> int:
     """Returns a sweep's exit status: 0 complete, 1 another try may do better, 2 none can, 128 + n left on signal n."""
     if stop.signal is not None:
         return 128 + stop.signal
@@ -100,7 +101,7 @@ def ending(stop: Stop, statuses, failed: bool) -> int:
     return 2 if failed else 0
 
 
-def search(config: SweepConfig, spec: Spec, made, together: int) -> int:
+def search(config: SweepConfig, spec: Spec, made: Any, together: int) -> int:
     """Runs the trials that are left. Returns the exit status."""
     from training.analysis.sweep import search as trials
 
@@ -124,7 +125,7 @@ def search(config: SweepConfig, spec: Spec, made, together: int) -> int:
     return ending(stop, statuses, 2 in statuses)
 
 
-def submit(spec: Spec, made, works) -> int:
+def submit(spec: Spec, made: Any, works: dict[tuple[str, ...], slurm.Work]) -> int:
     """Submits the jobs that are left to do. Returns the exit status."""
     if not works:
         print("nothing to submit")
