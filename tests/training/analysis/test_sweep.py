@@ -281,6 +281,7 @@ def test_without_slurm_nothing_is_submitted(written, run, monkeypatch):
     [
         ("partitoin = 'a'", "[slurm]: Unavailable parameter(s): ['partitoin']"),
         ("runs_per_job = 0", "runs_per_job must"),
+        ("setup = 'module load rocm'", "[slurm]: setup must be a list of lines"),
     ],
 )
 def test_what_slurm_cannot_take_is_refused(text, sentence, written, run, here, monkeypatch):

@@ -205,6 +205,7 @@ class _Trial:
                 raise Failed(read_record(point.job.run).sentence)
             curve = read_curves(point.job.run).get(self._spec.search.metric)
             if curve is None:
+                self._statuses.append(2)
                 raise Failed(f"{point.job.run} has no curve {self._spec.search.metric}")
             watch.report(curve)
             finals.append(float(curve.values[-1]))

@@ -84,6 +84,13 @@ def executor(runs: Path, options: dict[str, Any], at_once: int | None) -> Any:
     if missing := [program for program in ("sbatch", "srun", "squeue") if not shutil.which(program)]:
         raise UserError(f"--on slurm: there is no {missing[0]} here; type this where jobs are submitted, or --on local")
     options = dict(options)
+    for name, kind, told in (
+        ("setup", list, "a list of lines"),
+        ("additional_parameters", dict, "a table"),
+        ("python", str, "a string"),
+    ):
+        if name in options and type(options[name]) is not kind:
+            raise UserError(f"[slurm]: {name} must be {told}")
     python = options.pop("python", None)
     # A step that is killed takes its job along, and SLURM queues only those again that lost their node.
     lost = f'[ $? = {KILLED} ] && [ "$({" ".join(STATE)} "$SLURM_JOB_ID")" = RUNNING ]'
