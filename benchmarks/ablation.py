@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 from command_line import count, seed_number
-from many_runs import ROOT, do_all, train_and_evaluate
+from many_runs import finish, job
 
 from errors import UserError, reporting
 from training.analysis.compare import check_picture
 from training.analysis.read_runs import read_curve
-from training.command_line import parse
+from training.analysis.sweep.runner import ROOT
 
 SCHEDULE = ["--steps", "150000", "--task.scripted-until", "120000"]
 """Everything that changes with time comes early enough to act in runs as short as these."""
@@ -60,11 +60,10 @@ def report(run: Path, goal: str) -> Path:
     return Path(f"{run}-{goal}.json")
 
 
-def train_and_report(name: str, seed: int, run: Path, options: list[str]) -> int:
-    """Runs or continues one run, and evaluates it. Returns the exit status."""
+def evaluations(run: Path) -> dict[Path, list[str]]:
+    """Returns evaluate.py's options, by the file that takes the result."""
     episodes = ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED)]
-    evaluations = {report(run, goal): ["--goal", goal, *episodes] for goal in GOALS}
-    return train_and_evaluate(run, train_options(name, seed, options), evaluations)
+    return {report(run, goal): ["--goal", goal, *episodes] for goal in GOALS}
 
 
 def row(name: str, seed: int, run: Path) -> tuple[str, ...]:
@@ -112,14 +111,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="draw the curves to this .png")
     arguments, options = parser.parse_known_args()
     with reporting("ablation.py"):
-        for name in arguments.only:
-            parse(train_options(name, 0, options))
+        runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
+        jobs = {arm: job(run, train_options(*arm, options), evaluations(run)) for arm, run in runs.items()}
         if arguments.out is not None:
             if set(arguments.only) <= {"nothing"}:
                 raise UserError("--out has a panel for each ingredient, and none is left out")
             check_picture(arguments.out)
-    runs = {(name, seed): arguments.runs / f"{name}-{seed}" for seed in arguments.seeds for name in arguments.only}
-    finished = do_all(runs, lambda arm, run: train_and_report(*arm, run, options), arguments.jobs)
+        finished = finish(jobs, arguments.jobs, arguments.runs)
     table = [row(*arm, runs[arm]) for arm in finished]
     for name, *cells in [("left out", "seed", "half held", *GOALS), *sorted(table)]:
         print(f"{name:<24}" + "".join(f"{cell:>11}" for cell in cells))

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from command_line import count, seed_number
-from many_runs import ROOT, do_all, train_and_evaluate
+from many_runs import finish, job
 
 from errors import reporting
 from training.analysis.read_runs import read_curve
-from training.command_line import parse
+from training.analysis.sweep.runner import ROOT
 
 EPISODES, EVALUATION_SEED = 100, 500_000
 TASKS = {
@@ -35,10 +35,9 @@ def train_options(task: str, seed: int, options: list[str]) -> list[str]:
     return ["--env", env, "--seed", str(seed), "--steps", str(steps), "--no-video", *needed, *options]
 
 
-def train_and_report(task: str, seed: int, run: Path, options: list[str]) -> int:
-    """Runs or continues one run, and evaluates its last policy. Returns the exit status."""
-    evaluation = {Path(f"{run}.json"): ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED)]}
-    return train_and_evaluate(run, train_options(task, seed, options), evaluation)
+def evaluation(run: Path) -> dict[Path, list[str]]:
+    """Returns evaluate.py's options for the last policy, by the file that takes the result."""
+    return {Path(f"{run}.json"): ["--episodes", str(EPISODES), "--seed", str(EVALUATION_SEED)]}
 
 
 def row(task: str, seed: int, run: Path) -> tuple[str, ...]:
@@ -67,9 +66,8 @@ def main() -> None:
     arguments, options = parser.parse_known_args()
     runs = {(task, seed): arguments.runs / f"{task}-{seed}" for task in arguments.only for seed in arguments.seeds}
     with reporting("foreign.py"):
-        for task in arguments.only:
-            parse(train_options(task, 0, options))
-    finished = do_all(runs, lambda which, run: train_and_report(*which, run, options), arguments.jobs)
+        jobs = {which: job(run, train_options(*which, options), evaluation(run)) for which, run in runs.items()}
+        finished = finish(jobs, arguments.jobs, arguments.runs)
     table = [row(*which, runs[which]) for which in finished]
     for cells in [("task", "seed", "steps", "updates", "held at the end", "95 % first"), *table]:
         print(f"{cells[0]:<20}" + "".join(f"{cell:>17}" for cell in cells[1:]))

@@ -14,7 +14,8 @@ import time
 import traceback
 from contextlib import suppress
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """Signals that ask the process that trains to save and leave."""
 PATIENCE = 3.0
 """Seconds that environments have for their close(), and the interpreter for its end."""

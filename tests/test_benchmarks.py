@@ -25,6 +25,7 @@ IMPOSSIBLE = {
     "inside_cost": ["--rounds", "two"],
     "peer": ["--env", "reach", "--minutes", "inf"],
     "scaling": ["--rounds", "-3"],
+    "speedrun": ["--seed", "-1"],
     "throughput": ["--rounds", "0"],
 }
 

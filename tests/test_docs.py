@@ -16,6 +16,7 @@ from checkpoints import __main__ as checkpoints_cli
 from env.oracle.__main__ import OracleConfig
 from evaluate import EvaluateConfig
 from training.analysis.compare import CompareConfig
+from training.analysis.sweep.__main__ import SweepConfig
 from training.config import TrainConfig, flatten
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +29,9 @@ OPTION = re.compile(r"(?<![\w-])--([a-z][a-z_-]*(?:\.[a-z][a-z-]*)?)")
 FOREIGN = {
     *("logdir", "load_fast", "index-url", "user", "now", "init", "gpureset", "check"),
     *("standalone", "nproc-per-node", "max-restarts", "shutdown-timeout"),
+    *("requeue", "signal"),
 }
-"""Options of other people's programs: TensorBoard, pip, systemctl, docker, rocm-smi, torchrun."""
+"""Options of other people's programs: TensorBoard, pip, systemctl, docker, rocm-smi, torchrun, SLURM."""
 
 
 def text_of(page: Path) -> str:
@@ -88,7 +90,7 @@ def known_options() -> frozenset[str]:
     train = flatten(asdict(TrainConfig("reach")))
     names = {*train, *(name.split(".")[0] for name in train)}  # --checkpoint.* means all of a group
     names |= {re.sub(r"(\w[\w-]*)$", r"no-\1", name) for name, value in train.items() if isinstance(value, bool)}
-    for config in (EvaluateConfig, OracleConfig, CompareConfig):
+    for config in (EvaluateConfig, OracleConfig, CompareConfig, SweepConfig):
         names |= {field.name.replace("_", "-") for field in fields(config)}
     parsers = [
         *(ROOT / "benchmarks").glob("*.py"),

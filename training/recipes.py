@@ -1,6 +1,7 @@
 """Holds the defaults of each task, and reads a stored configuration on top of them."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -64,16 +65,23 @@ def from_stored(content: dict[str, Any], source: Path) -> TrainConfig:
         names = ", ".join(f"--{name}" for name in unknown)
         raise UserError(f"{source} was written by other code, which had options of its own ({names}); use that code")
     try:
-        config = _converter().structure(_merged(defaults, content), TrainConfig)
-        check(config)
-        return config
-    except (ClassValidationError, UserError) as error:
-        reasons = [str(error)]
-        if isinstance(error, ClassValidationError):
-            reasons = cattrs.transform_error(error, format_exception=lambda error, kind: str(error))
-        raise UserError(f"{source} holds a configuration that cannot be: {'; '.join(reasons)}") from error
+        return structured(_merged(defaults, content))
+    except UserError as error:
+        raise UserError(f"{source} holds a configuration that cannot be: {error}") from error
 
 
+def structured(content: dict[str, Any]) -> TrainConfig:
+    """Returns the configuration that every option of a run makes, as to_dict() has them. Raises UserError."""
+    try:
+        config = _converter().structure(content, TrainConfig)
+    except ClassValidationError as error:
+        reasons = cattrs.transform_error(error, format_exception=lambda error, kind: str(error))
+        raise UserError("; ".join(reasons)) from error
+    check(config)
+    return config
+
+
+@cache
 def _converter() -> cattrs.Converter:
     """Returns a converter that takes every value for what it is: the string "false" is no bool."""
 

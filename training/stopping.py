@@ -15,6 +15,8 @@ import numpy as np
 
 from errors import UserError
 
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""Signals that ask a run to save and leave. A cluster sends the last two before a job's time is up."""
 AGAIN = 1.0
 """Seconds from which on a signal is somebody's impatience: a terminal that closes may send its own twice."""
 CLOSING = 10.0
@@ -22,7 +24,7 @@ CLOSING = 10.0
 
 
 class StopRequest:
-    """Turns SIGINT, SIGTERM or SIGHUP into a wish that the loop grants at its next step.
+    """Turns each of NAMES into a wish that the loop grants at its next step.
 
     As a context manager it listens, and says on stderr that it has heard. Where there is nothing to save it ends the
     program at once. A further signal, at least AGAIN seconds
@@ -31,7 +33,7 @@ class StopRequest:
     process was started to ignore, as SIGHUP under nohup, stays ignored.
     """
 
-    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+    SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
     def __init__(self):
         self.signal: int | None = None

@@ -303,7 +303,7 @@ def test_helpers_that_have_left_for_sessions_of_their_own_are_ended_with_it(trou
 
 
 @ON_LINUX
-@pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [0, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
 @pytest.mark.parametrize("name", ["PointEnv", "Forks"])
 def test_nothing_is_left_of_a_run_that_ends_and_signals_are_for_the_trainer(run_trainer, name, number):
     trainer, workers = run_trainer(name, steps=-1 if number else 10)
@@ -349,7 +349,7 @@ def test_a_signal_in_its_first_moment_is_left_to_the_trainer(troubled):
         while not ready.is_set():
             for process, (parent, _) in processes().items():
                 if parent == os.getpid() and process not in before:
-                    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
                         with suppress(ProcessLookupError):
                             os.kill(process, number)
                             sent.append(number)

@@ -40,6 +40,13 @@ def test_the_first_signal_counts_and_one_right_after_it_changes_nothing(capfd):
     assert capfd.readouterr().err == told
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_what_a_cluster_sends_before_the_time_is_up_counts_as_well(number, capfd):
+    with StopRequest() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.signal == number
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_after_more_than_a_second_ends_the_process_at_once(number):
     ended = run(

@@ -2,6 +2,7 @@
 
 python -m training.analysis.compare runs/reach-sparse-reach-{0,1,2}                      three seeds
 python -m training.analysis.compare runs/* --out curves.png                              groups of seeds, and a picture
+python -m training.analysis.compare runs/rates --markdown table.md                       the runs of a sweep
 python -m training.analysis.compare runs/* --tag eval/mean_reward --at 10000             another curve, an earlier step
 """
 
@@ -14,7 +15,7 @@ import tyro
 from tqdm import tqdm
 
 from errors import UserError, check_writable, reporting, write_json
-from training.analysis.read_runs import Run, group_runs, read_run
+from training.analysis.read_runs import Run, group_runs, read_run, runs_in
 from training.command_line import whole_numbers
 
 THRESHOLD = 0.95
@@ -36,7 +37,7 @@ class CompareConfig:
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run directories."""
+    """Run directories, or directories of runs, as a sweep makes them."""
     tag: str = "eval/success_rate"
     """The curve."""
     at: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -45,6 +46,8 @@ class CompareConfig:
     """Draw the curves to this .png."""
     json: File = None
     """Write the table to this file."""
+    markdown: File = None
+    """Write the table of the groups to this file, as the documentation has it."""
 
 
 def compare(config: CompareConfig) -> None:
@@ -52,8 +55,8 @@ def compare(config: CompareConfig) -> None:
     check_options(config)
     from training.analysis.seed_statistics import summarise
 
-    paths = tqdm(config.runs, desc="reading", unit="run", leave=False, disable=None)
-    runs = [read_run(path, config.tag) for path in paths]
+    paths = [run for path in config.runs for run in runs_in(path)]
+    runs = [read_run(path, config.tag) for path in tqdm(paths, desc="reading", unit="run", leave=False, disable=None)]
     groups = group_runs(runs, config.tag)
     at = min(int(run.curve.steps[-1]) for run in runs) if config.at is None else config.at
     check_range(runs, config.tag, at)
@@ -67,6 +70,8 @@ def compare(config: CompareConfig) -> None:
     print_branches(runs)
     if config.json is not None:
         write_json("--json", config.json, {"tag": config.tag, "step": at, "groups": summaries})
+    if config.markdown is not None:
+        write_markdown(config.markdown, summaries, rate)
     if config.out is not None:
         from training.analysis.plot import draw
 
@@ -82,6 +87,8 @@ def check_options(config: CompareConfig) -> None:
         check_picture(config.out)
     if config.json is not None:
         check_writable("--json", config.json)
+    if config.markdown is not None:
+        check_writable("--markdown", config.markdown)
 
 
 def check_picture(path: Path) -> None:
@@ -134,6 +141,20 @@ def print_branches(runs: list[Run]) -> None:
             changed = "; ".join(f"--{name}: {old}, now {new}" for name, (old, new) in start["changed"].items())
             told = f"; changed: {changed}" if changed else ""
             print(f"{run.path} branched from {start['branched_from']}, step {start['env_steps']:,}{told}")
+
+
+def write_markdown(path: Path, summaries: list[dict[str, Any]], rate: bool) -> None:
+    """Writes a row for each group. Raises OSError."""
+    rows = [["what differs", "seeds", "IQM", "95 % interval", "lowest", "highest", *headings(rate)]]
+    for group in summaries:
+        iqm, low, high, lowest, highest = (
+            "–" if group[name] is None else number(group[name], rate)
+            for name in ("iqm", "low", "high", "lowest", "highest")
+        )
+        name = f"`{group['group']}`".replace("|", "\\|")
+        rows.append([name, str(group["seeds"]), iqm, f"{low} to {high}", lowest, highest, *moments(group, rate)])
+    rows.insert(1, ["---", *["--:"] * (len(rows[0]) - 1)])
+    path.write_text("".join(f"| {' | '.join(cells)} |\n" for cells in rows))
 
 
 def number(value: float, rate: bool) -> str:

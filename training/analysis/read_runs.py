@@ -13,6 +13,8 @@ from errors import UserError
 from training.config import defining_options, evaluated_options, option_words
 from training.resume.run_directory import RunDirectory
 
+EVENT_FILES = "events.out.tfevents.*"
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -48,6 +50,15 @@ class Group:
 
     name: str
     runs: list[Run]
+
+
+def runs_in(path: Path) -> list[Path]:
+    """Lists the runs in the directory `path` but those without curves yet; `path` where it is a run. Raises OSError."""
+    if RunDirectory(path).config_file.exists() or not path.is_dir():
+        return [path]
+    inner = sorted(run for run in path.iterdir() if RunDirectory(run).config_file.exists())
+    begun = [run for run in inner if any(run.glob(EVENT_FILES))]
+    return begun or [path]
 
 
 def read_run(path: Path, tag: str) -> Run:
@@ -86,7 +97,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     values: dict[str, dict[int, float]] = {}
     seconds: dict[int, float] = {}
     # By name the files of a resumed run's parts are in order. A later one voids the steps from its first point on.
-    for file in sorted(path.glob("events.out.tfevents.*")):
+    for file in sorted(path.glob(EVENT_FILES)):
         part = EventAccumulator(str(file), {"scalars": 0}).Reload()
         points = [(tag, point) for tag in part.Tags()["scalars"] for point in part.Scalars(tag)]
         if not points:

@@ -137,6 +137,27 @@ def test_an_option_that_older_code_did_not_know_is_none(tmp_path):
     assert names(paths) == {"--her.k 4.0": ["0"], "--her.k None": ["1"]}
 
 
+def test_a_directory_stands_for_the_runs_in_it_that_have_curves(tmp_path, run, capsys):
+    sweep = tmp_path / "sweep"
+    (sweep / ".sweep").mkdir(parents=True)
+    for rate, seed in ((1e-4, 0), (1e-4, 1), (1e-3, 0)):
+        config = options(seed=seed, sac__lr=rate)
+        write_run(sweep / f"sac.lr={rate},seed={seed}", config, {1000: 0.0, 2000: 1000 * rate})
+    begun = sweep / "begun"
+    begun.mkdir()
+    (begun / "config.json").write_text(json.dumps(options(seed=7)))
+    table = tmp_path / "table.md"
+    assert run(sweep, "--markdown", table) is None
+    assert "sac.lr=0.0001,seed=1" in capsys.readouterr().out
+    head, _, *rows = table.read_text().splitlines()
+    assert head.startswith("| what differs | seeds | IQM | 95 % interval | lowest | highest | 0.95 reached |")
+    assert [row.split(" | ")[:4] for row in rows] == [
+        ["| `--sac.lr 0.0001`", "2", "0.100", "0.100 to 0.100"],
+        ["| `--sac.lr 0.001`", "1", "1.000", "– to –"],
+    ]
+    assert "holds no config.json" in run(begun.parent / ".sweep")
+
+
 def test_a_seed_counts_once(tmp_path):
     paths = [write_run(tmp_path / name, options(seed=7), {1: 0.5}) for name in ("a", "b")]
     with pytest.raises(UserError, match=f"^{paths[0]} and {paths[1]} are the same run twice"):
