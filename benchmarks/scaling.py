@@ -33,12 +33,11 @@ Work = Callable[[], int]
 
 
 def update(hidden: tuple[int, ...], batch_size: int) -> Work:
-    agent = SAC(OBS, ACTION, replace(SACConfig(), hidden=hidden), (-50.0, 0.0), CPU, 0)
+    agent = SAC(OBS, ACTION, replace(SACConfig(), hidden=hidden), CPU, 0)
     torch._dynamo.reset()  # each size is a program of its own, and PyTorch gives up on a function with many
     agent.compile(batch_size)
-    shape = (4, batch_size)
-    obs, action = torch.randn(*shape, OBS), torch.rand(*shape, ACTION)
-    batch = Batch(obs, action, -torch.ones(shape), obs, torch.zeros(shape), torch.full(shape, 0.98))
+    zeros = Batch.zeros((4, batch_size), OBS, ACTION)
+    batch = zeros._replace(obs=torch.randn_like(zeros.obs), action=torch.rand_like(zeros.action))
 
     def work() -> int:
         agent.update(batch)
@@ -114,8 +113,10 @@ def plot(results: dict[str, dict[int, float]], out: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(results), figsize=(3 * len(results), 2.8), layout="constrained")
-    for axis, (name, milliseconds) in zip(axes, results.items(), strict=True):
+    figure, axes = pyplot.subplots(
+        1, len(results), figsize=(3 * len(results), 2.8), layout="constrained", squeeze=False
+    )
+    for axis, (name, milliseconds) in zip(axes.flat, results.items(), strict=True):
         axis.plot(list(milliseconds), list(milliseconds.values()), marker="o")
         axis.set(xscale="log", xlabel=name, ylabel=ROWS[name][0], ylim=(0, 1.08 * max(milliseconds.values())))
         axis.set_xticks(
@@ -128,6 +129,7 @@ def plot(results: dict[str, dict[int, float]], out: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--out", help="a picture of the table, for example docs/images/scaling.png")
     arguments = parser.parse_args()
@@ -135,7 +137,8 @@ def main() -> None:
     choose_products(CPU, reduced_precision=False)
     torch.set_num_threads(1)
     results = {}
-    for name, (unit, sizes) in ROWS.items():
+    for name in arguments.only:
+        unit, sizes = ROWS[name]
         results[name] = measure(sizes, arguments.rounds)
         for size, milliseconds in results[name].items():
             print(f"{name:<26} {size:>9,} {milliseconds:9.3f} {unit}", flush=True)
