@@ -393,18 +393,18 @@ def test_runs_that_are_killed_at_random_end_with_the_bits_of_those_that_are_not(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_sweep_has_its_runs_save_and_leave_and_the_same_line_goes_on(number, written):
-    path = written("seeds = [0, 1, 2]\n" + SMALL.replace("steps = 600", "steps = 2000"))
+    path = written("seeds = [0, 1, 2]\n" + SMALL.replace("steps = 600", "steps = 900"))
     points = read_spec(path).points
-    environment = os.environ | {"PAUSE": "0.001"}
+    environment = os.environ | {"PAUSE": "0.005"}
     with subprocess.Popen([*PROGRAM, path, "--jobs", "2"], env=environment, stdout=subprocess.PIPE, text=True) as going:
         for point in points[:2]:
             wait_for(lambda point=point: checkpoints.list_checkpoints(point.job.run / "checkpoints"))
         going.send_signal(number)
-        out, _ = going.communicate(timeout=120)
+        out, _ = going.communicate(timeout=600)
     assert going.returncode == 128 + number
     assert out.splitlines()[-1] == "3 runs: 2 cut, 1 missing"
     assert all(not pids(point.job.run) for point in points)
-    ended = subprocess.run([*PROGRAM, path, "--jobs", "3"], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([*PROGRAM, path, "--jobs", "3"], capture_output=True, text=True, timeout=900)
     assert ended.stdout.splitlines()[-1] == "3 runs: 3 complete"
 
 
