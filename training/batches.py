@@ -84,8 +84,8 @@ class Replay:
         Raises EnvError where the environment gives a reward that is not finite.
         """
         # Each K-th row to the same batch: the relabelled rows come first, and every batch is to have its share of them.
-        drawn = tuple(a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1).reshape(a.shape) for a in drawn)
-        rows, goals, relabelled = drawn
+        order = np.arange(len(drawn[0])).reshape(-1, count).T.ravel()
+        rows, goals, relabelled = drawn = tuple(a[order] for a in drawn)
         judge = (getattr(self.judge, name, None) for name in ("compute_reward", "compute_terminated"))
         reward, terminated, steps = her.n_step_return(self.buffer, *drawn, *judge, self.gamma, self.n_step)
         if not np.isfinite(reward).all():
