@@ -41,7 +41,7 @@ class Scene(NamedTuple):
     cube_axes: np.ndarray | None = None
     """(N, 3, 3)"""
     pad_positions: np.ndarray | None = None
-    """Of the fixed and the moving finger, (N, 2, 3)."""
+    """Places of the fixed and the moving finger, (N, 2, 3)."""
     cube_velocity: np.ndarray | None = None
     """(N, 6): m/s, and rad/s in its own frame."""
     contacts: CubeContacts | None = None

@@ -122,7 +122,7 @@ class ArmTask(ABC):
         self.midway = False
         """Whether `starts` moved this episode's beginning."""
         self._kept: Any = None
-        """What _to_keep says of the current state."""
+        """Holds what _to_keep says of the current state."""
         self._seen = np.concatenate([np.full(field.size, field in self.observed) for field in self.fields])
         self._scale = np.concatenate([np.full(field.size, field.scale) for field in self.observed])
         self._camera = Camera(model, inset=self.has_cube)

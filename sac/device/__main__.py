@@ -10,7 +10,7 @@ from sac.device import describe_device
 
 VENDORS = {"0x1002": "AMD", "0x10de": "NVIDIA", "0x8086": "Intel"}
 SETTINGS = ("HSA_", "HIP_", "ROCR_", "GPU_", "AMD_", "ROCBLAS_", "CUDA_", "PYTORCH_", "TORCH_", "OMP_")
-"""How environment variables begin that change what a GPU does, or PyTorch."""
+"""Beginnings of the environment variables that change what a GPU does, or PyTorch."""
 ADVICE = """\
 what is known to help (docs/rocm.md says who reported it):
   --graph never        updates without GPU graphs, the first thing to try where numbers are wrong
