@@ -21,8 +21,8 @@ Recorder = Callable[[Callable[[], list[Results]]], tuple[list[Results], Replay]]
 CHECKED_EVERY = 1_000
 """Launches from one comparison with eager PyTorch to the next. The first launch is compared, too."""
 TOLERANCE = 0.01
-"""Largest distance of what a graph changed from where eager PyTorch puts it, as a share of how far that moved it (in the
-Euclidean norm). Inputs of another batch make a difference of about 1."""
+"""Largest distance of what a graph changed from where eager PyTorch puts it, as a share of how far that moved it (in
+the Euclidean norm). Inputs of another batch make a difference of about 1."""
 MOST_OPERATIONS = 160
 """In one graph on ROCm. An operation is a kernel or two, and graphs of 200 kernels were reported to compute with old
 values."""
