@@ -825,16 +825,15 @@ def test_every_tells_of_each_multiple_once_whatever_the_stride():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_reach_is_learnt_with_default_options(seed, tmp_path):
+def test_reach_is_learnt_in_half_of_its_default_steps(seed, tmp_path):
     common = {"env": ENVIRONMENT, "check": True, "cwd": tmp_path}
-    command = [sys.executable, ROOT / "train.py", "--env", "reach", "--seed", str(seed)]
+    command = [sys.executable, ROOT / "train.py", "--env", "reach", "--steps", "10000", "--seed", str(seed)]
     said = subprocess.run(command, **common, stdout=subprocess.PIPE, text=True).stdout
     lines = [line for line in said.splitlines() if line.startswith("step ")]
     assert all("· success" in line for line in lines), "a healthy run was diagnosed"
     result = tmp_path / "result.json"
     run_directory = f"runs/reach-sparse-reach-{seed}"
     subprocess.run([sys.executable, ROOT / "evaluate.py", run_directory, "--json", result], **common)
-    # 94 to 100 of these 100 episodes, by processor and seed: rounding decides which.
     assert json.loads(result.read_text())["success"]["rate"] >= 0.9
 
 
