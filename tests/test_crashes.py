@@ -536,12 +536,14 @@ def drawn(points: list[Point], count: int, rng: random.Random, covered: Sequence
 
 
 MANIFEST = "writer replace checkpoints/step/manifest.json.tmp"
+# The kill after which a resuming process is traced.
+BEFORE_RESUMING = Point(MANIFEST, 3, "before")
 
 
 def resuming_trace(forks: Forks, whole: Whole, directory: Path) -> list[str]:
     """What a process does to the files that goes on after a kill in the middle of a save: to its third save's end."""
     victim = Victim(forks, whole, directory / "resumed")
-    assert victim.killed(victim.start(aim=Point(MANIFEST, 3, "before")))
+    assert victim.killed(victim.start(aim=BEFORE_RESUMING))
     process = victim.start(trace=directory / "trace.json")
     assert process.wait() == 0, process.log()
     trace = json.loads((directory / "trace.json").read_text())
@@ -564,7 +566,8 @@ def test_runs_killed_into_saving_and_resuming_end_with_the_same_bits(
             victim = Victim(forks, whole, tmp_path / f"run{number}")
             aim = fresh.pop(0) if fresh else None
             print(f"run {number}: {aim}", end=" ")
-            process = victim.start(aim=aim, deadly=0 if aim else EVERY + 100)
+            # What a resuming process tidies up is there after the kill of the trace, and not after any other.
+            process = victim.start(aim=aim or BEFORE_RESUMING)
             assert victim.killed(process), f"{aim} never came"
             losses += victim.losses[:1] if aim else []
             for _ in range(min(per_run, len(resuming))):
